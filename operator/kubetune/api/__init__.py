@@ -1,0 +1,1 @@
+"""What an Experiment says and what things are called: no I/O, imported by everyone, imports nobody."""

@@ -1,0 +1,65 @@
+"""Every name that crosses a process boundary: labels, environment variables, headers, paths.
+
+Change one here and it changes for the operator, the gateway, the trial client's contract and the tests.
+"""
+
+import hashlib
+import re
+
+GROUP = "kubetune.dev"
+VERSION = "v1alpha1"
+PLURAL = "experiments"
+KIND = "Experiment"
+API_VERSION = f"{GROUP}/{VERSION}"
+
+LABEL_EXPERIMENT = f"{GROUP}/experiment"  # the experiment's name
+LABEL_EXPERIMENT_UID = f"{GROUP}/experiment-uid"
+LABEL_TRIAL = f"{GROUP}/trial"  # the trial's number, decimal
+LABEL_ATTEMPT = f"{GROUP}/attempt"  # 1, 2, …
+LABEL_METRICS = f"{GROUP}/metrics"  # push | log: how the pod's metrics are taken
+LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
+LABEL_NAME = "app.kubernetes.io/name"
+LABEL_COMPONENT = "app.kubernetes.io/component"
+MANAGED_BY = "kubetune"
+TRIAL_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_TRIAL}"
+
+# The trial container finds these in its environment, beside one variable per parameter.
+ENV_NAMESPACE = "KUBETUNE_NAMESPACE"
+ENV_EXPERIMENT = "KUBETUNE_EXPERIMENT"
+ENV_TRIAL = "KUBETUNE_TRIAL"  # number, decimal
+ENV_ATTEMPT = "KUBETUNE_ATTEMPT"
+ENV_PARAMETERS = "KUBETUNE_PARAMETERS"  # JSON object
+ENV_SEED = "KUBETUNE_SEED"  # only when the experiment has a seed: seed + number
+ENV_GATEWAY = "KUBETUNE_GATEWAY"  # https://…, no trailing slash
+ENV_GATEWAY_CA = "KUBETUNE_GATEWAY_CA"  # PEM text; absent for http://
+ENV_TOKEN_FILE = "KUBETUNE_TOKEN_FILE"
+TOKEN_DIRECTORY = "/var/run/secrets/kubetune.dev"
+TOKEN_VOLUME = "kubetune-token"
+TOKEN_AUDIENCE = "kubetune-gateway"  # trials: report, finish
+READ_AUDIENCE = "kubetune-read"  # the command line: read a namespace's trials
+READ_TOKEN_HEADER = "X-Kubetune-Token"  # the API server's proxy drops Authorization
+
+# One experiment's parameter may not take the place of what the pod itself needs.
+RESERVED_ENV = re.compile(
+    r"^(PATH|HOME|HOSTNAME|USER|SHELL|PWD|TMPDIR|IFS|ENV|BASH_ENV|LD_.*|PYTHON(PATH|HOME|STARTUP)|KUBERNETES_.*"
+    r"|KUBETUNE_.*|NVIDIA_.*|CUDA_VISIBLE_DEVICES)$"
+)
+PARAMETER_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+
+NOTIFY_CHANNEL = "kubetune"  # PostgreSQL NOTIFY; payload: an experiment's UID
+
+STATUS_MANAGER = "kubetune"  # field manager of server-side apply
+
+
+def job_name(experiment: str, uid: str, number: int, attempt: int) -> str:
+    """The Job of one attempt: the same for ever, at most 63 characters, a DNS label.
+
+    ``digits-3f2a91c0-17-1``: the experiment's name (cut to fit), 8 hex digits of a hash of its UID, number, attempt.
+    """
+    tail = f"-{hashlib.sha256(uid.encode()).hexdigest()[:8]}-{number}-{attempt}"
+    return experiment[: 63 - len(tail)].rstrip("-.").replace(".", "-") + tail
+
+
+def study_name(namespace: str, name: str, uid: str) -> str:
+    """The Optuna study of an experiment; deleted and applied again it has a new UID, so a new study."""
+    return f"{namespace}/{name}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"

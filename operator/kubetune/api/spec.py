@@ -1,0 +1,274 @@
+"""An Experiment's spec as frozen dataclasses, parsed from the custom resource.
+
+The CRD's schema and CEL rules refuse most bad input at admission; what they cannot see (`$(x)` without such a
+parameter, a pattern that is no regular expression) is found here and becomes condition ``Invalid``.
+"""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, TypeAlias
+
+from kubetune.api import names
+
+ParamValue: TypeAlias = float | int | str | bool
+Params: TypeAlias = Mapping[str, ParamValue]
+Json: TypeAlias = dict[str, Any]
+
+
+class InvalidSpec(ValueError):  # noqa: N818
+    """The spec cannot be run. ``field`` is a JSON path from ``spec``; the message says what to do."""
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}")
+        self.field = field
+        self.message = message
+
+
+@dataclasses.dataclass(frozen=True)
+class Double:
+    """A real number in [low, high]; on a log scale, or in steps from low, never both."""
+
+    low: float
+    high: float
+    log: bool = False
+    step: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Int:
+    """A whole number in [low, high]; on a log scale (then step is 1), or in steps from low."""
+
+    low: int
+    high: int
+    log: bool = False
+    step: int = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Categorical:
+    """One of the choices: all strings, all numbers, or (False, True)."""
+
+    choices: tuple[ParamValue, ...]
+
+
+Parameter: TypeAlias = Double | Int | Categorical
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A metric to optimise and how its series becomes one value."""
+
+    metric: str
+    direction: Literal["maximize", "minimize"]
+    target: float | None = None
+    value: Literal["last", "best", "mean"] = "last"
+    window: int = 5  # reports that `mean` takes the mean of, from the end
+
+
+_NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|nan|NaN|inf|Infinity)"
+DEFAULT_PATTERN = rf"(?P<metric>[A-Za-z_][\w./-]*)\s*[=:]\s*(?P<value>{_NUMBER})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metrics:
+    """Where reports come from: pushed to the gateway, or read from the pod's log by pattern (RE2 syntax)."""
+
+    source: Literal["push", "log"] = "push"
+    pattern: str = DEFAULT_PATTERN  # groups `metric` and `value`; every match on a line counts
+    step: str = "step|epoch"  # a matched metric of one of these names is the line's step
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+    """A sampler or a pruner by name; settings in the CRD's camelCase."""
+
+    name: str
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentSpec:
+    """All that the spec says, defaults filled in. Durations in seconds."""
+
+    namespace: str
+    name: str
+    uid: str
+    generation: int
+    objectives: tuple[Objective, ...]
+    parameters: Mapping[str, Parameter]
+    template: Json
+    metrics: Metrics = Metrics()
+    sampler: Algorithm = Algorithm("tpe")
+    pruner: Algorithm = Algorithm("median")
+    max_trials: int = 100
+    max_failed_trials: int = 10
+    parallelism: int = 1
+    trial_deadline: float | None = None
+    experiment_deadline: float | None = None
+    suspend: bool = False
+    seed: int | None = None
+    stop_trials: frozenset[int] = frozenset()
+
+    @property
+    def key(self) -> str:
+        return f"{self.namespace}/{self.name}"
+
+
+_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
+
+
+def duration(text: str, field: str) -> float:
+    """Seconds of ``1h30m``; days, hours, minutes, seconds, in that order."""
+    match = _DURATION.fullmatch(text)
+    if not match or not any(match.groups()):
+        raise InvalidSpec(field, f"{text!r} is not a duration; write for example 90s, 15m, 1h30m or 2d")
+    days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
+    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+
+
+def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
+    """The custom resource as an ExperimentSpec.
+
+    Raises:
+        InvalidSpec: with the field and what to do, at the first thing that cannot be run.
+    """
+    metadata, spec = resource["metadata"], resource.get("spec") or {}
+    parameters = {name: _parameter(name, form) for name, form in (spec.get("parameters") or {}).items()}
+    if not parameters:
+        raise InvalidSpec("parameters", "name at least one parameter to tune")
+    objectives = _objectives(spec)
+    limits = spec.get("deadline") or {}
+    return ExperimentSpec(
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        objectives=objectives,
+        parameters=parameters,
+        template=_template(spec, parameters),
+        metrics=_metrics(spec),
+        sampler=_algorithm(spec, "sampler", "tpe"),
+        pruner=_algorithm(spec, "pruner", "median" if len(objectives) == 1 else "none"),
+        max_trials=int(spec.get("maxTrials", 100)),
+        max_failed_trials=int(spec.get("maxFailedTrials", 10)),
+        parallelism=int((spec.get("parallelism") or {}).get("max", 1)),
+        trial_deadline=_limit(limits, "trial"),
+        experiment_deadline=_limit(limits, "experiment"),
+        suspend=bool(spec.get("suspend", False)),
+        seed=spec.get("seed"),
+        stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
+    )
+
+
+def _limit(limits: Mapping[str, Any], name: str) -> float | None:
+    return duration(str(limits[name]), f"deadline.{name}") if limits.get(name) else None
+
+
+def _algorithm(spec: Mapping[str, Any], field: str, default: str) -> Algorithm:
+    form = spec.get(field) or {}
+    return Algorithm(str(form.get("name", default)), dict(form.get("settings") or {}))
+
+
+def _objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:
+    forms = spec.get("objectives") or ([spec["objective"]] if spec.get("objective") else [])
+    if not forms:
+        raise InvalidSpec("objective", "say which metric to optimise: objective: {metric: loss, direction: minimize}")
+    objectives = tuple(
+        Objective(
+            metric=form["metric"],
+            direction=form["direction"],
+            target=form.get("target"),
+            value=form.get("value", "last"),
+            window=int(form.get("window", 5)),
+        )
+        for form in forms
+    )
+    if len({objective.metric for objective in objectives}) < len(objectives):
+        raise InvalidSpec("objectives", "two objectives name the same metric; name each metric once")
+    return objectives
+
+
+def _metrics(spec: Mapping[str, Any]) -> Metrics:
+    form = spec.get("metrics") or {}
+    default = Metrics()
+    return Metrics(
+        form.get("from", default.source), form.get("pattern", default.pattern), form.get("step", default.step)
+    )
+
+
+def _parameter(name: str, form: Mapping[str, Any]) -> Parameter:
+    field = f"parameters.{name}"
+    if not names.PARAMETER_NAME.match(name):
+        raise InvalidSpec(field, "a name is letters, digits and _, starts with no digit, has at most 63 characters")
+    if names.RESERVED_ENV.match(name):
+        raise InvalidSpec(field, f"{name} is an environment variable that the pod itself needs; rename the parameter")
+    kinds = [kind for kind in ("double", "int", "choice", "values", "bool") if kind in form]
+    if len(kinds) != 1:
+        raise InvalidSpec(field, "give exactly one of double, int, choice, values, bool")
+    if kinds[0] in ("double", "int"):
+        return _range(field, kinds[0], form)
+    if "scale" in form or "step" in form:
+        raise InvalidSpec(field, f"{kinds[0]} takes neither scale nor step")
+    choices = (False, True) if kinds[0] == "bool" else tuple(form[kinds[0]])
+    if not choices or len(set(choices)) < len(choices):
+        raise InvalidSpec(field, f"{kinds[0]} needs at least one value, each once")
+    return Categorical(choices)
+
+
+def _range(field: str, kind: str, form: Mapping[str, Any]) -> Double | Int:
+    low, high = form[kind]
+    log, step = form.get("scale", "linear") == "log", form.get("step")
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise InvalidSpec(field, f"min must be below max, but {kind} is [{low}, {high}]")
+    if log and low <= 0:
+        raise InvalidSpec(field, f"a log scale needs min > 0, but min is {low}")
+    if log and step is not None:
+        raise InvalidSpec(field, "scale: log and step exclude each other; drop one")
+    if step is not None and not 0 < step <= high - low:
+        raise InvalidSpec(field, f"step must be above 0 and at most max - min, but is {step}")
+    if kind == "double":
+        return Double(float(low), float(high), log, None if step is None else float(step))
+    if any(float(number) != int(number) for number in (low, high, step or 1)):
+        raise InvalidSpec(field, "int takes whole numbers only; use double for others")
+    return Int(int(low), int(high), log, int(step or 1))
+
+
+_REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")
+
+
+def references(text: str) -> list[str]:
+    """The names of ``$(name)`` in an argument, by Kubernetes' own rule: ``$$`` escapes."""
+    return [match.group(1) for match in _REFERENCE.finditer(text) if match.group(1) is not None]
+
+
+def _template(spec: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> Json:
+    template = spec.get("template") or {}
+    containers = (template.get("spec") or {}).get("containers") or []
+    if not containers:
+        raise InvalidSpec("template.spec.containers", "name at least one container; the first one is the trial")
+    for index, container in enumerate(containers):
+        known = {variable["name"] for variable in container.get("env") or ()}
+        clash = known & set(parameters)
+        if clash:
+            raise InvalidSpec(
+                f"template.spec.containers[{index}].env",
+                f"{sorted(clash)[0]} is a parameter; it is set by kubetune, remove it from env",
+            )
+        _references(index, container, known | set(parameters))
+    return dict(template)
+
+
+def _references(index: int, container: Mapping[str, Any], known: set[str]) -> None:
+    if container.get("envFrom"):  # its names cannot be seen from here
+        return
+    for part in ("command", "args"):
+        for position, text in enumerate(container.get(part) or ()):
+            for name in references(str(text)):
+                if name not in known and not name.startswith("KUBETUNE_"):
+                    raise InvalidSpec(
+                        f"template.spec.containers[{index}].{part}[{position}]",
+                        f"$({name}) is neither a parameter nor in env; parameters are {', '.join(sorted(known))}; "
+                        f"write $$({name}) for the text itself",
+                    )

@@ -1,0 +1,145 @@
+"""A trial's states, the reasons of its end, and rows that controller, engine, gateway and storage pass around."""
+
+import dataclasses
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+from kubetune.api.spec import ParamValue
+
+
+class TrialState(enum.StrEnum):
+    """As in Optuna. A trial is RUNNING from the commit of its parameters on, whether or not its pod runs yet."""
+
+    RUNNING = "RUNNING"
+    COMPLETE = "COMPLETE"
+    PRUNED = "PRUNED"
+    FAIL = "FAIL"
+
+
+class Reason(enum.StrEnum):
+    """Why a trial, an attempt or an experiment is where it is: condition, event, log line and metric label at once."""
+
+    # a trial's end
+    COMPLETED = "Completed"
+    PRUNED = "Pruned"  # by the pruner
+    STOPPED = "Stopped"  # by the user: spec.stopTrials
+    EXIT_CODE = "ExitCode"
+    OOM_KILLED = "OOMKilled"
+    DEADLINE_EXCEEDED = "DeadlineExceeded"  # the trial's own
+    NO_METRIC = "NoMetric"
+    NOT_A_NUMBER = "NotANumber"
+    IMAGE = "Image"  # pull failed, bad name
+    CONFIG = "Config"  # CreateContainerConfigError, start error
+    JOB_REFUSED = "JobRefused"  # the API server refused the Job
+    TRIAL_FAILED = "TrialFailed"  # the trial itself said so (finish, status failed)
+    ATTEMPTS_EXHAUSTED = "AttemptsExhausted"  # lost to infrastructure too often
+    EXPERIMENT_ENDED = "ExperimentEnded"  # cut short by the end of its experiment
+    EXPERIMENT_DELETED = "ExperimentDeleted"
+    # an attempt lost to infrastructure: a new attempt, no failure
+    EVICTED = "Evicted"
+    PREEMPTED = "Preempted"
+    NODE_LOST = "NodeLost"
+    POD_DELETED = "PodDeleted"
+    JOB_DELETED = "JobDeleted"
+    SUSPENDED = "Suspended"
+    # starting, waiting
+    SLOT_FREE = "SlotFree"
+    JOB_MISSING = "JobMissing"  # committed, no Job yet: create it
+    UNSCHEDULABLE = "Unschedulable"
+    STALE_ATTEMPT = "StaleAttempt"  # a Job whose attempt is not the current one
+    # an experiment's state
+    RUNNING = "Running"
+    MAX_TRIALS = "MaxTrials"
+    SPACE_EXHAUSTED = "SpaceExhausted"  # grid: every cell was asked
+    TARGET_REACHED = "TargetReached"
+    MAX_FAILED_TRIALS = "MaxFailedTrials"
+    START_FAILURES = "StartFailures"  # the same start failure three times in a row
+    EXPERIMENT_DEADLINE = "ExperimentDeadline"
+    INVALID_SPEC = "InvalidSpec"
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One accepted report. ``seq`` counts 1, 2, … within its trial, over all attempts, without gaps."""
+
+    seq: int
+    attempt: int
+    step: int
+    metrics: Mapping[str, float]  # may hold nan and inf
+    time: float  # of acceptance, seconds since the epoch
+
+
+@dataclasses.dataclass(frozen=True)
+class Finish:
+    """What the trial itself said of its end."""
+
+    attempt: int
+    status: str  # complete | failed | pruned
+    message: str
+    time: float
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRow:
+    """A trial as the database has it. Times in seconds since the epoch."""
+
+    number: int
+    state: TrialState
+    params: Mapping[str, ParamValue]
+    attempt: int
+    created: float
+    job_uid: str | None = None  # of the current attempt; None: not created, or created and not recorded
+    started: float | None = None  # the first pod's start, any attempt
+    ended: float | None = None
+    values: tuple[float, ...] | None = None  # one per objective; PRUNED: the last one; FAIL: None
+    reason: Reason | None = None
+    message: str = ""
+    last_seq: int = 0
+    stop_requested: float | None = None
+    stop_reason: Reason | None = None  # PRUNED, STOPPED or EXPERIMENT_ENDED
+    finish: Finish | None = None  # of the current attempt
+    log_read: bool = False  # of the current attempt: the follower has read its log to the end
+    last_step: int | None = None
+    last_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Ending:
+    """A trial's final state, to be written once."""
+
+    state: TrialState
+    reason: Reason
+    message: str
+    values: tuple[float, ...] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Counts:
+    """Trials by state; ``total`` is all that were ever asked."""
+
+    running: int = 0
+    complete: int = 0
+    pruned: int = 0
+    failed: int = 0
+    lost_attempts: int = 0
+
+    @property
+    def total(self) -> int:
+        return self.running + self.complete + self.pruned + self.failed
+
+    @property
+    def finished(self) -> int:
+        return self.complete + self.pruned + self.failed
+
+
+def to_json_metrics(metrics: Mapping[str, float]) -> dict[str, Any]:
+    """Metrics as JSON can hold them: nan and ±inf as strings."""
+    return {
+        name: value if value == value and abs(value) != float("inf") else str(value) for name, value in metrics.items()
+    }
+
+
+def from_json_metrics(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The inverse of `to_json_metrics`. Raises ValueError or TypeError for what is no number."""
+    return {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,1 @@
+"""The loop: wake → queue → observe → decide → act → status."""

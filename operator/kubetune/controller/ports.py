@@ -1,0 +1,144 @@
+"""What the loop asks of the cluster and of an experiment's engine, whoever answers.
+
+`kube` and `engine` are the real ones; the simulator brings its own cluster and drives the same loop with it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from kubetune.api.spec import ExperimentSpec, Json, ParamValue
+from kubetune.api.trial import Counts, Reason, TrialRow
+from kubetune.controller.plan import JobView
+
+Clock = Callable[[], float]  # seconds since the epoch
+
+
+class ClusterUnavailable(Exception):  # noqa: N818
+    """The API server cannot be reached, or said 429 or 5xx: try again later; the request may have been carried out."""
+
+
+class Exists(Exception):  # noqa: N818
+    """There is an object of that name already."""
+
+
+class Refused(Exception):  # noqa: N818
+    """The API server refused the object for what it says (400, 403, 422). ``passing``: a quota, which may free."""
+
+    def __init__(self, message: str, passing: bool = False) -> None:
+        super().__init__(message)
+        self.passing = passing
+
+
+class Cluster(Protocol):
+    """The truth about Jobs. Reads by `jobs` come from a cache that may lag; the others are live."""
+
+    def jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
+        """All Jobs of an experiment with the last known state of their pods."""
+
+    def nodes_gone(self) -> frozenset[str]:
+        """Nodes deleted, or unreachable for longer than settings.node_lost_after."""
+
+    def get_job(self, namespace: str, name: str) -> JobView | None:
+        """The Job as it is now, read live; None: there is none. Raises ClusterUnavailable."""
+
+    def create_job(self, body: Json, dry_run: bool = False) -> JobView:
+        """Raises Exists, Refused or ClusterUnavailable."""
+
+    def delete_job(self, namespace: str, name: str, uid: str) -> None:
+        """Delete the Job with its pods (background propagation), only if it has this UID. Gone already: done.
+        Raises ClusterUnavailable."""
+
+    def log_tail(self, namespace: str, pod: str, limit_bytes: int) -> str | None:
+        """The end of the trial container's log; None if it cannot be had."""
+
+    def write_status(self, namespace: str, name: str, uid: str, status: Json) -> None:
+        """Server-side apply of the whole status. The experiment gone: done. Raises ClusterUnavailable."""
+
+    def event(self, spec: ExperimentSpec, kind: str, reason: str, message: str) -> None:
+        """A Kubernetes event on the experiment (kind Normal | Warning), deduplicated; never raises."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best trial so far (one objective), or one of the Pareto front (several)."""
+
+    number: int
+    values: tuple[float, ...]
+    params: Mapping[str, ParamValue]
+
+
+class Engine(Protocol):
+    """One experiment's study in memory; every change is committed before the call returns.
+
+    After any exception from a method the engine's memory is not to be trusted: drop it and load a new one.
+    """
+
+    @property
+    def study(self) -> str:
+        """The name to give to optuna.load_study."""
+
+    @property
+    def running(self) -> Mapping[int, TrialRow]:
+        """The RUNNING trials by number."""
+
+    @property
+    def counts(self) -> Counts: ...
+
+    @property
+    def started(self) -> float:
+        """When the study was created."""
+
+    @property
+    def ended(self) -> tuple[Reason, str] | None:
+        """The committed end of the study."""
+
+    @property
+    def exhausted(self) -> bool:
+        """The sampler has nothing left to ask."""
+
+    @property
+    def target_reached(self) -> bool:
+        """A COMPLETE trial reached the target of every objective that has one (at least one has)."""
+
+    @property
+    def recent_reasons(self) -> tuple[Reason, ...]:
+        """Reasons of the last ended trials, newest first, at most 10."""
+
+    @property
+    def best(self) -> Sequence[Best]:
+        """One objective: the best COMPLETE trial (earliest of equals), or nothing. Several: the Pareto front."""
+
+    @property
+    def saved_steps(self) -> tuple[int, int]:
+        """(steps reported by all ended trials, steps that pruned trials would have taken more to run as long as the
+        median COMPLETE trial): what pruning saved."""
+
+    def update(self, spec: ExperimentSpec) -> None:
+        """Take over what may change while it runs (limits, parallelism, stopTrials)."""
+
+    def tail(self) -> Mapping[int, Reason]:
+        """Take in new reports, finishes and read logs; decide about pruning at every new report; commit the stop
+        requests. Returns the stops requested now."""
+
+    def ask(self, count: int) -> list[TrialRow]:
+        """At most ``count`` new trials, committed as RUNNING; fewer only if the sampler is exhausted or maxTrials is
+        reached."""
+
+    def record_job(self, number: int, attempt: int, job_uid: str) -> bool: ...
+
+    def record_start(self, starts: Mapping[int, float]) -> None: ...
+
+    def new_attempt(self, number: int, lost: int, reason: Reason, message: str) -> bool: ...
+
+    def request_stop(self, stops: Mapping[int, Reason]) -> None: ...
+
+    def finish(
+        self, number: int, attempt: int, failure: Reason | None, message: str, log_tail: str | None = None
+    ) -> TrialRow:
+        """End a trial. ``failure`` None: its Job ended well or it was stopped on request; then state and values are
+        settled from its accepted reports (COMPLETE, PRUNED if a stop was requested, FAIL with NO_METRIC,
+        NOT_A_NUMBER or TRIAL_FAILED)."""
+
+    def end(self, reason: Reason, message: str) -> None:
+        """Commit the study's end."""

@@ -1,0 +1,1 @@
+"""The only place that knows SQL, Optuna's schema and the migrations."""

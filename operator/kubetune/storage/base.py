@@ -1,0 +1,203 @@
+"""What the controller, the engine and the gateway ask of the database, whichever one answers.
+
+`storage.postgres` is the real one; `storage.memory` serves the simulator and keeps the same rules. Every method is
+one transaction: it happened whole or not at all. A writer's methods check the writer's epoch in that transaction.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from kubetune.api.spec import Parameter, ParamValue
+from kubetune.api.trial import Counts, Ending, Finish, Reason, Report, TrialRow
+
+
+class StorageUnavailable(Exception):  # noqa: N818
+    """The database cannot be reached or refused for a passing reason; try again later, nothing was written
+    (or, if the connection broke at commit, the whole transaction may have been: every caller is idempotent)."""
+
+
+class Fenced(Exception):  # noqa: N818
+    """Another operator took over (a higher epoch): this one must stop writing and exit."""
+
+
+class NotCurrent(Exception):  # noqa: N818
+    """The trial is not RUNNING or the attempt is not the current one: what was sent is not accepted."""
+
+
+class NotRecorded(Exception):  # noqa: N818
+    """The attempt's Job is not recorded yet (the operator created it a moment ago): send it again."""
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyRow:
+    """One experiment as the database knows it. Times in seconds since the epoch."""
+
+    uid: str
+    namespace: str
+    name: str
+    study_name: str  # for optuna.load_study
+    created: float
+    ended: float | None = None  # its final condition was reached
+    end_reason: Reason | None = None
+    end_message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class NewTrial:
+    """A trial to be committed: RUNNING, attempt 1, no Job yet."""
+
+    number: int
+    params: Mapping[str, ParamValue]
+
+
+@dataclasses.dataclass(frozen=True)
+class News:
+    """What trials and the gateway wrote since the engine last looked."""
+
+    reports: Mapping[int, Sequence[Report]]  # by trial number, ascending seq, current attempt and earlier ones
+    finishes: Mapping[int, Finish]  # of current attempts, all there are
+    logs_read: frozenset[int]  # trials whose current attempt's log was read to its end
+
+
+Settle = Callable[[Sequence[Report], Finish | None], Ending]
+
+
+class EngineStorage(Protocol):
+    """The single writer's side: the operator."""
+
+    def acquire(self, holder: str) -> int:
+        """Take the epoch; from here on every older writer is `Fenced`. Returns the epoch."""
+
+    def open_study(
+        self, uid: str, namespace: str, name: str, metrics: Sequence[str], directions: Sequence[str]
+    ) -> StudyRow:
+        """The study of an experiment, made if it is not there (an Optuna study and kubetune's row). Idempotent."""
+
+    def load_trials(self, uid: str) -> list[TrialRow]:
+        """All trials in order of number."""
+
+    def load_series(self, uid: str) -> dict[int, dict[int, float]]:
+        """The first objective's series, by trial number and step, of trials that ended (accepted attempt)."""
+
+    def count_lost_attempts(self, uid: str) -> int:
+        """Attempts lost to infrastructure so far."""
+
+    def create_trials(self, uid: str, space: Mapping[str, Parameter], trials: Sequence[NewTrial]) -> None:
+        """Commit trials as RUNNING, in kubetune's table and Optuna's. Raises if a number is given already; then
+        nothing is written."""
+
+    def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
+        """Record the Job of the current attempt. False, and no write, if the attempt is not current or another
+        Job is recorded for it."""
+
+    def record_start(self, uid: str, starts: Mapping[int, float]) -> None:
+        """The first pod's start of trials, by number; an earlier one stands."""
+
+    def new_attempt(self, uid: str, number: int, lost: int, reason: Reason, message: str) -> bool:
+        """Attempt ``lost`` is over without outcome: the next one is current, without Job, finish and stop request
+        kept only if the user asked for it (STOPPED). False if ``lost`` is not current or the trial not RUNNING."""
+
+    def request_stop(self, uid: str, stops: Mapping[int, Reason]) -> None:
+        """RUNNING trials, by number, are to stop: the gateway's answers say so. An earlier request stands."""
+
+    def finish_trial(self, uid: str, number: int, attempt: int, settle: Settle, log_tail: str | None) -> TrialRow:
+        """End a trial: lock its row, hand all accepted reports of the current attempt and its finish to ``settle``,
+        write the ending in kubetune's table and Optuna's (values, state, intermediate values, user attributes).
+        A trial that has ended already is returned as it is. Raises NotCurrent for another attempt."""
+
+    def news(self, uid: str, seen: Mapping[int, int]) -> News:
+        """What came for RUNNING trials after the sequence numbers ``seen`` (number → last seq, 0 if never)."""
+
+    def end_study(self, uid: str, reason: Reason, message: str) -> StudyRow:
+        """Write the experiment's end; an earlier one stands."""
+
+    def studies(self) -> list[StudyRow]:
+        """All experiments that are not marked deleted."""
+
+    def delete_study(self, uid: str) -> None:
+        """The custom resource is gone: end RUNNING trials (FAIL, EXPERIMENT_DELETED), mark the study deleted."""
+
+    def purge(self, retention: float) -> int:
+        """Remove studies marked deleted more than ``retention`` seconds ago; how many."""
+
+    def healthy(self) -> bool:
+        """Whether the database answers."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Whom a token speaks for, as labels and owner of its pod say; the accepting transaction has the last word."""
+
+    experiment_uid: str
+    namespace: str
+    experiment: str
+    number: int
+    attempt: int
+    job_uid: str
+    pod_uid: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Incoming:
+    """A report as it came. ``step`` None: one more than the trial's last step (0 at first)."""
+
+    who: Identity
+    key: str  # idempotency key, at most 128 characters
+    step: int | None
+    metrics: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """What a trial is told: the report stands (seq), and whether to stop."""
+
+    seq: int
+    stop: bool
+    reason: str  # "" or a Reason
+
+
+@dataclasses.dataclass(frozen=True)
+class LogPosition:
+    """Where a follower stands in one attempt's log. ``since``: RFC 3339 of the last line taken, "" at the start."""
+
+    since: str
+    done: bool
+
+
+class GatewayStorage(Protocol):
+    """The gateway's side: stateless replicas, each call acknowledged after its commit."""
+
+    def accept(self, reports: Sequence[Incoming]) -> list[Answer | Exception]:
+        """Insert reports in one transaction, in order; a key seen before is answered as the first time. One answer
+        for each: an Answer, NotCurrent or NotRecorded."""
+
+    def finish(self, who: Identity, status: str, message: str) -> Answer:
+        """The trial says that it ended (complete | failed | pruned). Raises NotCurrent or NotRecorded."""
+
+    def look(self, who: Identity) -> Answer:
+        """Whether to stop. Raises NotCurrent or NotRecorded."""
+
+    def parameters(self, who: Identity) -> Mapping[str, ParamValue]:
+        """The trial's parameters."""
+
+    def claim_log(self, who: Identity, holder: str, seconds: float) -> LogPosition | None:
+        """Lease the following of one attempt's log for so long (again by the same holder: extended). None if
+        another replica holds it."""
+
+    def save_log(self, who: Identity, holder: str, since: str, done: bool) -> None:
+        """Where the holder stands; ``done``: read to the end after the container ended."""
+
+    def trials(
+        self, namespace: str, name: str, state: str | None, offset: int, limit: int
+    ) -> tuple[StudyRow, Counts, list[TrialRow]]:
+        """The newest study of that name and a page of its trials by number. Raises KeyError if there is none."""
+
+    def trial_reports(self, namespace: str, name: str, number: int) -> list[Report]:
+        """All accepted reports of a trial, every attempt, by seq. Raises KeyError."""
+
+    def log_tail(self, namespace: str, name: str, number: int) -> str | None:
+        """The kept end of a trial's log; None: none kept. Raises KeyError."""
+
+    def healthy(self) -> bool:
+        """Whether the database answers."""

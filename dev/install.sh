@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# The chart into the local cluster. The images keep one tag while one works on them, so their IDs go into the pods'
+# annotations: a new image rolls the pods, an old one leaves them alone.
+set -euo pipefail
+version=$1
+id() { docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo unknown; }
+helm upgrade --install kubetune charts/kubetune --namespace kubetune --create-namespace \
+  --values dev/values.yaml \
+  --set-string "podAnnotations.kubetune\.dev/image=$(id "kubetune/kubetune:$version")" \
+  --wait --timeout 5m

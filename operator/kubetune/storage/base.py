@@ -41,6 +41,8 @@ class StudyRow:
     ended: float | None = None  # its final condition was reached
     end_reason: Reason | None = None
     end_message: str = ""
+    metrics: tuple[str, ...] = ()  # as the study was made, in order of the objectives: the engine refuses others
+    directions: tuple[str, ...] = ()  # maximize | minimize, the same
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +74,8 @@ class EngineStorage(Protocol):
     def open_study(
         self, uid: str, namespace: str, name: str, metrics: Sequence[str], directions: Sequence[str]
     ) -> StudyRow:
-        """The study of an experiment, made if it is not there (an Optuna study and kubetune's row). Idempotent."""
+        """The study of an experiment, made if it is not there (an Optuna study and kubetune's row). Idempotent: one
+        that is there is returned as it was made, with its own metrics and directions."""
 
     def load_trials(self, uid: str) -> list[TrialRow]:
         """All trials in order of number."""

@@ -1,0 +1,247 @@
+"""The cluster as the end-to-end tests see it: from outside, through kubectl and the database, never through kubetune's code."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+Json = dict[str, Any]
+NAMESPACE = "kubetune"  # of the release under test
+EVERYTHING = os.environ.get("KUBETUNE_TEST_ALL") == "1"  # make test-all
+
+
+class CommandFailed(AssertionError):
+    """A command ended with another exit code than 0; the message holds what it printed."""
+
+
+def run(*command: str, stdin: str | None = None, timeout: float = 120) -> str:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
+    if done.returncode:
+        raise CommandFailed(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+    return done.stdout
+
+
+def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> str:
+    return run("kubectl", *arguments, stdin=stdin, timeout=timeout)
+
+
+def kubectl_json(*arguments: str) -> Json:
+    answer: Json = json.loads(kubectl(*arguments, "-o", "json"))
+    return answer
+
+
+def wait_for(what: str, check: Callable[[], Any], timeout: float = 120, every: float = 0.5) -> Any:
+    """The first true value of ``check``; a failure tells what was waited for and what was seen last."""
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            seen: Any = check()
+            if seen:
+                return seen
+        except CommandFailed as error:
+            seen = error
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {timeout:.0f} s for {what}; last seen: {seen}")
+        time.sleep(every)
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """One experiment in a namespace of its test."""
+
+    namespace: str
+    name: str
+
+    def get(self) -> Json:
+        return kubectl_json("get", "experiment", self.name, "-n", self.namespace)
+
+    def status(self) -> Json:
+        status: Json = self.get().get("status") or {}
+        return status
+
+    def patch(self, spec: Json) -> None:
+        patch = json.dumps({"spec": spec})
+        kubectl("patch", "experiment", self.name, "-n", self.namespace, "--type=merge", "-p", patch)
+
+    def delete(self) -> None:
+        kubectl("delete", "experiment", self.name, "-n", self.namespace, "--wait=true", timeout=60)
+
+    def wait(self, condition: str, timeout: float = 300) -> Json:
+        """Until the condition is True; its failure shows the whole status."""
+
+        def check() -> bool:
+            return any(
+                entry["type"] == condition and entry["status"] == "True"
+                for entry in self.status().get("conditions", ())
+            )
+
+        try:
+            wait_for(f"condition {condition} of {self.name}", check, timeout)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{json.dumps(self.status(), indent=1)}") from None
+        return self.status()
+
+    def condition(self, kind: str) -> Json:
+        found: Json = next(entry for entry in self.status()["conditions"] if entry["type"] == kind)
+        return found
+
+    def jobs(self) -> list[Json]:
+        selector = f"kubetune.dev/experiment={self.name}"
+        jobs: list[Json] = kubectl_json("get", "jobs", "-n", self.namespace, "-l", selector)["items"]
+        return jobs
+
+    def pods(self) -> list[Json]:
+        selector = f"kubetune.dev/experiment={self.name}"
+        pods: list[Json] = kubectl_json("get", "pods", "-n", self.namespace, "-l", selector)["items"]
+        return pods
+
+    def running_pods(self) -> list[Json]:
+        return [pod for pod in self.pods() if pod["status"].get("phase") == "Running"]
+
+    def uid(self) -> str:
+        return str(self.get()["metadata"]["uid"])
+
+    def trials(self) -> list[Json]:
+        """kubetune's own rows, straight from the database."""
+        rows = sql(
+            "SELECT json_build_object('number', number, 'state', state, 'reason', reason, 'attempt', attempt,"
+            " 'message', message, 'values', \"values\", 'params', params)"
+            f" FROM kubetune.trials WHERE experiment_uid = '{self.uid()}' ORDER BY number"
+        )
+        return [json.loads(row) for row in rows]
+
+
+def sql(statement: str) -> list[str]:
+    """Rows of one statement, by psql in the bundled PostgreSQL's pod; columns joined by |."""
+    pod = database_pod()
+    out = kubectl(
+        "exec", "-n", NAMESPACE, pod, "-c", "postgresql", "--",
+        "psql", "-U", "kubetune", "-d", "kubetune", "-At", "-v", "ON_ERROR_STOP=1", "-c", statement,
+    )  # fmt: skip
+    return [line for line in out.splitlines() if line]
+
+
+def component_pods(component: str) -> list[str]:
+    """Names of the release's pods of one component: operator, gateway, postgresql."""
+    selector = f"app.kubernetes.io/instance=kubetune,app.kubernetes.io/component={component}"
+    items = kubectl_json("get", "pods", "-n", NAMESPACE, "-l", selector)["items"]
+    return [str(item["metadata"]["name"]) for item in items if not item["metadata"].get("deletionTimestamp")]
+
+
+def database_pod() -> str:
+    return str(wait_for("the database's pod", lambda: component_pods("postgresql"))[0])
+
+
+def component_ready(component: str) -> bool:
+    selector = f"app.kubernetes.io/instance=kubetune,app.kubernetes.io/component={component}"
+    items = kubectl_json("get", "pods", "-n", NAMESPACE, "-l", selector)["items"]
+    return any(
+        entry["type"] == "Ready" and entry["status"] == "True"
+        for item in items
+        if not item["metadata"].get("deletionTimestamp")
+        for entry in item["status"].get("conditions", ())
+    )
+
+
+def manifest(name: str, script: str, **spec: Any) -> Json:
+    """An experiment whose trials run a Python script on the trial base image."""
+    body: Json = {
+        "objective": {"metric": "score", "direction": "maximize"},
+        "parameters": {"x": {"double": [0, 1]}, "k": {"int": [1, 9]}},
+        "sampler": {"name": "random"},
+        "pruner": {"name": "none"},
+        "seed": 7,
+        "maxTrials": 4,
+        "parallelism": {"max": 2},
+        "template": {
+            "spec": {
+                "terminationGracePeriodSeconds": 2,
+                "containers": [
+                    {
+                        "name": "trial",
+                        "image": "kubetune/trial:0.1.0",
+                        "command": ["python3", "-c", script],
+                        "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
+                    }
+                ],
+            }
+        },
+    }
+    body.update(spec)
+    return {"apiVersion": "kubetune.dev/v1alpha1", "kind": "Experiment", "metadata": {"name": name}, "spec": body}
+
+
+def apply(namespace: str, body: Json) -> Experiment:
+    kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(body))
+    return Experiment(namespace, str(body["metadata"]["name"]))
+
+
+class JobAudit:
+    """A watch on a namespace's Jobs that runs beside kubetune and believes nothing it says.
+
+    ``names``: every Job ever seen, by (trial, attempt); ``overlaps``: trials with two live Jobs at one moment;
+    ``most``: the most live Jobs at once.
+    """
+
+    def __init__(self, namespace: str) -> None:
+        self._namespace = namespace
+        self.names: dict[tuple[int, int], set[str]] = {}
+        self.overlaps: set[int] = set()
+        self.most = 0
+        self._live: dict[str, tuple[int, int]] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, daemon=True)
+        self._process: subprocess.Popen[str] | None = None
+
+    def __enter__(self) -> "JobAudit":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        if self._process:
+            self._process.terminate()
+        self._thread.join(timeout=10)
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            self._process = subprocess.Popen(
+                ["kubectl", "get", "jobs", "-n", self._namespace, "--watch", "--output-watch-events", "-o", "json"],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                text=True,
+            )
+            assert self._process.stdout
+            decoder, text = json.JSONDecoder(), ""
+            for line in self._process.stdout:
+                text += line
+                if line.rstrip() == "}":  # kubectl prints each event indented, its last line alone at the margin
+                    event, _ = decoder.raw_decode(text)
+                    text = ""
+                    self._see(event)
+            self._process.wait()
+            time.sleep(0.2)
+
+    def _see(self, event: Json) -> None:
+        job = event["object"]
+        labels = job["metadata"].get("labels", {})
+        if "kubetune.dev/trial" not in labels:
+            return
+        who = (int(labels["kubetune.dev/trial"]), int(labels["kubetune.dev/attempt"]))
+        uid = job["metadata"]["uid"]
+        self.names.setdefault(who, set()).add(uid)
+        ended = any(
+            entry["type"] in ("Complete", "Failed") and entry["status"] == "True"
+            for entry in job["status"].get("conditions", ())
+        )
+        if event["type"] == "DELETED" or ended or job["metadata"].get("deletionTimestamp"):
+            self._live.pop(uid, None)
+        else:
+            self._live[uid] = who
+        trials = [trial for trial, _ in self._live.values()]
+        self.overlaps.update(trial for trial in trials if trials.count(trial) > 1)
+        self.most = max(self.most, len(trials))

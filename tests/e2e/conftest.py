@@ -1,0 +1,25 @@
+"""Fixtures of the end-to-end suites: a cluster with kubetune installed by its chart (make install), one namespace a test."""
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from tests.e2e import cluster
+
+
+@pytest.fixture(scope="session", autouse=True)
+def installed() -> None:
+    """The release is there and ready, whatever an earlier test did to it."""
+    for component in ("postgresql", "operator", "gateway"):
+        cluster.wait_for(f"{component} ready", lambda name=component: cluster.component_ready(name), timeout=240)
+
+
+@pytest.fixture()
+def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A fresh namespace under the restricted Pod Security Standard; gone after the test."""
+    name = f"e2e-{secrets.token_hex(4)}"
+    cluster.kubectl("create", "namespace", name)
+    cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
+    yield name
+    cluster.kubectl("delete", "namespace", name, "--wait=false")

@@ -1,0 +1,95 @@
+"""SIGKILL of operator, gateway and PostgreSQL at random moments of a running experiment: nothing lost, nothing twice."""
+
+import os
+import random
+import time
+
+import pytest
+
+from tests.e2e import cluster
+
+# Each trial counts the reports that were acknowledged and says so in its last one.
+SCRIPT = """
+import random, time, kubetune_trial as kt
+generator = random.Random(kt.trial())
+steps = generator.randint(5, 15)
+for step in range(steps):
+    kt.report(step, score=float(step), acked=float(step))
+    time.sleep(generator.uniform(0.05, 0.5))
+kt.report(steps, score=float(steps), acked=float(steps))
+"""
+PROCESS = {"operator": "kubetune operator", "gateway": "kubetune gateway", "postgresql": "postgres"}
+KILLS = 60 if cluster.EVERYTHING else 21
+
+
+def node_of(pod: str) -> str:
+    return str(cluster.kubectl_json("get", "pod", pod, "-n", cluster.NAMESPACE)["spec"]["nodeName"])
+
+
+def sigkill(component: str) -> None:
+    """SIGKILL to every process of the component's containers, then the pod is replaced.
+
+    The kill comes from the node, as the kernel's would. The dead pod is deleted, since the kubelet's growing back-off
+    after many crashes would be all that is measured otherwise.
+    """
+    pods = cluster.component_pods(component)
+    if not pods:
+        return
+    for pod in pods:
+        uid = cluster.kubectl_json("get", "pod", pod, "-n", cluster.NAMESPACE)["metadata"]["uid"]
+        script = f"for p in /proc/[0-9]*; do grep -q 'pod{uid}' $p/cgroup 2>/dev/null && kill -9 ${{p#/proc/}}; done; true"
+        cluster.run("docker", "exec", node_of(pod), "sh", "-c", script)
+        cluster.kubectl("delete", "pod", pod, "-n", cluster.NAMESPACE, "--grace-period=0", "--force", "--wait=false")
+
+
+@pytest.mark.timeout(1200)
+def test_nothing_is_lost_and_nothing_done_twice(namespace: str) -> None:
+    seed = int(os.environ.get("KUBETUNE_CHAOS_SEED", random.randrange(10**6)))
+    print(f"\nchaos seed: {seed} (KUBETUNE_CHAOS_SEED={seed} runs the same again)")
+    dice = random.Random(seed)
+    trials = 3 * KILLS
+    body = cluster.manifest("chaos", SCRIPT, maxTrials=trials, parallelism={"max": 4}, maxFailedTrials=5)
+    with cluster.JobAudit(namespace) as audit:
+        experiment = cluster.apply(namespace, body)
+        cluster.wait_for("the first pod", experiment.running_pods)
+        done: list[str] = []
+        for kill in range(KILLS):
+            component = dice.choice(list(PROCESS))
+            print(f"kill {kill + 1}/{KILLS}: {component}", flush=True)
+            sigkill(component)
+            done.append(component)
+            time.sleep(dice.uniform(0.5, 8))
+        status = experiment.wait("Complete", timeout=600)
+    rows = experiment.trials()
+    assert [row["number"] for row in rows] == list(range(trials))
+    assert {row["state"] for row in rows} == {"COMPLETE"}, [row for row in rows if row["state"] != "COMPLETE"]
+    assert status["counts"]["complete"] == trials
+    assert {number for number, _ in audit.names} == set(range(trials))
+    assert all(len(uids) == 1 for uids in audit.names.values()), "a Job was created twice"
+    assert not audit.overlaps
+    assert audit.most <= 4
+    # No node was lost and no pod of a trial was touched: every trial needs exactly one attempt.
+    assert sorted(audit.names) == [(number, 1) for number in range(trials)]
+    _check_reports(experiment.uid())
+    _check_optuna(namespace, trials)
+    cluster.wait_for("Jobs deleted", lambda: not experiment.jobs())
+
+
+def _check_reports(uid: str) -> None:
+    """The last report says how many were acknowledged before it: they are all there, each once."""
+    rows = cluster.sql(
+        "SELECT number, count(*), max((metrics->>'acked')::float)::int, count(DISTINCT step), max(seq)"
+        f" FROM kubetune.reports WHERE experiment_uid = '{uid}' GROUP BY number ORDER BY number"
+    )
+    for row in rows:
+        number, count, acked, steps, seq = (int(value) for value in row.split("|"))
+        assert count == acked + 1 == steps == seq, f"trial {number}: {count} reports, {acked} acknowledged before the last"
+
+
+def _check_optuna(namespace: str, trials: int) -> None:
+    """Optuna's own tables say the same."""
+    states = cluster.sql(
+        "SELECT t.state, count(*), count(DISTINCT t.number) FROM trials t JOIN studies s USING (study_id)"
+        f" WHERE s.study_name LIKE '{namespace}/chaos-%' GROUP BY 1"
+    )
+    assert states == [f"COMPLETE|{trials}|{trials}"]

@@ -1,0 +1,1 @@
+"""How kubetune speaks to the Kubernetes API server: raw JSON, one bounded pool, errors with names."""

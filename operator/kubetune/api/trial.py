@@ -133,6 +133,15 @@ class Counts:
         return self.complete + self.pruned + self.failed
 
 
+@dataclasses.dataclass(frozen=True)
+class Best:
+    """The best trial so far (one objective), or one of the Pareto front (several)."""
+
+    number: int
+    values: tuple[float, ...]
+    params: Mapping[str, ParamValue]
+
+
 def to_json_metrics(metrics: Mapping[str, float]) -> dict[str, Any]:
     """Metrics as JSON can hold them: nan and ±inf as strings."""
     return {

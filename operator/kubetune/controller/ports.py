@@ -3,11 +3,11 @@
 `kube` and `engine` are the real ones; the simulator brings its own cluster and drives the same loop with it.
 """
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from kubetune.api.spec import ExperimentSpec, Json, ParamValue
+from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.trial import Best as Best
 from kubetune.api.trial import Counts, Reason, TrialRow
 from kubetune.controller.plan import JobView
 
@@ -57,15 +57,6 @@ class Cluster(Protocol):
 
     def event(self, spec: ExperimentSpec, kind: str, reason: str, message: str) -> None:
         """A Kubernetes event on the experiment (kind Normal | Warning), deduplicated; never raises."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Best:
-    """The best trial so far (one objective), or one of the Pareto front (several)."""
-
-    number: int
-    values: tuple[float, ...]
-    params: Mapping[str, ParamValue]
 
 
 class Engine(Protocol):

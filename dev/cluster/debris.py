@@ -121,3 +121,13 @@ def _remove_stale_shim_sockets() -> None:
     for path in (folder, folder.parent):
         with contextlib.suppress(OSError):
             path.rmdir()  # only when empty
+
+
+def leftovers(config: settings.Settings) -> list[str]:
+    """What a person would complain about after `down`: empty is the promise."""
+    found = [f"process {pid}" for pid in sorted(processes(config))]
+    found += [f"mount {point}" for point in mounts(config)]
+    found += [f"cgroup {folder}" for folder in cgroups(config)]
+    found += [f"interface {config.bridge}"] if pathlib.Path(f"/sys/class/net/{config.bridge}").exists() else []
+    found += [f"folder {config.run}"] if config.run.exists() else []
+    return found

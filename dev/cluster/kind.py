@@ -24,15 +24,21 @@ def _containers(config: settings.Settings, *filters: str) -> list[str]:
 
 
 def is_up(config: settings.Settings, image: str | None) -> bool:
-    """Whether the cluster that was asked for is there: as many nodes, of this image, and the API answers."""
+    """Whether the cluster that was asked for is there: all of its nodes run, as many as asked, and the API answers."""
     found = nodes(config)
-    if len(found) != config.nodes or len(_containers(config)) != config.nodes or not config.kubeconfig.exists():
+    if not found or found != _containers(config) or not config.kubeconfig.exists():
         return False
-    if image is not None:
-        inspect = ["docker", "inspect", "--format", "{{.Config.Image}}", *found]
-        if set(console.capture(inspect, env=engine.environment(config)).split()) != {image}:
-            return False
+    if config.nodes not in (None, len(found)):
+        console.say(f"- cluster {config.cluster} has {len(found)} node(s), you ask for {config.nodes}: making it anew")
+        return False
+    if image and {image} != _images(config, found):
+        console.say("  (its nodes run an older image; `down` and `up` renew them)")
     return kubectl(config, "get", "--raw=/readyz", "--request-timeout=5s").returncode == 0
+
+
+def _images(config: settings.Settings, found: list[str]) -> set[str]:
+    inspect = ["docker", "inspect", "--format", "{{.Config.Image}}", *found]
+    return set(console.capture(inspect, env=engine.environment(config)).split())
 
 
 def kubectl(
@@ -46,10 +52,11 @@ def create(config: settings.Settings, image: str | None) -> None:
     """A cluster of the wanted number of nodes; `image` in place of the one that kind-config.yaml names."""
     config.home.mkdir(parents=True, exist_ok=True)
     kind_config = config.home / "kind-config.yaml"
-    kind_config.write_text(_kind_config(config.nodes))
+    count = config.nodes or 1
+    kind_config.write_text(_kind_config(count))
     command = ["kind", "create", "cluster", "--name", config.cluster, "--config", kind_config]
     command += ["--kubeconfig", config.kubeconfig, *(["--image", image] if image else [])]
-    with console.step(f"kind: creating cluster {config.cluster} with {config.nodes} node(s)", 20 + 15 * config.nodes):
+    with console.step(f"kind: creating cluster {config.cluster} with {count} node(s)", 15 + 10 * count):
         log = config.cache / "logs" / "kind.log"
         console.run([str(word) for word in command], log=log, env=engine.environment(config), timeout_s=900)
 

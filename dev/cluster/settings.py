@@ -28,8 +28,10 @@ class UserError(Exception):
 @dataclasses.dataclass(frozen=True)
 class Settings:
     cluster: str
-    nodes: int
-    kwok_nodes: int
+    nodes: int | None
+    """None: not said. A cluster that is there is then taken with the nodes it has, a new one gets one."""
+    kwok_nodes: int | None
+    """None: not said. Those that are there stay."""
     cache: pathlib.Path
     user_kubeconfig: str | None
     """A cluster that the user brought; then we create nothing."""
@@ -78,15 +80,17 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         raise UserError(f"KUBETUNE_CLUSTER={cluster!r}: lower-case letters, digits and dashes, at most 32, please")
     return Settings(
         cluster=cluster,
-        nodes=_count(environ, "NODES", default=1, least=1, most=9),
-        kwok_nodes=_count(environ, "KWOK_NODES", default=0, least=0, most=5000),
+        nodes=_count(environ, "NODES", least=1, most=9),
+        kwok_nodes=_count(environ, "KWOK_NODES", least=0, most=5000),
         cache=cache,
         user_kubeconfig=_user_kubeconfig(environ, cache),
     )
 
 
-def _count(environ: Mapping[str, str], name: str, *, default: int, least: int, most: int) -> int:
-    text = environ.get(name) or str(default)
+def _count(environ: Mapping[str, str], name: str, *, least: int, most: int) -> int | None:
+    text = environ.get(name)
+    if not text:
+        return None
     if not text.isdigit() or not least <= int(text) <= most:
         raise UserError(f"{name}={text!r}: a whole number from {least} to {most}, please")
     return int(text)

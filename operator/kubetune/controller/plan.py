@@ -37,6 +37,7 @@ class PodView:
     exit_code: int | None = None  # of the trial container
     terminated: str | None = None  # its reason: Completed, Error, OOMKilled, …
     terminated_message: str = ""  # its termination message
+    ended: float | None = None  # when the trial container ended
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,379 @@
+"""The database in memory, for the simulator and for tests: the same rules as `storage.postgres`, and faults on demand.
+
+A method's work is computed first and assigned last, so an exception leaves everything as it was.
+"""
+
+import collections
+import dataclasses
+import functools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from typing import Concatenate, ParamSpec, TypeVar
+
+from kubetune.api import names
+from kubetune.api.spec import Parameter, ParamValue
+from kubetune.api.trial import Counts, Ending, Reason, Report, TrialRow, TrialState
+from kubetune.storage import base, rules
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+@dataclasses.dataclass
+class _Log:
+    """Who follows one attempt's log, until when, and where they stand."""
+
+    holder: str = ""
+    until: float = 0.0
+    since: str = ""
+    done: bool = False
+
+
+@dataclasses.dataclass
+class _Trial:
+    row: TrialRow
+    reports: list[Report] = dataclasses.field(default_factory=list)
+    keys: dict[tuple[int, str], int] = dataclasses.field(default_factory=dict)  # (attempt, key) → seq
+    logs: dict[int, _Log] = dataclasses.field(default_factory=lambda: collections.defaultdict(_Log))  # by attempt
+    log_tail: str | None = None
+
+    def of_attempt(self, attempt: int) -> list[Report]:
+        return [report for report in self.reports if report.attempt == attempt]
+
+
+@dataclasses.dataclass
+class _Study:
+    row: base.StudyRow
+    trials: dict[int, _Trial] = dataclasses.field(default_factory=dict)
+    deleted: float | None = None
+
+
+@dataclasses.dataclass
+class Database:
+    """What several `MemoryStorage` share, as operators and gateways share one PostgreSQL."""
+
+    epoch: int = 0
+    studies: dict[str, _Study] = dataclasses.field(default_factory=dict)  # by uid, in order of creation
+    lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
+
+
+Method = Callable[Concatenate["MemoryStorage", Arguments], Result]
+
+
+def _transaction(method: Method[Arguments, Result]) -> Method[Arguments, Result]:
+    """One method is one transaction, with a fault before it and another after its commit."""
+
+    @functools.wraps(method)
+    def run(self: "MemoryStorage", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        self._fail(f"before:{method.__name__}")
+        with self.database.lock:
+            result = method(self, *args, **kwargs)
+        self._fail(f"after:{method.__name__}")
+        return result
+
+    return run
+
+
+def _write(method: Method[Arguments, Result]) -> Method[Arguments, Result]:
+    """A transaction of the single writer: it checks its epoch first."""
+
+    @functools.wraps(method)
+    def checked(self: "MemoryStorage", /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        if self.epoch is None or self.epoch != self.database.epoch:
+            raise base.Fenced(f"epoch {self.database.epoch} is in force, this writer has {self.epoch}")
+        return method(self, *args, **kwargs)
+
+    return _transaction(checked)
+
+
+class MemoryStorage(base.EngineStorage, base.GatewayStorage):
+    """Both sides of the storage. Give a second one the first one's ``database`` to have two operators.
+
+    Args:
+        clock: seconds since the epoch.
+        database: shared with other storages; None: its own.
+        fault: called with ``before:METHOD`` (nothing is written if it raises) and ``after:METHOD`` (all is written).
+    """
+
+    def __init__(
+        self, clock: Callable[[], float], database: Database | None = None, fault: Callable[[str], None] | None = None
+    ) -> None:
+        self.clock = clock
+        self.database = database or Database()
+        self.fault = fault
+        self.epoch: int | None = None
+
+    def _fail(self, where: str) -> None:
+        if self.fault:
+            self.fault(where)
+
+    def _study(self, uid: str) -> _Study:
+        return self.database.studies[uid]
+
+    def _trials(self, uid: str) -> dict[int, _Trial]:
+        study = self.database.studies.get(uid)
+        return study.trials if study else {}
+
+    def _running(self, uid: str) -> dict[int, _Trial]:
+        return {n: trial for n, trial in self._trials(uid).items() if trial.row.state is TrialState.RUNNING}
+
+    # ---- the operator's side
+
+    @_transaction
+    def acquire(self, holder: str) -> int:
+        self.database.epoch += 1
+        self.epoch = self.database.epoch
+        return self.epoch
+
+    @_write
+    def open_study(
+        self, uid: str, namespace: str, name: str, metrics: Sequence[str], directions: Sequence[str]
+    ) -> base.StudyRow:
+        if uid not in self.database.studies:
+            study_name = names.study_name(namespace, name, uid)
+            row = base.StudyRow(
+                uid, namespace, name, study_name, self.clock(), metrics=tuple(metrics), directions=tuple(directions)
+            )
+            self.database.studies[uid] = _Study(row)
+        return self._study(uid).row
+
+    @_transaction
+    def load_trials(self, uid: str) -> list[TrialRow]:
+        return [trial.row for _, trial in sorted(self._trials(uid).items())]
+
+    @_transaction
+    def load_series(self, uid: str) -> dict[int, dict[int, float]]:
+        ended = {n: trial for n, trial in self._trials(uid).items() if trial.row.state is not TrialState.RUNNING}
+        if not ended:
+            return {}
+        metric = self._study(uid).row.metrics[0]
+        return {n: rules.series(trial.of_attempt(trial.row.attempt), metric) for n, trial in sorted(ended.items())}
+
+    @_transaction
+    def count_lost_attempts(self, uid: str) -> int:
+        return sum(trial.row.attempt - 1 for trial in self._trials(uid).values())
+
+    @_write
+    def create_trials(self, uid: str, space: Mapping[str, Parameter], trials: Sequence[base.NewTrial]) -> None:
+        study, now = self._study(uid), self.clock()
+        if study.deleted is not None:
+            raise base.NotCurrent(f"study {study.row.study_name} is deleted")
+        numbers = [trial.number for trial in trials]
+        if len(set(numbers)) < len(numbers) or study.trials.keys() & set(numbers):
+            raise ValueError(f"a trial number of {numbers} is given already")
+        study.trials |= {
+            trial.number: _Trial(TrialRow(trial.number, TrialState.RUNNING, dict(trial.params), 1, now))
+            for trial in trials
+        }
+
+    @_write
+    def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
+        trial = self._running(uid).get(number)
+        if trial is None or trial.row.attempt != attempt or trial.row.job_uid not in (None, job_uid):
+            return False
+        trial.row = dataclasses.replace(trial.row, job_uid=job_uid)
+        return True
+
+    @_write
+    def record_start(self, uid: str, starts: Mapping[int, float]) -> None:
+        running = self._running(uid)
+        for number in starts.keys() & running.keys():
+            trial = running[number]
+            if trial.row.started is None:
+                trial.row = dataclasses.replace(trial.row, started=starts[number])
+
+    @_write
+    def new_attempt(self, uid: str, number: int, lost: int, reason: Reason, message: str) -> bool:
+        trial = self._running(uid).get(number)
+        if trial is None or trial.row.attempt != lost:
+            return False
+        trial.row = rules.next_attempt(trial.row)
+        return True
+
+    @_write
+    def request_stop(self, uid: str, stops: Mapping[int, Reason]) -> None:
+        running, now = self._running(uid), self.clock()
+        for number in stops.keys() & running.keys():
+            trial = running[number]
+            if trial.row.stop_requested is None:
+                trial.row = dataclasses.replace(trial.row, stop_requested=now, stop_reason=stops[number])
+
+    @_write
+    def finish_trial(self, uid: str, number: int, attempt: int, settle: base.Settle, log_tail: str | None) -> TrialRow:
+        trial = self._trials(uid).get(number)
+        if trial is None:
+            raise base.NotCurrent(f"there is no trial {number} of experiment {uid}")
+        if trial.row.state is not TrialState.RUNNING:
+            return trial.row
+        if trial.row.attempt != attempt:
+            raise base.NotCurrent(
+                f"attempt {attempt} of trial {number} is over; the current one is {trial.row.attempt}"
+            )
+        ending = settle(trial.of_attempt(attempt), trial.row.finish)
+        row = rules.ended(trial.row, ending, len(self._study(uid).row.metrics), self.clock())
+        trial.row, trial.log_tail = row, None if log_tail is None else rules.clean(log_tail)
+        return row
+
+    @_transaction
+    def news(self, uid: str, seen: Mapping[int, int]) -> base.News:
+        running = self._running(uid)
+        after = {number: seen.get(number, 0) for number in running}
+        return base.News(
+            reports={
+                number: tuple(trial.reports[after[number] :])  # seq counts from 1 without gaps
+                for number, trial in running.items()
+                if trial.row.last_seq > after[number]
+            },
+            finishes={number: trial.row.finish for number, trial in running.items() if trial.row.finish},
+            logs_read=frozenset(number for number, trial in running.items() if trial.row.log_read),
+        )
+
+    @_write
+    def end_study(self, uid: str, reason: Reason, message: str) -> base.StudyRow:
+        return self._end(self._study(uid), reason, message)
+
+    def _end(self, study: _Study, reason: Reason, message: str) -> base.StudyRow:
+        if study.row.ended is None:
+            study.row = dataclasses.replace(
+                study.row, ended=self.clock(), end_reason=reason, end_message=rules.clean(message)
+            )
+        return study.row
+
+    @_transaction
+    def studies(self) -> list[base.StudyRow]:
+        return [study.row for study in self.database.studies.values() if study.deleted is None]
+
+    @_write
+    def delete_study(self, uid: str) -> None:
+        study = self.database.studies.get(uid)
+        if study is None or study.deleted is not None:
+            return
+        for trial in self._running(uid).values():
+            ending = Ending(TrialState.FAIL, Reason.EXPERIMENT_DELETED, "", None)
+            trial.row = rules.ended(trial.row, ending, len(study.row.metrics), self.clock())
+        self._end(study, Reason.EXPERIMENT_DELETED, "")
+        study.deleted = self.clock()
+
+    @_write
+    def purge(self, retention: float) -> int:
+        before = self.clock() - retention
+        studies = self.database.studies
+        gone = [uid for uid, study in studies.items() if study.deleted is not None and study.deleted < before]
+        for uid in gone:
+            del studies[uid]
+        return len(gone)
+
+    def healthy(self) -> bool:
+        try:
+            self._fail("before:healthy")
+        except base.StorageUnavailable:
+            return False
+        return True
+
+    # ---- the gateway's side
+
+    def _trial(self, who: base.Identity) -> _Trial:
+        """The pod's trial, if what it sends is accepted now. Raises NotCurrent or NotRecorded."""
+        trial = self._trials(who.experiment_uid).get(who.number)
+        refusal = rules.refusal(trial.row if trial else None, who)
+        if refusal or trial is None:
+            raise refusal or base.NotCurrent(f"there is no trial {who.number}")
+        return trial
+
+    @_transaction
+    def accept(self, reports: Sequence[base.Incoming]) -> list[base.Answer | Exception]:
+        return [self._accept(incoming) for incoming in reports]
+
+    def _accept(self, incoming: base.Incoming) -> base.Answer | Exception:
+        who, key = incoming.who, (incoming.who.attempt, rules.clean(incoming.key))
+        known = self._trials(who.experiment_uid).get(who.number)
+        if known and key in known.keys:
+            return rules.answer(known.row, known.keys[key], who.attempt)
+        try:
+            trial = self._trial(who)
+            step = rules.step_after(trial.row.last_step, incoming.step)
+            metrics = rules.clean_metrics(incoming.metrics)
+        except (base.NotCurrent, base.NotRecorded, ValueError) as refusal:
+            return refusal
+        report = Report(trial.row.last_seq + 1, who.attempt, step, metrics, self.clock())
+        trial.row = rules.with_report(trial.row, report)
+        trial.reports.append(report)
+        trial.keys[key] = report.seq
+        return rules.answer(trial.row, report.seq, who.attempt)
+
+    @_transaction
+    def finish(self, who: base.Identity, status: str, message: str) -> base.Answer:
+        trial = self._trial(who)
+        trial.row = rules.with_finish(trial.row, status, message, self.clock())
+        return rules.answer(trial.row, trial.row.last_seq, who.attempt)
+
+    @_transaction
+    def look(self, who: base.Identity) -> base.Answer:
+        row = self._trial(who).row
+        return rules.answer(row, row.last_seq, who.attempt)
+
+    @_transaction
+    def parameters(self, who: base.Identity) -> Mapping[str, ParamValue]:
+        trial = self._trials(who.experiment_uid).get(who.number)
+        if trial is None:
+            raise base.NotCurrent(f"there is no trial {who.number} of experiment {who.experiment_uid}")
+        return trial.row.params
+
+    @_transaction
+    def claim_log(self, who: base.Identity, holder: str, seconds: float) -> base.LogPosition | None:
+        try:
+            log = self._trial(who).logs[who.attempt]
+        except (base.NotCurrent, base.NotRecorded):
+            return None
+        now = self.clock()
+        if log.holder != holder and log.until > now:
+            return None
+        log.holder, log.until = holder, now + seconds
+        return base.LogPosition(log.since, log.done)
+
+    @_transaction
+    def save_log(self, who: base.Identity, holder: str, since: str, done: bool) -> None:
+        try:
+            trial = self._trial(who)
+        except (base.NotCurrent, base.NotRecorded):
+            return
+        log = trial.logs[who.attempt]
+        if log.holder != holder:
+            return
+        log.since, log.done = since, log.done or done
+        trial.row = dataclasses.replace(trial.row, log_read=log.done)
+
+    # ---- what people read
+
+    def _newest(self, namespace: str, name: str) -> _Study:
+        found = [
+            study
+            for study in self.database.studies.values()
+            if (study.row.namespace, study.row.name) == (namespace, name) and study.deleted is None
+        ]
+        if not found:
+            raise KeyError(f"there is no experiment {namespace}/{name}")
+        return found[-1]
+
+    def _named(self, namespace: str, name: str, number: int) -> _Trial:
+        trials = self._newest(namespace, name).trials
+        if number not in trials:
+            raise KeyError(f"experiment {namespace}/{name} has no trial {number}")
+        return trials[number]
+
+    @_transaction
+    def trials(
+        self, namespace: str, name: str, state: str | None, offset: int, limit: int
+    ) -> tuple[base.StudyRow, Counts, list[TrialRow]]:
+        study = self._newest(namespace, name)
+        rows = [trial.row for _, trial in sorted(study.trials.items())]
+        wanted = [row for row in rows if state is None or row.state == state]
+        return study.row, rules.counts(rows), wanted[offset : offset + limit]
+
+    @_transaction
+    def trial_reports(self, namespace: str, name: str, number: int) -> list[Report]:
+        return list(self._named(namespace, name, number).reports)
+
+    @_transaction
+    def log_tail(self, namespace: str, name: str, number: int) -> str | None:
+        return self._named(namespace, name, number).log_tail

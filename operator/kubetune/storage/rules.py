@@ -1,0 +1,125 @@
+"""Rules that hold whichever database answers: both storages call these, so that neither can differ from the other."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+from kubetune.api.trial import Counts, Ending, Finish, Reason, Report, TrialRow, TrialState
+from kubetune.storage import base
+
+STEP_LIMIT = 2**63  # a step is a signed 64-bit number
+
+
+def clean(text: str) -> str:
+    """Text as PostgreSQL can hold it: a NUL or half a surrogate pair, as logs and JSON may bring, becomes U+FFFD."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def clean_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics with names that can be stored and values that are floats."""
+    return {clean(name): float(value) for name, value in metrics.items()}
+
+
+def step_after(last_step: int | None, step: int | None) -> int:
+    """The step of a report: as given, else one more than the highest of this attempt, from 0.
+
+    Raises ValueError for one that is out of range.
+    """
+    chosen = step if step is not None else 0 if last_step is None else last_step + 1
+    if not -STEP_LIMIT <= chosen < STEP_LIMIT:
+        raise ValueError(f"step: {chosen} is out of range; steps are 64-bit numbers")
+    return chosen
+
+
+def with_report(row: TrialRow, report: Report) -> TrialRow:
+    """The trial after one more accepted report: its highest step, and the last value of each metric."""
+    return dataclasses.replace(
+        row,
+        last_seq=report.seq,
+        last_step=report.step if row.last_step is None else max(row.last_step, report.step),
+        last_metrics={**row.last_metrics, **report.metrics},
+    )
+
+
+def refusal(row: TrialRow | None, who: base.Identity) -> Exception | None:
+    """Why what this pod sends is not accepted; None: it is. ``row`` None: there is no such trial."""
+    if row is None:
+        return base.NotCurrent(f"there is no trial {who.number} of experiment {who.experiment_uid}")
+    if row.state is not TrialState.RUNNING:
+        return base.NotCurrent(f"trial {who.number} has ended: {row.state}, {row.reason}")
+    if row.attempt != who.attempt:
+        return base.NotCurrent(f"attempt {who.attempt} of trial {who.number} is over; the current one is {row.attempt}")
+    if row.job_uid is None:
+        return base.NotRecorded(f"the Job of trial {who.number}, attempt {who.attempt}, is not recorded yet")
+    if row.job_uid != who.job_uid:
+        return base.NotCurrent(f"Job {who.job_uid} is not the one of trial {who.number}, attempt {who.attempt}")
+    return None
+
+
+def answer(row: TrialRow, seq: int, attempt: int) -> base.Answer:
+    """What a trial is told. One that is over, or whose attempt is, has nothing to go on for."""
+    over = row.state is not TrialState.RUNNING or row.attempt != attempt
+    stop = over or row.stop_requested is not None
+    reason = row.stop_reason or (row.reason if over else None)
+    return base.Answer(seq, stop, str(reason or ""))
+
+
+def with_finish(row: TrialRow, status: str, message: str, now: float) -> TrialRow:
+    """The trial has said that it ended; what it said first stands."""
+    if row.finish is not None:
+        return row
+    return dataclasses.replace(row, finish=Finish(row.attempt, status, clean(message), now))
+
+
+def next_attempt(row: TrialRow) -> TrialRow:
+    """The trial with its next attempt current: nothing of the lost one counts, but a stop that the user asked for."""
+    kept = row.stop_reason is Reason.STOPPED
+    return dataclasses.replace(
+        row,
+        attempt=row.attempt + 1,
+        job_uid=None,
+        finish=None,
+        log_read=False,
+        last_step=None,
+        last_metrics={},
+        stop_requested=row.stop_requested if kept else None,
+        stop_reason=row.stop_reason if kept else None,
+    )
+
+
+def ended(row: TrialRow, ending: Ending, objectives: int, now: float) -> TrialRow:
+    """The trial with its final state.
+
+    Raises ValueError for an ending that no Optuna trial can have: COMPLETE without a number for each objective,
+    FAIL with values, RUNNING.
+    """
+    values = ending.values
+    if ending.state is TrialState.RUNNING:
+        raise ValueError("RUNNING is not an ending")
+    if ending.state is TrialState.FAIL and values is not None:
+        raise ValueError(f"a trial that failed has no values, but got {values}")
+    if ending.state is TrialState.COMPLETE and (values is None or any(math.isnan(value) for value in values)):
+        raise ValueError(f"a COMPLETE trial needs values that are numbers, but got {values}")
+    if values is not None and len(values) != objectives:
+        raise ValueError(f"{objectives} objectives need as many values, but got {values}")
+    return dataclasses.replace(
+        row, state=ending.state, reason=ending.reason, message=clean(ending.message), values=values, ended=now
+    )
+
+
+def series(reports: Iterable[Report], metric: str) -> dict[int, float]:
+    """A metric by step, ascending; the latest report of a step counts."""
+    latest = {report.step: report.metrics[metric] for report in reports if metric in report.metrics}
+    return dict(sorted(latest.items()))
+
+
+def counts(rows: Sequence[TrialRow]) -> Counts:
+    """Trials by state. Each attempt but a trial's current or last one was lost."""
+    states = [row.state for row in rows]
+    return Counts(
+        running=states.count(TrialState.RUNNING),
+        complete=states.count(TrialState.COMPLETE),
+        pruned=states.count(TrialState.PRUNED),
+        failed=states.count(TrialState.FAIL),
+        lost_attempts=sum(row.attempt - 1 for row in rows),
+    )

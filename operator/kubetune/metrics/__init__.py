@@ -1,0 +1,1 @@
+"""All Prometheus metrics, in one place; docs/metrics.md tells their users what they mean."""

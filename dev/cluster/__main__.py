@@ -45,7 +45,7 @@ def run(command: str, config: settings.Settings, names: list[str]) -> int:
 
 def load(config: settings.Settings, names: list[str]) -> int:
     if config.user_kubeconfig:
-        raise settings.UserError("KUBECONFIG names a cluster of yours: push the images to a registry that it can pull from.")
+        raise settings.UserError("KUBECONFIG names a cluster of yours: push the images to a registry it can reach.")
     images.load(config, names, kind.nodes(config))
     return 0
 

@@ -108,7 +108,8 @@ def _digest(module: str) -> str:
 def ensure_tools(config: settings.Settings) -> None:
     """kind, kubectl and helm: the user's where they fit, otherwise ours, in a folder of their own for PATH."""
     config.tools.mkdir(parents=True, exist_ok=True)
-    for name, module, fits in (("kind", "kind", _kind_fits), ("kubectl", "node", _kubectl_fits), ("helm", "node", _helm_fits)):
+    wanted = {"kind": ("kind", _kind_fits), "kubectl": ("node", _kubectl_fits), "helm": ("node", _helm_fits)}
+    for name, (module, fits) in wanted.items():
         link = config.tools / name
         if link.exists() or fits(shutil.which(name)):
             continue

@@ -58,7 +58,7 @@ def run(
     log: pathlib.Path,
     env: Mapping[str, str] | None = None,
     cwd: pathlib.Path | None = None,
-    stdin: bytes | None = None,
+    stdin: bytes = b"",
     timeout_s: float = 3600,
 ) -> None:
     """Runs a command whose output nobody needs unless it fails."""
@@ -70,9 +70,8 @@ def run(
         start = output.tell()
         try:
             result = subprocess.run(
-                words, input=stdin, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd, timeout=timeout_s,
-                **({} if stdin is not None else {"stdin": subprocess.DEVNULL}),
-            )  # fmt: skip
+                words, input=stdin, stdout=output, stderr=subprocess.STDOUT, env=env, cwd=cwd, timeout=timeout_s
+            )
         except subprocess.TimeoutExpired as error:
             raise CommandError(f"{' '.join(words)}: not done after {duration(timeout_s)} (log: {log})") from error
     if result.returncode:
@@ -90,7 +89,7 @@ def capture(
     command: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str] | None = None,
-    stdin: str | None = None,
+    stdin: str = "",
     timeout_s: float = 120,
 ) -> str:
     """The standard output of a command that must succeed."""
@@ -105,16 +104,13 @@ def attempt(
     command: Sequence[str | os.PathLike[str]],
     *,
     env: Mapping[str, str] | None = None,
-    stdin: str | None = None,
+    stdin: str = "",
     timeout_s: float = 120,
 ) -> subprocess.CompletedProcess[str]:
     """A command that may fail: the caller looks at returncode. A missing program and a time-out are failures too."""
     words = [os.fspath(word) for word in command]
     try:
-        return subprocess.run(
-            words, input=stdin, capture_output=True, text=True, env=env, timeout=timeout_s, check=False,
-            **({} if stdin is not None else {"stdin": subprocess.DEVNULL}),
-        )  # fmt: skip
+        return subprocess.run(words, input=stdin, capture_output=True, text=True, env=env, timeout=timeout_s)
     except FileNotFoundError:
         return subprocess.CompletedProcess(words, 127, "", f"{words[0]}: not found")
     except subprocess.TimeoutExpired:

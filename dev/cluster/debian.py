@@ -10,17 +10,18 @@ import pathlib
 import re
 import shutil
 
-from dev.cluster import console, engine, settings
+from dev.cluster import console, engine, images, settings
 
 IMAGE = "kubetune/debian:bookworm"
 SUITE = "bookworm"
+DEBIAN_SUITE = rf"^(deb\s|Suites:).*\s{SUITE}(-security|-updates)?\b"
 CERTIFICATES = pathlib.Path("/etc/ssl/certs/ca-certificates.crt")
 PIP_OPTIONS = ("index-url", "extra-index-url", "trusted-host", "proxy", "timeout", "retries")
 
 
 def ensure_base(config: settings.Settings) -> None:
     env = engine.environment(config)
-    if console.attempt(["docker", "image", "inspect", IMAGE], env=env).returncode == 0:
+    if images.inputs(IMAGE, env) == inputs():
         return
     if os.geteuid() != 0:
         raise settings.UserError("Base images cannot be pulled here, and building them (debootstrap) takes root.")
@@ -36,6 +37,12 @@ def ensure_base(config: settings.Settings) -> None:
         _carry_over(root)
         _import(root, config)
         shutil.rmtree(root)
+
+
+def inputs() -> str:
+    """What the base image is made from; a machine with other certificates or sources makes another."""
+    files = [pathlib.Path(__file__), *_sources(), *_download_settings(), CERTIFICATES]
+    return images.digest(*(path for path in files if path.exists()), _pip_conf())
 
 
 def _mirror() -> str | None:
@@ -56,7 +63,12 @@ def _sources() -> list[pathlib.Path]:
     folder = pathlib.Path("/etc/apt")
     candidates = [folder / "sources.list", *sorted((folder / "sources.list.d").glob("*"))]
     suitable = [path for path in candidates if path.suffix in (".list", ".sources") and path.is_file()]
-    return [path for path in suitable if SUITE in path.read_text(errors="replace") and "debian" in path.name + path.read_text()]
+    return [path for path in suitable if re.search(DEBIAN_SUITE, path.read_text(errors="replace"), re.M)]
+
+
+def _download_settings() -> list[pathlib.Path]:
+    files = sorted(pathlib.Path("/etc/apt/apt.conf.d").glob("*"))
+    return [path for path in files if "Acquire::" in path.read_text(errors="replace") and "docker" not in path.name]
 
 
 def _carry_over(root: pathlib.Path) -> None:
@@ -65,9 +77,8 @@ def _carry_over(root: pathlib.Path) -> None:
         (root / "etc/apt/sources.list").unlink(missing_ok=True)
         for path in _sources():
             shutil.copy2(path, root / "etc/apt" / path.relative_to("/etc/apt"))
-    for path in sorted(pathlib.Path("/etc/apt/apt.conf.d").glob("*")):
-        if "Acquire::" in path.read_text(errors="replace") and not path.name.startswith("docker-"):
-            shutil.copy2(path, root / "etc/apt/apt.conf.d" / path.name)
+    for path in _download_settings():
+        shutil.copy2(path, root / "etc/apt/apt.conf.d" / path.name)
     small = 'APT::Install-Recommends "false";\nAcquire::Languages "none";\nAPT::Keep-Downloaded-Packages "false";\n'
     (root / "etc/apt/apt.conf.d/90small").write_text(small)
     for path in pathlib.Path("/usr/local/share/ca-certificates").glob("*.crt"):
@@ -94,5 +105,6 @@ def _import(root: pathlib.Path, config: settings.Settings) -> None:
     archive = config.cache / "debian.tar"
     log = config.cache / "logs" / "debootstrap.log"
     console.run(["tar", "--numeric-owner", "--one-file-system", "-C", str(root), "-cf", str(archive), "."], log=log)
-    console.run(["docker", "import", str(archive), IMAGE], log=log, env=engine.environment(config))
+    label = f"LABEL {images.LABEL}={inputs()}"
+    console.run(["docker", "import", "--change", label, str(archive), IMAGE], log=log, env=engine.environment(config))
     archive.unlink()

@@ -5,6 +5,7 @@ table with names of its own, no iptables rule and no docker0. So `down` can prov
 caches can run side by side.
 """
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -45,8 +46,8 @@ def is_ours(config: settings.Settings) -> bool:
 
 
 def answers(config: settings.Settings) -> bool:
-    env = environment(config)
-    return console.attempt(["docker", "version", "--format", "{{.Server.Version}}"], env=env, timeout_s=15).returncode == 0
+    command = ["docker", "version", "--format", "{{.Server.Version}}"]
+    return console.attempt(command, env=environment(config), timeout_s=15).returncode == 0
 
 
 def ensure(config: settings.Settings) -> None:
@@ -210,12 +211,6 @@ def _end_daemon(config: settings.Settings) -> None:
         return
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while pathlib.Path(f"/proc/{pid}").exists() and time.monotonic() < deadline:
-        with_child_reaped(pid)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)  # it is our child if this very process started it
         time.sleep(0.1)
-
-
-def with_child_reaped(pid: int) -> None:
-    try:
-        os.waitpid(pid, os.WNOHANG)
-    except ChildProcessError:
-        pass

@@ -12,7 +12,7 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
 
 
 def build(config: settings.Settings, arguments: list[str]) -> int:
-    """`docker build` with what this machine needs: the host's network where our engine has no other, and its proxies."""
+    """`docker build` with what this machine needs: its proxies, and its network where our engine has no other."""
     env = engine.environment(config)
     extra = [word for name in PROXIES if name in env for word in ("--build-arg", name)]
     if engine.is_ours(config):

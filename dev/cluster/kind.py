@@ -42,7 +42,7 @@ def _images(config: settings.Settings, found: list[str]) -> set[str]:
 
 
 def kubectl(
-    config: settings.Settings, *arguments: str, stdin: str | None = None, timeout_s: float = 120
+    config: settings.Settings, *arguments: str, stdin: str = "", timeout_s: float = 120
 ) -> subprocess.CompletedProcess[str]:
     command = ["kubectl", "--kubeconfig", str(config.kubeconfig), *arguments]
     return console.attempt(command, env=engine.environment(config), stdin=stdin, timeout_s=timeout_s)
@@ -97,6 +97,7 @@ def _not_ready(config: settings.Settings) -> str | None:
     result = kubectl(config, "get", "deployments", "--all-namespaces", "-o", "json")
     if result.returncode:
         return result.stderr.strip()
-    found = {item["metadata"]["name"]: item["status"].get("availableReplicas", 0) for item in json.loads(result.stdout)["items"]}
+    items = json.loads(result.stdout)["items"]
+    found = {item["metadata"]["name"]: item["status"].get("availableReplicas", 0) for item in items}
     waiting = [name for name in ("coredns", "local-path-provisioner") if not found.get(name)]
     return f"not available yet: {', '.join(waiting)}" if waiting else None

@@ -25,7 +25,7 @@ def ensure(config: settings.Settings) -> None:
 
 def _nodes(config: settings.Settings, env: dict[str, str]) -> list[dict[str, str]]:
     """Name, address and pod addresses of the nodes that kind made (kwok's have no container)."""
-    kubectl = ["kubectl", "--kubeconfig", config.kubeconfig, "get", "nodes", "-o", "json", "-l", "type!=kwok"]
+    kubectl = ["kubectl", "--kubeconfig", str(config.kubeconfig), "get", "nodes", "-o", "json", "-l", "type!=kwok"]
     found = []
     for item in json.loads(console.capture(kubectl, env=env))["items"]:
         address = next(entry["address"] for entry in item["status"]["addresses"] if entry["type"] == "InternalIP")

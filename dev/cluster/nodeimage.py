@@ -68,7 +68,7 @@ def _build_base(config: settings.Settings, context: pathlib.Path, kind: pathlib.
 
 
 def _docker_build(config: settings.Settings, image: str, context: pathlib.Path) -> None:
-    build = ["docker", "build", "--network=host", f"--build-arg=BASE={debian.IMAGE}", f"--tag={image}", context]
+    build = ["docker", "build", "--network=host", f"--build-arg=BASE={debian.IMAGE}", f"--tag={image}", str(context)]
     console.run(build, log=config.cache / "logs" / "node-image.log", env=engine.environment(config))
 
 
@@ -87,7 +87,8 @@ def _save_control_plane(
 ) -> None:
     """Makes an image of every program under the name that kubeadm, containerd or kind will ask for."""
     env = engine.environment(config)
-    listing = [config.bin / "kubeadm", "config", "images", "list", f"--kubernetes-version={settings.KUBERNETES_VERSION}"]
+    version = f"--kubernetes-version={settings.KUBERNETES_VERSION}"
+    listing = [str(config.bin / "kubeadm"), "config", "images", "list", version]
     names = {name.rsplit("/", 1)[-1].split(":")[0]: name for name in console.capture(listing, env=env).split()}
     pause = PAUSE.search((kind / "images/base/files/etc/containerd/config.toml").read_text())
     names["pause"] = pause[1] if pause else names["pause"]
@@ -96,17 +97,17 @@ def _save_control_plane(
     shutil.copy2(config.bin / "kube-proxy", proxy)
     _docker_build(config, names["kube-proxy"], proxy)
     for program in (*binaries.CONTROL_PLANE, "etcd", "coredns", "pause"):
-        _import_program(config, names[program], config.bin / program)
+        import_program(config, names[program], config.bin / program)
     names["local-path-provisioner"] = storage["storageProvisionerImage"]
-    _import_program(config, storage["storageProvisionerImage"], config.bin / "local-path-provisioner")
+    import_program(config, storage["storageProvisionerImage"], config.bin / "local-path-provisioner")
     names["local-path-helper"] = storage["storageHelperImage"]
     console.capture(["docker", "tag", debian.IMAGE, storage["storageHelperImage"]], env=env)
-    command = ["docker", "save", "--output", archive, *names.values()]
+    command = ["docker", "save", "--output", str(archive), *names.values()]
     console.run(command, log=config.cache / "logs" / "node-image.log", env=env)
     console.attempt(["docker", "image", "rm", *names.values()], env=env)
 
 
-def _import_program(config: settings.Settings, image: str, program: pathlib.Path) -> None:
+def import_program(config: settings.Settings, image: str, program: pathlib.Path) -> None:
     """An image of one static program and the two files that such a program looks for."""
     archive = config.cache / "building" / "program.tar"
     with tarfile.open(archive, "w") as tar:
@@ -124,7 +125,7 @@ def _import_program(config: settings.Settings, image: str, program: pathlib.Path
         entry.type, entry.mode = tarfile.DIRTYPE, 0o1777
         tar.addfile(entry)
     changes = ["ENV PATH=/usr/local/bin", f'ENTRYPOINT ["/usr/local/bin/{program.name}"]']
-    command = ["docker", "import", *(word for change in changes for word in ("--change", change)), archive, image]
+    command = ["docker", "import", *(word for change in changes for word in ("--change", change)), str(archive), image]
     console.run(command, log=config.cache / "logs" / "node-image.log", env=engine.environment(config))
     archive.unlink()
 

@@ -4,15 +4,15 @@ import json
 import time
 from collections.abc import Callable
 
-from dev.cluster import addons, console, kind, settings
+from dev.cluster import addons, kind, settings
 
 NAMESPACE = "kubetune-smoke"
 WAIT_S = 90
 MANIFEST = settings.HERE / "files" / "manifests" / "smoke.yaml"
 
 
-class Failure(Exception):
-    pass
+class FailureError(Exception):
+    """A check found something else than it should."""
 
 
 def smoke(config: settings.Settings) -> int:
@@ -26,7 +26,7 @@ def smoke(config: settings.Settings) -> int:
             try:
                 found = check(config)
                 print(f"PASS  {name}: {found} ({time.monotonic() - started:.1f} s)", flush=True)
-            except Failure as failure:
+            except FailureError as failure:
                 failed += 1
                 print(f"FAIL  {name}: {failure}", flush=True)
     finally:
@@ -37,7 +37,7 @@ def smoke(config: settings.Settings) -> int:
 def _kubectl(config: settings.Settings, *arguments: str) -> str:
     result = kind.kubectl(config, "--namespace", NAMESPACE, *arguments, timeout_s=WAIT_S + 30)
     if result.returncode:
-        raise Failure(f"kubectl {' '.join(arguments)}: {result.stderr.strip() or result.stdout.strip()}")
+        raise FailureError(f"kubectl {' '.join(arguments)}: {result.stderr.strip() or result.stdout.strip()}")
     return result.stdout.strip()
 
 
@@ -75,7 +75,8 @@ def service_answers(config: settings.Settings) -> str:
         "import ssl, urllib.request as r; "
         "print(r.urlopen('https://kubernetes.default/livez', context=ssl._create_unverified_context()).read().decode())"
     )
-    return "the API server's /livez from a pod: " + _expect("ok", _kubectl(config, "exec", "shell", "--", "python3", "-c", program))
+    answer = _kubectl(config, "exec", "shell", "--", "python3", "-c", program)
+    return "the API server's /livez from a pod: " + _expect("ok", answer)
 
 
 def volume_is_provisioned(config: settings.Settings) -> str:
@@ -93,13 +94,13 @@ def gpu_is_scheduled(config: settings.Settings) -> str:
 def gpus_are_counted(config: settings.Settings) -> str:
     pod = json.loads(_kubectl(config, "get", "pod", "greedy", "-o", "json"))
     if pod["spec"].get("nodeName"):
-        raise Failure("a pod that asks for 9999 GPUs was placed")
+        raise FailureError("a pod that asks for 9999 GPUs was placed")
     return "a pod that asks for 9999 stays Pending"
 
 
 def _expect(wanted: str, found: str) -> str:
     if wanted not in found:
-        raise Failure(f"expected {wanted!r}, found {found!r}")
+        raise FailureError(f"expected {wanted!r}, found {found!r}")
     return found
 
 

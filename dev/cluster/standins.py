@@ -19,21 +19,22 @@ def can_pull(config: settings.Settings) -> bool:
     if any(images.inputs(image, env) for image in IMAGES.values()):
         return False  # asked before, and so it was; `down` and removing the cache make us ask again
     with console.step(f"pulling {settings.PUBLIC_NODE_IMAGE}", 60):
-        result = console.attempt(["docker", "pull", "--quiet", settings.PUBLIC_NODE_IMAGE], env=env, timeout_s=PULL_TIMEOUT_S)
+        pull = ["docker", "pull", "--quiet", settings.PUBLIC_NODE_IMAGE]
+        result = console.attempt(pull, env=env, timeout_s=PULL_TIMEOUT_S)
     return result.returncode == 0
 
 
 def ensure(config: settings.Settings) -> None:
     env = engine.environment(config)
     for folder, image in IMAGES.items():
-        wanted = images.digest(FOLDER / folder)
+        wanted = images.digest(FOLDER / folder, debian.inputs())
         present = images.inputs(image, env)
         if present == wanted or (present is None and images.identifier(image, env)):
             continue
         debian.ensure_base(config)
         with console.step(f"building a stand-in for {image} from Debian's packages", EXPECTED_S[folder]):
             label = f"--label={images.LABEL}={wanted}"
-            command = ["docker", "build", "--network=host", label, f"--tag={image}", FOLDER / folder]
+            command = ["docker", "build", "--network=host", label, f"--tag={image}", str(FOLDER / folder)]
             console.run(command, log=config.cache / "logs" / f"{folder}.log", env=env)
 
 

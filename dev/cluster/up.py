@@ -8,8 +8,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from dev.cluster import (
-    addons, binaries, console, debris, engine, images, kind, kwok, network, nodeimage, settings, standins,
-)  # fmt: skip
+    addons,
+    binaries,
+    console,
+    debris,
+    engine,
+    images,
+    kind,
+    kwok,
+    network,
+    nodeimage,
+    settings,
+    standins,
+)
 
 
 @contextmanager
@@ -82,7 +93,6 @@ def down(config: settings.Settings) -> None:
         console.say("KUBECONFIG names a cluster of yours: it is left as it is.")
         return
     with alone(config):
-        kwok.stop(config)
         if engine.answers(config):
             kind.delete(config)
         engine.stop(config)

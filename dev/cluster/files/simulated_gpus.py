@@ -31,8 +31,8 @@ def main() -> None:
             for node in nodes if isinstance(nodes, list) else []:
                 name, status = node["metadata"]["name"], node["status"]
                 if status.get("allocatable", {}).get(RESOURCE, "0") == "0":
-                    amount = {RESOURCE: gpus}
-                    call("PATCH", f"/api/v1/nodes/{name}/status", {"status": {"capacity": amount, "allocatable": amount}})
+                    status = {"capacity": {RESOURCE: gpus}, "allocatable": {RESOURCE: gpus}}
+                    call("PATCH", f"/api/v1/nodes/{name}/status", {"status": status})
                     print(f"{name}: {gpus} simulated {RESOURCE}")
         except OSError as error:
             print(f"not now: {error}")

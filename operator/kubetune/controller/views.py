@@ -137,6 +137,15 @@ def _trial_container(spec: Raw, status: Raw) -> Raw | None:
     return next((entry for entry in status.get("containerStatuses") or () if entry["name"] == wanted), None)
 
 
+def talking_container(raw: Raw) -> str | None:
+    """The container whose log tells how a pod ended: the trial's if it ran, else the init container that failed."""
+    spec, status = raw.get("spec") or {}, raw.get("status") or {}
+    container = _trial_container(spec, status)
+    if container is not None and _has_started(container.get("state") or {}):
+        return str(container["name"])
+    return _terminated(container, status)[1] or None
+
+
 def _has_started(state: Raw) -> bool:
     if state.get("running"):
         return True

@@ -1,0 +1,25 @@
+"""Samplers, one file each. A new one is a file and a line here."""
+
+from collections.abc import Callable, Mapping
+
+from kubetune.api.spec import ExperimentSpec, InvalidSpec
+from kubetune.engine.samplers import grid, random, tpe
+from kubetune.engine.samplers.base import Sampler as Sampler
+
+SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
+    "grid": grid.build,
+    "random": random.build,
+    "tpe": tpe.build,
+}
+
+
+def build(spec: ExperimentSpec) -> Sampler:
+    """The experiment's sampler.
+
+    Raises:
+        InvalidSpec: for a name or a setting that is not known, or a space that it cannot search.
+    """
+    name = spec.sampler.name
+    if name not in SAMPLERS:
+        raise InvalidSpec("sampler.name", f"there is no sampler {name!r}; there are {', '.join(SAMPLERS)}")
+    return SAMPLERS[name](spec)

@@ -1,0 +1,103 @@
+"""What the custom resource's schema cannot see of a spec: found before anything is created, as condition Invalid."""
+
+from collections.abc import Mapping, Sequence
+
+import re2
+
+from kubetune.api.spec import Categorical, ExperimentSpec, InvalidSpec, Parameter, ParamValue
+from kubetune.api.trial import TrialRow
+from kubetune.engine import pruners, samplers
+from kubetune.storage.base import StudyRow
+
+
+def check(spec: ExperimentSpec) -> None:
+    """Whether the spec can be run at all.
+
+    Raises:
+        InvalidSpec: with the field and what to do.
+    """
+    samplers.build(spec)
+    pruners.build(spec)
+    pattern("metrics.pattern", spec.metrics.pattern, ("metric", "value"))
+    pattern("metrics.step", spec.metrics.step, ())
+    for number in sorted(spec.stop_trials):
+        if number < 0:
+            raise InvalidSpec("stopTrials", f"there is no trial {number}; trials are numbered from 0")
+
+
+def pattern(field: str, text: str, groups: Sequence[str]) -> None:
+    """Whether it is a regular expression by RE2 with these named groups.
+
+    Raises:
+        InvalidSpec: with RE2's own words, or the group that is missing.
+    """
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        compiled = re2.compile(text, options)
+    except re2.error as error:
+        said = error.args[0] if error.args else ""
+        said = said.decode(errors="replace") if isinstance(said, bytes) else str(said)
+        raise InvalidSpec(
+            field,
+            f"{text!r} is no regular expression that RE2 takes ({said}); it has no look-around or back-references",
+        ) from None
+    missing = [name for name in groups if name not in compiled.groupindex]
+    if missing:
+        raise InvalidSpec(
+            field,
+            f"{text!r} has no group {' and no group '.join(missing)}; write for example "
+            r"(?P<metric>[a-z]+)=(?P<value>[0-9.eE+-]+)",
+        )
+
+
+def same_study(spec: ExperimentSpec, study: StudyRow, rows: Sequence[TrialRow]) -> None:
+    """Whether the committed study was made for these objectives and parameters.
+
+    Raises:
+        InvalidSpec: naming what differs. The resource's own rules keep both fixed; a study restored beside another
+            manifest, or a resource that was forced, comes here.
+    """
+    same_objectives(spec, study.metrics, study.directions)
+    for row in rows:
+        _same_parameters(spec.parameters, row)
+
+
+def same_objectives(spec: ExperimentSpec, metrics: Sequence[str], directions: Sequence[str]) -> None:
+    """Whether the spec has these objectives. Raises InvalidSpec."""
+    made = list(zip(metrics, directions, strict=True))
+    asked = [(objective.metric, objective.direction) for objective in spec.objectives]
+    if made != asked:
+        raise InvalidSpec(
+            "objectives",
+            f"the study was made to {_words(made)}, the spec says {_words(asked)}; objectives cannot change, "
+            "create a new experiment",
+        )
+
+
+def _words(objectives: Sequence[tuple[str, str]]) -> str:
+    return " and ".join(f"{direction} {metric}" for metric, direction in objectives)
+
+
+def _same_parameters(parameters: Mapping[str, Parameter], row: TrialRow) -> None:
+    unlike = sorted(parameters.keys() ^ row.params.keys())
+    if unlike:
+        where = "the spec" if unlike[0] in parameters else "the study"
+        raise InvalidSpec(
+            f"parameters.{unlike[0]}",
+            f"only {where} has this parameter (trial {row.number} has {', '.join(sorted(row.params))}); the search "
+            "space cannot change, create a new experiment",
+        )
+    for name, value in row.params.items():
+        if not _within(parameters[name], value):
+            raise InvalidSpec(
+                f"parameters.{name}",
+                f"trial {row.number} has {value!r}, which the spec does not allow; the search space cannot change, "
+                "create a new experiment",
+            )
+
+
+def _within(parameter: Parameter, value: ParamValue) -> bool:
+    if isinstance(parameter, Categorical):
+        return value in parameter.choices
+    return not isinstance(value, str) and parameter.low <= value <= parameter.high

@@ -1,0 +1,282 @@
+"""One experiment's study in memory: loaded once, kept up with what is committed, asked for everything else.
+
+Why not Optuna's own storage on the hot path: every ask there reads all unfinished trials again (FACTS.md). Here each
+method that changes something commits first and returns then. After an exception the memory may be ahead of the
+database or behind it: drop the engine and load a new one.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from kubetune.api.spec import ExperimentSpec, InvalidSpec
+from kubetune.api.trial import Best, Counts, Ending, Finish, Reason, Report, TrialRow, TrialState
+from kubetune.engine import check, pruners, samplers, value
+from kubetune.engine.history import History, Past
+from kubetune.engine.live import Live
+from kubetune.engine.tally import Tally
+from kubetune.storage import rules
+from kubetune.storage.base import EngineStorage, NewTrial
+
+_NONE: Mapping[int, float] = {}
+
+
+class Engine:
+    """Keeps `controller.ports.Engine`.
+
+    Args:
+        spec: what to tune, and how.
+        storage: with the epoch acquired.
+        clock: seconds since the epoch.
+
+    Raises:
+        InvalidSpec: the spec cannot run, or the committed study was made for another one.
+        StorageUnavailable, Fenced: as the storage does.
+    """
+
+    def __init__(self, spec: ExperimentSpec, storage: EngineStorage, clock: Callable[[], float]) -> None:
+        check.check(spec)
+        self._spec = spec
+        self._storage = storage
+        self._clock = clock
+        self._sampler = samplers.build(spec)
+        self._study = storage.open_study(
+            spec.uid,
+            spec.namespace,
+            spec.name,
+            [objective.metric for objective in spec.objectives],
+            [objective.direction for objective in spec.objectives],
+        )
+        rows = storage.load_trials(spec.uid)
+        check.same_study(spec, self._study, rows)
+        self._live: dict[int, Live] = {}
+        self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
+        self._history = History(spec.objectives)
+        self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
+        self._load(rows)
+
+    # ---- loading
+
+    def _load(self, rows: Sequence[TrialRow]) -> None:
+        series = self._storage.load_series(self._spec.uid)
+        for row in rows:
+            self._add(row, series.get(row.number, _NONE))
+        ended = [row for row in rows if row.state is not TrialState.RUNNING]
+        for row in sorted(ended, key=lambda row: (row.ended or 0.0, row.number)):
+            self._tally.ended(row, len(series.get(row.number, _NONE)))
+        self._pruner = self._fed_pruner(self._spec, series)
+        self._undecided = self._take_news(None)
+
+    def _add(self, row: TrialRow, series: Mapping[int, float]) -> None:
+        if row.state is TrialState.RUNNING:
+            objective = self._spec.objectives[0]
+            live = self._live[row.number] = Live(row, objective.metric, objective.direction == "maximize")
+            self._history.add(live.past)
+        else:
+            self._history.add(_past(row, series))
+
+    def _fed_pruner(self, spec: ExperimentSpec, series: Mapping[int, Mapping[int, float]]) -> pruners.Pruner:
+        pruner = pruners.build(spec)
+        for trial in self._history:
+            if trial.state is TrialState.COMPLETE:
+                pruner.completed(series.get(trial.number, _NONE))
+        return pruner
+
+    # ---- what there is
+
+    @property
+    def study(self) -> str:
+        return self._study.study_name
+
+    @property
+    def running(self) -> Mapping[int, TrialRow]:
+        return {number: live.row for number, live in self._live.items()}
+
+    @property
+    def counts(self) -> Counts:
+        return self._tally.counts(len(self._live))
+
+    @property
+    def started(self) -> float:
+        return self._study.created
+
+    @property
+    def ended(self) -> tuple[Reason, str] | None:
+        reason = self._study.end_reason
+        return None if self._study.ended is None or reason is None else (reason, self._study.end_message)
+
+    @property
+    def exhausted(self) -> bool:
+        capacity = self._sampler.capacity()
+        return capacity is not None and len(self._history) >= capacity
+
+    @property
+    def target_reached(self) -> bool:
+        return self._tally.target_reached
+
+    @property
+    def recent_reasons(self) -> tuple[Reason, ...]:
+        return self._tally.recent
+
+    @property
+    def best(self) -> Sequence[Best]:
+        trials = [self._history[number] for number in self._history.front.numbers]
+        return [Best(trial.number, trial.values or (), trial.params) for trial in trials]
+
+    @property
+    def saved_steps(self) -> tuple[int, int]:
+        return self._tally.saved_steps
+
+    # ---- what happens
+
+    def update(self, spec: ExperimentSpec) -> None:
+        """Take over what may change while it runs; a sampler or a pruner that changed starts from the same history.
+
+        Raises:
+            InvalidSpec: the new spec cannot run; the old one stays in force.
+        """
+        old = self._spec
+        if spec == old:
+            return
+        check.check(spec)
+        _same_experiment(old, spec)
+        if (spec.sampler, spec.seed) != (old.sampler, old.seed):
+            self._sampler = samplers.build(spec)
+        if spec.pruner != old.pruner:
+            self._pruner = self._fed_pruner(spec, self._storage.load_series(spec.uid))
+        if spec.objectives != old.objectives:
+            complete = [trial.values or () for trial in self._history if trial.state is TrialState.COMPLETE]
+            self._tally.look_again(spec.objectives, complete)
+        self._spec = spec
+
+    def tail(self) -> Mapping[int, Reason]:
+        due, self._undecided = self._undecided, set()
+        stops = {number for number in due & self._live.keys() if self._prune_now(self._live[number])}
+        stops |= self._take_news(self._pruner)
+        requested = {number: Reason.PRUNED for number in sorted(stops) if self._live[number].prunable}
+        self.request_stop(requested)
+        return requested
+
+    def _prune_now(self, live: Live) -> bool:
+        return live.prunable and self._pruner.prune(live.curve)
+
+    def _take_news(self, pruner: pruners.Pruner | None) -> set[int]:
+        """Take in what was committed since; trials to stop or, without a pruner, all that reported."""
+        if not self._live:
+            return set()
+        news = self._storage.news(self._spec.uid, {number: live.seen for number, live in self._live.items()})
+        for number, live in self._live.items():
+            live.said(news.finishes.get(number), number in news.logs_read)
+        found = set()
+        for number, reports in news.reports.items():
+            live = self._live[number]
+            if live.take(reports, pruner) or pruner is None:
+                found.add(number)
+            self._history.replace(live.past)
+        return found
+
+    def ask(self, count: int) -> list[TrialRow]:
+        first, now = len(self._history), self._clock()
+        room = [count, self._spec.max_trials - first]
+        capacity = self._sampler.capacity()
+        if capacity is not None:
+            room.append(capacity - first)
+        rows = []
+        for number in range(first, first + max(0, min(room))):
+            params = self._sampler.suggest(self._history, number)
+            rows.append(TrialRow(number, TrialState.RUNNING, params, attempt=1, created=now))
+            self._add(rows[-1], _NONE)  # the next one of this call is asked with this one running
+        if rows:
+            new = [NewTrial(row.number, row.params) for row in rows]
+            self._storage.create_trials(self._spec.uid, self._spec.parameters, new)
+        return rows
+
+    def record_job(self, number: int, attempt: int, job_uid: str) -> bool:
+        recorded = self._storage.record_job(self._spec.uid, number, attempt, job_uid)
+        if recorded:
+            self._change(number, job_uid=job_uid)
+        return recorded
+
+    def record_start(self, starts: Mapping[int, float]) -> None:
+        new = {n: time for n, time in starts.items() if n in self._live and self._live[n].row.started is None}
+        if new:
+            self._storage.record_start(self._spec.uid, new)
+        for number, time in new.items():
+            self._change(number, started=time)
+
+    def new_attempt(self, number: int, lost: int, reason: Reason, message: str) -> bool:
+        made = self._storage.new_attempt(self._spec.uid, number, lost, reason, message)
+        if made:
+            self._tally.lost_attempts += 1
+            self._live[number].start_again()
+            self._history.replace(self._live[number].past)
+        return made
+
+    def request_stop(self, stops: Mapping[int, Reason]) -> None:
+        new = {n: reason for n, reason in stops.items() if n in self._live and self._live[n].row.stop_requested is None}
+        if new:
+            self._storage.request_stop(self._spec.uid, new)
+        for number, reason in new.items():
+            self._change(number, stop_requested=self._clock(), stop_reason=reason)
+
+    def _change(self, number: int, **fields: object) -> None:
+        live = self._live[number]
+        live.row = dataclasses.replace(live.row, **fields)  # type: ignore[arg-type]
+
+    def finish(
+        self, number: int, attempt: int, failure: Reason | None, message: str, log_tail: str | None = None
+    ) -> TrialRow:
+        """End a trial by its outcome and its accepted reports.
+
+        Raises:
+            NotCurrent: ``attempt`` is not the trial's current one.
+        """
+        live = self._live.get(number)
+        outcome = value.Outcome(failure, message, live.row.stop_reason if live else None)
+        metric = self._spec.objectives[0].metric
+        series = dict(live.curve.values) if live else {}
+
+        def settle(reports: Sequence[Report], finish: Finish | None) -> Ending:
+            series.clear()
+            series.update(rules.series(reports, metric))  # also what came after the last tail
+            return value.settle(reports, finish, outcome, self._spec.objectives)
+
+        row = self._storage.finish_trial(self._spec.uid, number, attempt, settle, log_tail)
+        if live is not None:
+            self._end(row, series)
+        return row
+
+    def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
+        del self._live[row.number]
+        self._history.replace(_past(row, series))
+        self._tally.ended(row, len(series))
+        if row.state is TrialState.COMPLETE:
+            self._pruner.completed(series)
+
+    def end(self, reason: Reason, message: str) -> None:
+        self._study = self._storage.end_study(self._spec.uid, reason, message)
+
+
+def _past(row: TrialRow, series: Mapping[int, float]) -> Past:
+    """An ended trial as samplers see it: a summary, not its series."""
+    last = max(series) if series else None
+    return Past(row.number, row.state, row.params, row.values, None if last is None else (last, series[last]))
+
+
+def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:
+    """What may not change under an engine. Raises InvalidSpec."""
+    if new.uid != old.uid:
+        raise ValueError(f"the engine of experiment {old.uid} was given the spec of {new.uid}")
+    check.same_objectives(
+        new,
+        [objective.metric for objective in old.objectives],
+        [objective.direction for objective in old.objectives],
+    )
+    changed = sorted(
+        name
+        for name in old.parameters.keys() | new.parameters.keys()
+        if old.parameters.get(name) != new.parameters.get(name)
+    )
+    if changed:
+        raise InvalidSpec(
+            f"parameters.{changed[0]}", "the search space cannot change once started; create a new experiment"
+        )

@@ -1,0 +1,57 @@
+"""A RUNNING trial in memory: its row and its series, brought up to date by what the gateway committed."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from kubetune.api.trial import Finish, Report, TrialRow
+from kubetune.engine.curve import Curve
+from kubetune.engine.history import Past
+from kubetune.engine.pruners import Pruner
+from kubetune.storage import rules
+
+
+class Live:
+    """One trial from its ask, or from loading it, to its end."""
+
+    def __init__(self, row: TrialRow, metric: str, maximize: bool) -> None:
+        self.row = row
+        self.seen = 0  # the last sequence number taken in; a loaded trial's reports are read again from the first
+        self.curve = Curve(maximize)
+        self._metric = metric
+
+    @property
+    def past(self) -> Past:
+        """The trial as samplers see it."""
+        step = self.curve.last_step
+        last = (step, self.curve.values[step]) if step in self.curve.values else None
+        return Past(self.row.number, self.row.state, self.row.params, last=last)
+
+    @property
+    def prunable(self) -> bool:
+        """Not told to stop yet, and not at its end by its own account (stopping it would only lose its value)."""
+        return self.row.stop_requested is None and self.row.finish is None and not self.row.log_read
+
+    def said(self, finish: Finish | None, log_read: bool) -> None:
+        """The trial's own word on its end, and whether its log was read to the end."""
+        if (finish, log_read) != (self.row.finish, self.row.log_read):
+            self.row = dataclasses.replace(self.row, finish=finish, log_read=log_read)
+
+    def take(self, reports: Sequence[Report], pruner: Pruner | None = None) -> bool:
+        """Take in new reports in order; whether the pruner said stop at one of them. Those of earlier attempts do
+        not count."""
+        stop = False
+        for report in reports:
+            self.seen = report.seq
+            if report.attempt != self.row.attempt:
+                continue
+            if report.seq > self.row.last_seq:
+                self.row = rules.with_report(self.row, report)
+            if self._metric in report.metrics:
+                self.curve.add(report.step, report.metrics[self._metric])
+                stop = stop or (pruner is not None and self.prunable and pruner.prune(self.curve))
+        return stop
+
+    def start_again(self) -> None:
+        """The attempt is lost: the next one begins with an empty series."""
+        self.row = rules.next_attempt(self.row)
+        self.curve = Curve(self.curve.maximize)

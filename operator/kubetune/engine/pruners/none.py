@@ -1,0 +1,22 @@
+"""The pruner that stops nothing."""
+
+from collections.abc import Mapping
+
+from kubetune.api.spec import ExperimentSpec
+from kubetune.engine import options
+from kubetune.engine.curve import Curve
+
+
+class NonePruner:
+    """Every trial runs to its end."""
+
+    def completed(self, series: Mapping[int, float]) -> None:
+        pass
+
+    def prune(self, curve: Curve) -> bool:
+        return False
+
+
+def build(spec: ExperimentSpec) -> NonePruner:
+    options.read("pruner", spec.pruner, {})
+    return NonePruner()

@@ -1,0 +1,98 @@
+"""Exhaustive search: each combination of all values exactly once, then the experiment is complete.
+
+A pure function of the trial's number: cell i of the grid, or of a permutation of it. Nothing is kept, so nothing can
+be handed out twice, and a grid may be larger than memory (`maxTrials` cuts it).
+"""
+
+import dataclasses
+import decimal
+import hashlib
+import math
+from collections.abc import Callable, Mapping
+
+from kubetune.api.spec import Categorical, Double, ExperimentSpec, InvalidSpec, Parameter, ParamValue
+from kubetune.engine import options
+from kubetune.engine.history import History
+
+OPTIONS: Mapping[str, options.Option] = {
+    "shuffle": options.Switch(True),  # in an order drawn from the seed; false: the last parameter by name runs fastest
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Axis:
+    """One parameter's values, worked out when asked for: ``value(0)`` … ``value(size - 1)``."""
+
+    size: int
+    value: Callable[[int], ParamValue]
+
+
+class GridSampler:
+    """Trial i gets cell i, in plain or shuffled order."""
+
+    def __init__(self, axes: Mapping[str, Axis], key: str | None) -> None:
+        self._axes = axes
+        self._cells = math.prod(axis.size for axis in axes.values())
+        self._key = key  # of the shuffle; None: plain order
+
+    def capacity(self) -> int:
+        return self._cells
+
+    def suggest(self, history: History, number: int) -> dict[str, ParamValue]:
+        if not 0 <= number < self._cells:
+            raise IndexError(f"the grid has {self._cells} cells, there is no cell {number}")
+        cell = number if self._key is None else permute(number, self._cells, self._key)
+        chosen: dict[str, ParamValue] = {}
+        for name, values in reversed(list(self._axes.items())):
+            cell, index = divmod(cell, values.size)
+            chosen[name] = values.value(index)
+        return chosen
+
+
+def axis(name: str, parameter: Parameter) -> Axis:
+    """All values of a parameter, in order.
+
+    Raises:
+        InvalidSpec: for a range without steps.
+    """
+    if isinstance(parameter, Categorical):
+        return Axis(len(parameter.choices), lambda index: parameter.choices[index])
+    if parameter.step is None:
+        raise InvalidSpec(
+            f"parameters.{name}",
+            "grid tries every value, and a double without step has no end of them; give it a step, or list "
+            f"values: [{parameter.low}, {parameter.high}], or take sampler random or tpe",
+        )
+    if isinstance(parameter, Double):  # in decimals, so that 0.1 + 2 * 0.1 is 0.3
+        low, high, step = (decimal.Decimal(str(x)) for x in (parameter.low, parameter.high, parameter.step))
+        return Axis(int((high - low) // step) + 1, lambda index: float(low + index * step))
+    first, stride = parameter.low, parameter.step
+    return Axis((parameter.high - first) // stride + 1, lambda index: first + index * stride)
+
+
+def permute(index: int, size: int, key: str) -> int:
+    """Where a permutation of 0 … size - 1, drawn by ``key``, takes ``index``: no table, any size.
+
+    A Feistel network over the next even number of bits; what falls outside is sent on until it falls inside
+    (cycle walking: Black and Rogaway, CT-RSA 2002), fewer than four times on average.
+    """
+    half = max(1, ((size - 1).bit_length() + 1) // 2)
+    mask = (1 << half) - 1
+    while True:
+        left, right = index >> half, index & mask
+        for turn in range(4):
+            left, right = right, left ^ (_hash(f"{key} {turn} {right}") & mask)
+        index = left << half | right
+        if index < size:
+            return index
+
+
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
+
+
+def build(spec: ExperimentSpec) -> GridSampler:
+    given = options.read("sampler", spec.sampler, OPTIONS)
+    axes = {name: axis(name, parameter) for name, parameter in sorted(spec.parameters.items())}
+    key = spec.uid if spec.seed is None else f"seed {spec.seed}"
+    return GridSampler(axes, key if given["shuffle"] else None)

@@ -1,0 +1,72 @@
+"""What is counted of ended trials: states, the reasons of the last ones, whether a target was reached, steps saved."""
+
+import collections
+from collections.abc import Iterable, Sequence
+
+from kubetune.api.spec import Objective
+from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
+from kubetune.engine import value
+
+RECENT = 10  # reasons kept
+
+
+class Tally:
+    """Counters over ended trials, each counted once; their size does not grow with the trials."""
+
+    def __init__(self, objectives: Sequence[Objective], lost_attempts: int) -> None:
+        self._objectives = objectives
+        self._states: collections.Counter[TrialState] = collections.Counter()
+        self._recent: collections.deque[Reason] = collections.deque(maxlen=RECENT)
+        self._complete_lengths: collections.Counter[int] = collections.Counter()  # steps of a trial → how many trials
+        self._pruned_lengths: collections.Counter[int] = collections.Counter()
+        self._steps = 0
+        self.lost_attempts = lost_attempts
+        self.target_reached = False
+
+    def ended(self, row: TrialRow, steps: int) -> None:
+        """A trial ended after so many steps; in order of their ends."""
+        self._states[row.state] += 1
+        self._steps += steps
+        if row.reason is not None:
+            self._recent.appendleft(row.reason)
+        if row.state is TrialState.COMPLETE:
+            self._complete_lengths[steps] += 1
+            self.target_reached = self.target_reached or value.reaches(self._objectives, row.values or ())
+        elif row.reason is Reason.PRUNED:
+            self._pruned_lengths[steps] += 1
+
+    def look_again(self, objectives: Sequence[Objective], complete: Iterable[Sequence[float]]) -> None:
+        """The targets changed: whether one of the COMPLETE trials' values reaches the new ones."""
+        self._objectives = objectives
+        self.target_reached = any(value.reaches(objectives, values) for values in complete)
+
+    def counts(self, running: int) -> Counts:
+        return Counts(
+            running=running,
+            complete=self._states[TrialState.COMPLETE],
+            pruned=self._states[TrialState.PRUNED],
+            failed=self._states[TrialState.FAIL],
+            lost_attempts=self.lost_attempts,
+        )
+
+    @property
+    def recent(self) -> tuple[Reason, ...]:
+        """Newest first."""
+        return tuple(self._recent)
+
+    @property
+    def saved_steps(self) -> tuple[int, int]:
+        """(steps of all ended trials, steps that the pruner's trials would have taken more to be as long as the
+        median COMPLETE trial; of two in the middle the shorter)."""
+        median = _median(self._complete_lengths)
+        return self._steps, sum(max(0, median - steps) * count for steps, count in self._pruned_lengths.items())
+
+
+def _median(lengths: collections.Counter[int]) -> int:
+    """The lower median of a multiset; 0 of an empty one. O(different lengths)."""
+    before, middle = 0, (lengths.total() + 1) // 2
+    for length in sorted(lengths):
+        before += lengths[length]
+        if before >= middle:
+            return length
+    return 0

@@ -21,7 +21,9 @@ class CommandFailed(AssertionError):
 def run(*command: str, stdin: str | None = None, timeout: float = 120) -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
-        raise CommandFailed(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
+        raise CommandFailed(
+            f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
+        )
     return done.stdout
 
 

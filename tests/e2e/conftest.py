@@ -1,5 +1,6 @@
 """Fixtures of the end-to-end suites: a cluster with kubetune installed by its chart (make install), one namespace a test."""
 
+import functools
 import secrets
 from collections.abc import Iterator
 
@@ -12,10 +13,10 @@ from tests.e2e import cluster
 def installed() -> None:
     """The release is there and ready, whatever an earlier test did to it."""
     for component in ("postgresql", "operator", "gateway"):
-        cluster.wait_for(f"{component} ready", lambda name=component: cluster.component_ready(name), timeout=240)
+        cluster.wait_for(f"{component} ready", functools.partial(cluster.component_ready, component), timeout=240)
 
 
-@pytest.fixture()
+@pytest.fixture
 def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
     """A fresh namespace under the restricted Pod Security Standard; gone after the test."""
     name = f"e2e-{secrets.token_hex(4)}"

@@ -1,4 +1,4 @@
-"""SIGKILL of operator, gateway and PostgreSQL at random moments of a running experiment: nothing lost, nothing twice."""
+"""SIGKILL of operator, gateway and PostgreSQL at random moments of a running experiment: none lost, none twice."""
 
 import os
 import random
@@ -19,6 +19,7 @@ for step in range(steps):
 kt.report(steps, score=float(steps), acked=float(steps))
 """
 PROCESS = {"operator": "kubetune operator", "gateway": "kubetune gateway", "postgresql": "postgres"}
+KILL = 'for p in /proc/[0-9]*; do grep -q "$1" $p/cgroup 2>/dev/null && kill -9 ${p#/proc/}; done; true'
 KILLS = 60 if cluster.EVERYTHING else 21
 
 
@@ -37,7 +38,9 @@ def sigkill(component: str) -> None:
         return
     for pod in pods:
         uid = cluster.kubectl_json("get", "pod", pod, "-n", cluster.NAMESPACE)["metadata"]["uid"]
-        script = f"for p in /proc/[0-9]*; do grep -q 'pod{uid}' $p/cgroup 2>/dev/null && kill -9 ${{p#/proc/}}; done; true"
+        script = (
+            f"for p in /proc/[0-9]*; do grep -q 'pod{uid}' $p/cgroup 2>/dev/null && kill -9 ${{p#/proc/}}; done; true"
+        )
         cluster.run("docker", "exec", node_of(pod), "sh", "-c", script)
         cluster.kubectl("delete", "pod", pod, "-n", cluster.NAMESPACE, "--grace-period=0", "--force", "--wait=false")
 
@@ -83,7 +86,9 @@ def _check_reports(uid: str) -> None:
     )
     for row in rows:
         number, count, acked, steps, seq = (int(value) for value in row.split("|"))
-        assert count == acked + 1 == steps == seq, f"trial {number}: {count} reports, {acked} acknowledged before the last"
+        assert count == acked + 1 == steps == seq, (
+            f"trial {number}: {count} reports, {acked} acknowledged before the last"
+        )
 
 
 def _check_optuna(namespace: str, trials: int) -> None:

@@ -1,5 +1,6 @@
 """The examples, as README shows them, to their end; and the tools around them on the result."""
 
+import base64
 import json
 import pathlib
 import subprocess
@@ -45,7 +46,8 @@ def _check_commands(namespace: str, experiment: cluster.Experiment) -> None:
 
 def _check_study(status: cluster.Json) -> None:
     """`optuna.load_study` opens it, over a port-forward, with the address that the release's Secret holds."""
-    password = cluster.run("sh", "-c", "kubectl get secret -n kubetune kubetune-postgresql -o jsonpath='{.data.password}' | base64 -d")
+    secret = cluster.kubectl_json("get", "secret", "kubetune-postgresql", "-n", cluster.NAMESPACE)
+    password = base64.b64decode(secret["data"]["password"]).decode()
     forward = subprocess.Popen(
         ["kubectl", "port-forward", "-n", "kubetune", "service/kubetune-postgresql", "15432:5432"],
         stdout=subprocess.DEVNULL,

@@ -1,5 +1,7 @@
 """What a person does to a running experiment: suspend, resume, scale, stop a trial, delete."""
 
+import pytest
+
 from tests.e2e import cluster
 
 SLOW = """
@@ -116,11 +118,6 @@ def test_target_reached_ends_it_early(namespace: str) -> None:
 def test_the_search_space_cannot_change_once_started(namespace: str) -> None:
     experiment = cluster.apply(namespace, cluster.manifest("fixed", SLOW))
     cluster.wait_for("started", lambda: experiment.status().get("startTime"))
-    try:
+    with pytest.raises(cluster.CommandFailed, match=r"parameters.*(cannot change|immutable)"):
         experiment.patch({"parameters": {"x": {"double": [0, 2]}}})
-    except cluster.CommandFailed as refusal:
-        assert "parameters" in str(refusal)
-        assert "cannot change" in str(refusal) or "immutable" in str(refusal)
-    else:
-        raise AssertionError("the search space of a started experiment was changed")
     experiment.patch({"maxTrials": 5})

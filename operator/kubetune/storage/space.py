@@ -35,3 +35,8 @@ def _last_step(parameter: spec.Double) -> float:
     if (high - low) % step == 0:
         return parameter.high
     return float((high - low) // step * step + low)
+
+
+def to_json(form: distributions.BaseDistribution) -> str:
+    """A distribution as Optuna's tables hold it."""
+    return str(distributions.distribution_to_json(form))

@@ -1,0 +1,425 @@
+"""The operator's side of PostgreSQL: every write checks its epoch in its own transaction, so only the leader writes."""
+
+import contextlib
+import dataclasses
+import json
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+import psycopg2.errors
+
+from kubetune.api import names
+from kubetune.api.spec import Parameter
+from kubetune.api.trial import Ending, Reason, Report, TrialRow, TrialState
+from kubetune.storage import base, optuna_tables, pool, rows, rules
+
+PURGED_AT_ONCE = 200  # trials a transaction: a new leader never waits long for the old one's
+
+
+@dataclasses.dataclass(frozen=True)
+class _Locked:
+    """A trial whose row is locked, and what its end needs of its experiment."""
+
+    id: int
+    optuna_id: int
+    row: TrialRow
+    namespace: str
+    experiment: str
+    uid: str
+    metrics: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Ended:
+    locked: _Locked
+    row: TrialRow  # with its final state
+    reports: Sequence[Report]  # of the accepted attempt
+    log_tail: str | None
+
+
+class EngineSide(base.EngineStorage):
+    """See `base.EngineStorage`. One object is one writer: it has the epoch that its `acquire` took."""
+
+    def __init__(self, connections: pool.Pool, clock: Callable[[], float]) -> None:
+        self.pool = connections
+        self.clock = clock
+        self.epoch: int | None = None
+        self._acquiring = threading.Lock()
+
+    def acquire(self, holder: str) -> int:
+        with self._acquiring, self.pool.transaction() as cursor:
+            cursor.execute(
+                "UPDATE kubetune.leader SET epoch = epoch + 1, holder = %s, taken = %s RETURNING epoch",
+                (holder, self.clock()),
+            )
+            (epoch,) = cursor.fetchone() or (None,)
+        self.epoch = epoch
+        if epoch is None:
+            raise base.StorageUnavailable("kubetune.leader has no row: run `python -m kubetune migrate`")
+        return int(epoch)
+
+    @contextlib.contextmanager
+    def _write(self) -> Iterator[pool.Cursor]:
+        """A transaction of the single writer. The lock on the epoch keeps a successor out until it is over."""
+        with self.pool.transaction() as cursor:
+            cursor.execute("SELECT epoch FROM kubetune.leader FOR SHARE")
+            (epoch,) = cursor.fetchone() or (None,)
+            if self.epoch is None or epoch != self.epoch:
+                raise base.Fenced(f"epoch {epoch} is in force, this writer has {self.epoch}")
+            yield cursor
+
+    # ---- the study
+
+    def open_study(
+        self, uid: str, namespace: str, name: str, metrics: Sequence[str], directions: Sequence[str]
+    ) -> base.StudyRow:
+        with self._write() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(hashtext('kubetune.open_study'), hashtext(%s))", (uid,))
+            found = self._study(cursor, uid)
+            if found is None:
+                study_name = names.study_name(namespace, name, uid)
+                attributes = {"kubetune:uid": uid, "kubetune:namespace": namespace, "kubetune:experiment": name}
+                study_id = optuna_tables.create_study(cursor, study_name, metrics, directions, attributes)
+                cursor.execute(
+                    "INSERT INTO kubetune.experiments (uid, namespace, name, study_id, study_name, metrics, directions,"
+                    " created) VALUES (%s, %s, %s, %s, %s, %s::text[], %s::text[], %s)",
+                    (uid, namespace, name, study_id, study_name, list(metrics), list(directions), self.clock()),
+                )
+                found = self._study(cursor, uid)
+            if found is None:
+                raise KeyError(f"there is no experiment {uid}")
+            return found
+
+    def _study(self, cursor: pool.Cursor, uid: str) -> base.StudyRow | None:
+        cursor.execute(f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments e WHERE e.uid = %s", (uid,))
+        row = cursor.fetchone()
+        return rows.study(row) if row else None
+
+    def end_study(self, uid: str, reason: Reason, message: str) -> base.StudyRow:
+        with self._write() as cursor:
+            self._end_study(cursor, uid, reason, message)
+            found = self._study(cursor, uid)
+        if found is None:
+            raise KeyError(uid)
+        return found
+
+    def _end_study(self, cursor: pool.Cursor, uid: str, reason: Reason, message: str) -> None:
+        cursor.execute(
+            "UPDATE kubetune.experiments SET ended = %s, end_reason = %s, end_message = %s"
+            " WHERE uid = %s AND ended IS NULL",
+            (self.clock(), str(reason), rules.clean(message), uid),
+        )
+
+    def studies(self) -> list[base.StudyRow]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments e WHERE e.deleted IS NULL ORDER BY e.id"
+            )
+            return [rows.study(row) for row in cursor.fetchall()]
+
+    def delete_study(self, uid: str) -> None:
+        with self._write() as cursor:
+            cursor.execute(
+                "SELECT id FROM kubetune.experiments WHERE uid = %s AND deleted IS NULL FOR NO KEY UPDATE", (uid,)
+            )
+            if cursor.fetchone() is None:
+                return
+            running = self._lock_running(cursor, uid, None)
+            reports = self._reports(cursor, running)
+            ending = Ending(TrialState.FAIL, Reason.EXPERIMENT_DELETED, "", None)
+            self._end_trials(cursor, [self._ended(trial, ending, reports.get(trial.id, []), None) for trial in running])
+            self._end_study(cursor, uid, Reason.EXPERIMENT_DELETED, "")
+            cursor.execute("UPDATE kubetune.experiments SET deleted = %s WHERE uid = %s", (self.clock(), uid))
+
+    def purge(self, retention: float) -> int:
+        """As `base.EngineStorage.purge`, but a transaction for each `PURGED_AT_ONCE` trials: a study may be large."""
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT id, study_id FROM kubetune.experiments WHERE deleted < %s", (self.clock() - retention,)
+            )
+            gone = cursor.fetchall()
+        for experiment_id, study_id in gone:
+            while self._purge_trials(experiment_id):
+                pass
+            with self._write() as cursor:
+                optuna_tables.delete_study(cursor, study_id)
+                cursor.execute("DELETE FROM kubetune.experiments WHERE id = %s", (experiment_id,))
+        return len(gone)
+
+    def _purge_trials(self, experiment_id: int) -> bool:
+        with self._write() as cursor:
+            cursor.execute(
+                "SELECT id, optuna_id FROM kubetune.experiment_trials WHERE experiment_id = %s ORDER BY id LIMIT %s",
+                (experiment_id, PURGED_AT_ONCE),
+            )
+            found = cursor.fetchall()
+            ids = [trial_id for trial_id, _ in found]
+            optuna_tables.delete_trials(cursor, [optuna_id for _, optuna_id in found])
+            for table in ("reports", "logs", "attempts"):
+                cursor.execute(f"DELETE FROM kubetune.{table} WHERE trial_id = ANY(%s)", (ids,))
+            cursor.execute("DELETE FROM kubetune.experiment_trials WHERE id = ANY(%s)", (ids,))
+        return bool(found)
+
+    # ---- what the engine loads
+
+    def load_trials(self, uid: str) -> list[TrialRow]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                f"SELECT {rows.TRIAL_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.uid = %s ORDER BY t.number", (uid,)
+            )
+            return [rows.trial(row) for row in cursor.fetchall()]
+
+    def load_series(self, uid: str) -> dict[int, dict[int, float]]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT t.number, t.series_steps, t.series_values"
+                " FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
+                " WHERE e.uid = %s AND t.state <> 'RUNNING' ORDER BY t.number",
+                (uid,),
+            )
+            return {number: dict(zip(steps, values, strict=True)) for number, steps, values in cursor.fetchall()}
+
+    def count_lost_attempts(self, uid: str) -> int:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT coalesce(sum(t.attempt - 1), 0)"
+                " FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
+                " WHERE e.uid = %s",
+                (uid,),
+            )
+            (lost,) = cursor.fetchone() or (0,)
+            return int(lost)
+
+    def news(self, uid: str, seen: Mapping[int, int]) -> base.News:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                f"SELECT {rows.TRIAL_COLUMNS}, t.id FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND t.state = 'RUNNING'",
+                (uid,),
+            )
+            found = [(rows.trial(row), row[-1]) for row in cursor.fetchall()]
+            fresh = [
+                (trial_id, trial.number, seen.get(trial.number, 0), trial.last_seq)
+                for trial, trial_id in found
+                if trial.last_seq > seen.get(trial.number, 0)
+            ]
+            came = pool.with_values(
+                cursor,
+                f"SELECT {rows.REPORT_COLUMNS}, v.number FROM (VALUES %s) AS v (trial_id, number, seen, last)"
+                " JOIN kubetune.reports r ON r.trial_id = v.trial_id AND r.seq > v.seen AND r.seq <= v.last"
+                " ORDER BY v.number, r.seq",
+                fresh,
+            )
+        reports: dict[int, list[Report]] = {}
+        for row in came:
+            reports.setdefault(row[-1], []).append(rows.report(row))
+        return base.News(
+            reports=reports,
+            finishes={trial.number: trial.finish for trial, _ in found if trial.finish},
+            logs_read=frozenset(trial.number for trial, _ in found if trial.log_read),
+        )
+
+    # ---- trials
+
+    def create_trials(self, uid: str, space: Mapping[str, Parameter], trials: Sequence[base.NewTrial]) -> None:
+        if not trials:
+            return
+        now = self.clock()
+        params = {trial.number: trial.params for trial in trials}
+        if len(params) < len(trials):
+            raise ValueError(f"a trial number of {[trial.number for trial in trials]} is given twice")
+        with self._write() as cursor:
+            cursor.execute(
+                "SELECT id, study_id, study_name, deleted FROM kubetune.experiments WHERE uid = %s FOR SHARE", (uid,)
+            )
+            found = cursor.fetchone()
+            if found is None:
+                raise KeyError(uid)
+            experiment_id, study_id, study_name, deleted = found
+            if deleted is not None:
+                raise base.NotCurrent(f"study {study_name} is deleted")
+            try:
+                ids = optuna_tables.create_trials(cursor, study_id, space, params, now)
+                pool.with_values(
+                    cursor,
+                    "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created)"
+                    " VALUES %s",
+                    [
+                        (experiment_id, number, ids[number], json.dumps(dict(params[number])), now)
+                        for number in sorted(params)
+                    ],
+                )
+            except psycopg2.errors.UniqueViolation as error:
+                raise ValueError(f"a trial number of {sorted(params)} is given already") from error
+
+    def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
+        with self._write() as cursor:
+            cursor.execute(
+                "UPDATE kubetune.experiment_trials t SET job_uid = %s FROM kubetune.experiments e"
+                " WHERE t.experiment_id = e.id AND e.uid = %s AND t.number = %s AND t.attempt = %s"
+                " AND t.state = 'RUNNING' AND (t.job_uid IS NULL OR t.job_uid = %s)",
+                (job_uid, uid, number, attempt, job_uid),
+            )
+            return cursor.rowcount == 1
+
+    def record_start(self, uid: str, starts: Mapping[int, float]) -> None:
+        if not starts:
+            return
+        with self._write() as cursor:
+            locked = self._lock_running(cursor, uid, starts)
+            pool.with_values(
+                cursor,
+                "UPDATE kubetune.experiment_trials t SET started = v.started::double precision"
+                " FROM (VALUES %s) AS v (id, started) WHERE t.id = v.id",
+                [(trial.id, starts[trial.row.number]) for trial in locked if trial.row.started is None],
+            )
+
+    def request_stop(self, uid: str, stops: Mapping[int, Reason]) -> None:
+        if not stops:
+            return
+        now = self.clock()
+        with self._write() as cursor:
+            locked = self._lock_running(cursor, uid, stops)
+            pool.with_values(
+                cursor,
+                "UPDATE kubetune.experiment_trials t"
+                " SET stop_requested = v.now::double precision, stop_reason = v.reason"
+                " FROM (VALUES %s) AS v (id, now, reason) WHERE t.id = v.id",
+                [(trial.id, now, str(stops[trial.row.number])) for trial in locked if trial.row.stop_requested is None],
+            )
+
+    def new_attempt(self, uid: str, number: int, lost: int, reason: Reason, message: str) -> bool:
+        with self._write() as cursor:
+            locked = self._lock_running(cursor, uid, [number])
+            if not locked or locked[0].row.attempt != lost:
+                return False
+            trial, after = locked[0], rules.next_attempt(locked[0].row)
+            self._keep_attempts(cursor, [(trial, reason, rules.clean(message))])
+            cursor.execute(
+                "UPDATE kubetune.experiment_trials SET attempt = %s, job_uid = NULL, finish_status = NULL,"
+                " finish_message = NULL, finish_time = NULL, last_step = NULL, last_metrics = '{}',"
+                " stop_requested = %s, stop_reason = %s WHERE id = %s",
+                (after.attempt, after.stop_requested, after.stop_reason and str(after.stop_reason), trial.id),
+            )
+            return True
+
+    def finish_trial(self, uid: str, number: int, attempt: int, settle: base.Settle, log_tail: str | None) -> TrialRow:
+        with self._write() as cursor:
+            found = self._lock(cursor, uid, [number], "true")
+            if not found:
+                raise base.NotCurrent(f"there is no trial {number} of experiment {uid}")
+            trial = found[0]
+            if trial.row.state is not TrialState.RUNNING:
+                return trial.row
+            if trial.row.attempt != attempt:
+                raise base.NotCurrent(
+                    f"attempt {attempt} of trial {number} is over; the current one is {trial.row.attempt}"
+                )
+            reports = self._reports(cursor, [trial]).get(trial.id, [])
+            ended = self._ended(trial, settle(reports, trial.row.finish), reports, log_tail)
+            self._end_trials(cursor, [ended])
+            return ended.row
+
+    def _lock_running(self, cursor: pool.Cursor, uid: str, numbers: Collection[int] | None) -> list[_Locked]:
+        return self._lock(cursor, uid, numbers, "t.state = 'RUNNING'")
+
+    def _lock(self, cursor: pool.Cursor, uid: str, numbers: Collection[int] | None, condition: str) -> list[_Locked]:
+        """Lock trials in order of their ids, as everyone does who locks several: so nobody waits in a circle."""
+        cursor.execute(
+            f"SELECT {rows.TRIAL_COLUMNS}, t.id, t.optuna_id, e.namespace, e.name, e.uid, e.metrics"
+            f" FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND (%s OR t.number = ANY(%s::integer[])) AND {condition}"
+            " ORDER BY t.id FOR NO KEY UPDATE OF t",
+            (uid, numbers is None, list(numbers or ())),
+        )
+        return [
+            _Locked(trial_id, optuna_id, rows.trial(tuple(row)), namespace, name, uid, tuple(metrics))
+            for *row, trial_id, optuna_id, namespace, name, uid, metrics in cursor.fetchall()
+        ]
+
+    def _reports(self, cursor: pool.Cursor, trials: Sequence[_Locked]) -> dict[int, list[Report]]:
+        """The reports of the trials' current attempts, by the trial's id, ascending."""
+        found = pool.with_values(
+            cursor,
+            f"SELECT {rows.REPORT_COLUMNS}, r.trial_id FROM (VALUES %s) AS v (trial_id, attempt)"
+            " JOIN kubetune.reports r ON r.trial_id = v.trial_id AND r.attempt = v.attempt ORDER BY r.trial_id, r.seq",
+            [(trial.id, trial.row.attempt) for trial in trials],
+        )
+        reports: dict[int, list[Report]] = {}
+        for row in found:
+            reports.setdefault(row[-1], []).append(rows.report(row))
+        return reports
+
+    def _ended(self, trial: _Locked, ending: Ending, reports: Sequence[Report], log_tail: str | None) -> _Ended:
+        row = rules.ended(trial.row, ending, len(trial.metrics), self.clock())
+        return _Ended(trial, row, reports, None if log_tail is None else rules.clean(log_tail))
+
+    def _end_trials(self, cursor: pool.Cursor, trials: Sequence[_Ended]) -> None:
+        """Write the ends of trials of one experiment, in our tables and in Optuna's."""
+        if not trials:
+            return
+        metrics = trials[0].locked.metrics
+        series = [rules.series(trial.reports, metrics[0]) for trial in trials]
+        self._keep_attempts(
+            cursor, [(trial.locked, trial.row.reason or Reason.COMPLETED, trial.row.message) for trial in trials]
+        )
+        pool.with_values(
+            cursor,
+            "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
+            " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
+            " series_steps = v.steps, series_values = v.series"
+            " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series)"
+            " WHERE t.id = v.id",
+            [
+                (
+                    trial.locked.id,
+                    str(trial.row.state),
+                    str(trial.row.reason),
+                    trial.row.message,
+                    None if trial.row.values is None else list(trial.row.values),
+                    trial.row.ended,
+                    trial.log_tail,
+                    list(curve),
+                    list(curve.values()),
+                )
+                for trial, curve in zip(trials, series, strict=True)
+            ],
+            "(%s, %s, %s, %s, %s::double precision[], %s::double precision, %s, %s::bigint[], %s::double precision[])",
+        )
+        finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
+        optuna_tables.finish_trials(cursor, finished, len(metrics))
+
+    def _keep_attempts(self, cursor: pool.Cursor, over: Sequence[tuple[_Locked, Reason, str]]) -> None:
+        """Attempts that are over stay on record. One began when the one before it ended."""
+        now = self.clock()
+        pool.with_values(
+            cursor,
+            "INSERT INTO kubetune.attempts (trial_id, attempt, job_uid, began, ended, reason, message)"
+            " SELECT v.trial_id, v.attempt, v.job_uid, coalesce(before.ended, v.created), v.ended, v.reason, v.message"
+            " FROM (VALUES %s) AS v (trial_id, attempt, job_uid, created, ended, reason, message)"
+            " LEFT JOIN kubetune.attempts before ON before.trial_id = v.trial_id AND before.attempt = v.attempt - 1",
+            [
+                (trial.id, trial.row.attempt, trial.row.job_uid, trial.row.created, now, str(reason), message)
+                for trial, reason, message in over
+            ],
+        )
+
+    def healthy(self) -> bool:
+        try:
+            with self.pool.transaction() as cursor:
+                cursor.execute("SELECT epoch FROM kubetune.leader")
+                return cursor.fetchone() is not None
+        except base.StorageUnavailable:
+            return False
+
+
+def _for_optuna(trial: _Ended, series: Mapping[int, float]) -> optuna_tables.Finished:
+    """What Optuna has no column for becomes user attributes: kubetune's own, and metrics that are no objective."""
+    locked, row = trial.locked, trial.row
+    others = {name: value for name, value in row.last_metrics.items() if name not in locked.metrics}
+    attributes = {
+        **others,
+        "kubetune:reason": str(row.reason),
+        "kubetune:message": row.message,
+        "kubetune:attempt": row.attempt,
+        "kubetune:job": names.job_name(locked.experiment, locked.uid, row.number, row.attempt),
+    }
+    return optuna_tables.Finished(locked.optuna_id, row.state, row.values, row.ended or 0.0, series, attributes)

@@ -1,0 +1,1 @@
+"""Migrations of kubetune's own tables, run by `storage.migrate`. Optuna's tables have Optuna's."""

@@ -1,0 +1,33 @@
+"""PostgreSQL as both sides of the storage: `engine_side` and `gateway_side` and `read_side` over one pool."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from kubetune.storage import base, engine_side, gateway_side, notifications, pool, read_side
+
+
+class PostgresStorage(engine_side.EngineSide, gateway_side.GatewaySide, read_side.ReadSide, base.GatewayStorage):
+    """The operator and the gateway each have one, for all their threads.
+
+    Args:
+        url: ``postgresql://user:password@host:port/database?sslmode=…``.
+        size: connections at most; threads beyond that wait.
+        application: shown in pg_stat_activity.
+        clock: seconds since the epoch.
+    """
+
+    def __init__(
+        self, url: str, size: int = 8, application: str = "kubetune", clock: Callable[[], float] = time.time
+    ) -> None:
+        super().__init__(pool.Pool(url, size, application), clock)
+        self.url = url
+        self.application = application
+
+    def listen(self, callback: Callable[[str], None], stop: threading.Event) -> threading.Thread:
+        """See `notifications.listen`."""
+        return notifications.listen(self.url, f"{self.application}-listen", callback, stop)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self.pool.close()

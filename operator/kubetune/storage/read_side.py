@@ -1,0 +1,80 @@
+"""What people read through the gateway: an experiment's trials by page, one trial's reports and the end of its log."""
+
+from kubetune.api.trial import Counts, Report, TrialRow
+from kubetune.storage import base, pool, rows
+
+
+class ReadSide:
+    """The reading part of `base.GatewayStorage`."""
+
+    def __init__(self, connections: pool.Pool) -> None:
+        self.pool = connections
+
+    def trials(
+        self, namespace: str, name: str, state: str | None, offset: int, limit: int
+    ) -> tuple[base.StudyRow, Counts, list[TrialRow]]:
+        with self.pool.transaction() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # counts and page of one moment
+            experiment_id = _newest(cursor, namespace, name)
+            cursor.execute(f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments e WHERE e.id = %s", (experiment_id,))
+            study = rows.study(cursor.fetchone() or ())
+            cursor.execute(
+                f"SELECT {rows.TRIAL_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.id = %s AND (%s::text IS NULL OR"
+                " t.state = %s) ORDER BY t.number OFFSET %s LIMIT %s",
+                (experiment_id, state, state, offset, limit),
+            )
+            page = [rows.trial(row) for row in cursor.fetchall()]
+            return study, _counts(cursor, experiment_id), page
+
+    def trial_reports(self, namespace: str, name: str, number: int) -> list[Report]:
+        with self.pool.transaction() as cursor:
+            trial_id, _ = _trial(cursor, namespace, name, number)
+            cursor.execute(
+                f"SELECT {rows.REPORT_COLUMNS} FROM kubetune.reports r WHERE r.trial_id = %s ORDER BY r.seq",
+                (trial_id,),
+            )
+            return [rows.report(row) for row in cursor.fetchall()]
+
+    def log_tail(self, namespace: str, name: str, number: int) -> str | None:
+        with self.pool.transaction() as cursor:
+            return _trial(cursor, namespace, name, number)[1]
+
+
+def _newest(cursor: pool.Cursor, namespace: str, name: str) -> int:
+    cursor.execute(
+        "SELECT max(id) FROM kubetune.experiments WHERE namespace = %s AND name = %s AND deleted IS NULL",
+        (namespace, name),
+    )
+    (experiment_id,) = cursor.fetchone() or (None,)
+    if experiment_id is None:
+        raise KeyError(f"there is no experiment {namespace}/{name}")
+    return int(experiment_id)
+
+
+def _trial(cursor: pool.Cursor, namespace: str, name: str, number: int) -> tuple[int, str | None]:
+    """A trial's id and the kept end of its log."""
+    cursor.execute(
+        "SELECT id, log_tail FROM kubetune.experiment_trials WHERE experiment_id = %s AND number = %s::bigint",
+        (_newest(cursor, namespace, name), number),
+    )
+    row = cursor.fetchone()
+    if row is None:
+        raise KeyError(f"experiment {namespace}/{name} has no trial {number}")
+    return row
+
+
+def _counts(cursor: pool.Cursor, experiment_id: int) -> Counts:
+    cursor.execute(
+        "SELECT state, count(*), sum(attempt - 1) FROM kubetune.experiment_trials WHERE experiment_id = %s"
+        " GROUP BY state",
+        (experiment_id,),
+    )
+    by_state = {state: (int(number), int(lost)) for state, number, lost in cursor.fetchall()}
+    number = {state: count for state, (count, _) in by_state.items()}
+    return Counts(
+        running=number.get("RUNNING", 0),
+        complete=number.get("COMPLETE", 0),
+        pruned=number.get("PRUNED", 0),
+        failed=number.get("FAIL", 0),
+        lost_attempts=sum(lost for _, lost in by_state.values()),
+    )

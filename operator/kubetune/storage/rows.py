@@ -1,0 +1,88 @@
+"""Columns of kubetune's own tables, and the rows that the other layers know them as."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from kubetune.api.trial import (
+    Finish,
+    Reason,
+    Report,
+    TrialRow,
+    TrialState,
+    from_json_metrics,
+    to_json_metrics,
+)
+from kubetune.storage import base
+
+STUDY_COLUMNS = (
+    "e.uid, e.namespace, e.name, e.study_name, e.created, e.ended, e.end_reason, e.end_message, e.metrics, e.directions"
+)
+TRIAL_COLUMNS = (
+    "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
+    " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
+    " t.last_step, t.last_metrics, coalesce(l.done, false)"
+)
+TRIAL_TABLES = (
+    "kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
+    " LEFT JOIN kubetune.logs l ON l.trial_id = t.id AND l.attempt = t.attempt"
+)
+REPORT_COLUMNS = "r.seq, r.attempt, r.step, r.metrics, r.time"
+
+
+def study(row: tuple[Any, ...]) -> base.StudyRow:
+    """A row of `STUDY_COLUMNS`."""
+    uid, namespace, name, study_name, created, ended, end_reason, end_message, metrics, directions = row
+    return base.StudyRow(
+        uid,
+        namespace,
+        name,
+        study_name,
+        created,
+        ended,
+        _reason(end_reason),
+        end_message,
+        tuple(metrics),
+        tuple(directions),
+    )
+
+
+def trial(row: tuple[Any, ...]) -> TrialRow:
+    """A row that begins with `TRIAL_COLUMNS`."""
+    attempt, finish_status, finish_message, finish_time = row[3], row[14], row[15], row[16]
+    finish = None if finish_status is None else Finish(attempt, finish_status, finish_message, finish_time)
+    return TrialRow(
+        number=row[0],
+        state=TrialState(row[1]),
+        params=row[2],
+        attempt=attempt,
+        created=row[4],
+        job_uid=row[5],
+        started=row[6],
+        ended=row[7],
+        values=None if row[8] is None else tuple(row[8]),
+        reason=_reason(row[9]),
+        message=row[10],
+        last_seq=row[11],
+        stop_requested=row[12],
+        stop_reason=_reason(row[13]),
+        finish=finish,
+        last_step=row[17],
+        last_metrics=from_json_metrics(row[18]),
+        log_read=row[19],
+    )
+
+
+def report(row: tuple[Any, ...]) -> Report:
+    """A row that begins with `REPORT_COLUMNS`."""
+    seq, attempt, step, metrics, time = row[:5]
+    return Report(seq, attempt, step, from_json_metrics(metrics), time)
+
+
+def metrics_json(metrics: Mapping[str, float]) -> str:
+    """Metrics as their column holds them."""
+    return json.dumps(to_json_metrics(metrics), allow_nan=False)
+
+
+def _reason(text: str | None) -> Reason | None:
+    return None if text is None else Reason(text)

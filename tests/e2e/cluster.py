@@ -1,4 +1,4 @@
-"""The cluster as the end-to-end tests see it: from outside, through kubectl and the database, never through kubetune's code."""
+"""The cluster as end-to-end tests see it: from outside, by kubectl and the database, never through kubetune's code."""
 
 import dataclasses
 import json
@@ -14,14 +14,14 @@ NAMESPACE = "kubetune"  # of the release under test
 EVERYTHING = os.environ.get("KUBETUNE_TEST_ALL") == "1"  # make test-all
 
 
-class CommandFailed(AssertionError):
+class CommandError(AssertionError):
     """A command ended with another exit code than 0; the message holds what it printed."""
 
 
 def run(*command: str, stdin: str | None = None, timeout: float = 120) -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
-        raise CommandFailed(
+        raise CommandError(
             f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
         )
     return done.stdout
@@ -44,7 +44,7 @@ def wait_for(what: str, check: Callable[[], Any], timeout: float = 120, every: f
             seen: Any = check()
             if seen:
                 return seen
-        except CommandFailed as error:
+        except CommandError as error:
             seen = error
         if time.monotonic() > deadline:
             raise AssertionError(f"waited {timeout:.0f} s for {what}; last seen: {seen}")

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end suites: a cluster with kubetune installed by its chart (make install), one namespace a test."""
+"""Fixtures of the end-to-end suites: a cluster with kubetune installed by its chart, one namespace a test."""
 
 import functools
 import secrets

@@ -118,6 +118,6 @@ def test_target_reached_ends_it_early(namespace: str) -> None:
 def test_the_search_space_cannot_change_once_started(namespace: str) -> None:
     experiment = cluster.apply(namespace, cluster.manifest("fixed", SLOW))
     cluster.wait_for("started", lambda: experiment.status().get("startTime"))
-    with pytest.raises(cluster.CommandFailed, match=r"parameters.*(cannot change|immutable)"):
+    with pytest.raises(cluster.CommandError, match=r"parameters.*(cannot change|immutable)"):
         experiment.patch({"parameters": {"x": {"double": [0, 2]}}})
     experiment.patch({"maxTrials": 5})

@@ -151,8 +151,13 @@ class Server:
 
 def _children(pid: int) -> list[int]:
     """The server's processes; each leads a process group of its own, so its group does not reach them."""
-    threads = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text()
-    return [int(child) for child in threads.split()]
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parent = stat.read_text().rpartition(")")[2].split()[1]
+            if int(parent) == pid:
+                found.append(int(stat.parent.name))
+    return found
 
 
 def _free_port() -> int:

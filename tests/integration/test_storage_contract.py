@@ -1,0 +1,633 @@
+"""What every storage promises. Each test runs on memory and on PostgreSQL: the simulator's database is no other one."""
+
+import math
+from collections.abc import Callable
+
+import pytest
+
+from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
+from kubetune.api.trial import Counts, Ending, Finish, Reason, TrialState
+from kubetune.storage import base
+from tests.conftest import Storage
+from tests.integration.experiments import Experiment, Settled, completed, failed, job_uid, pruned
+
+
+@pytest.fixture
+def experiment(storage: Storage) -> Experiment:
+    return Experiment(storage)
+
+
+class TestFence:
+    def test_each_acquire_gives_a_higher_epoch(self, storage: Storage, successor: Storage) -> None:
+        first = storage.acquire("operator-a")
+        assert successor.acquire("operator-b") == first + 1
+
+    def test_every_write_of_the_one_before_is_refused(self, experiment: Experiment, successor: Storage) -> None:
+        experiment.create(0)
+        successor.acquire("operator-b")
+        old, uid = experiment.storage, experiment.uid
+        writes: list[Callable[[], object]] = [
+            lambda: old.open_study("another", "ns", "name", ("loss",), ("minimize",)),
+            lambda: experiment.create(1),
+            lambda: experiment.record(0),
+            lambda: old.record_start(uid, {0: 1.0}),
+            lambda: experiment.lose(0),
+            lambda: old.request_stop(uid, {0: Reason.PRUNED}),
+            lambda: experiment.finish(0),
+            lambda: old.end_study(uid, Reason.MAX_TRIALS, ""),
+            lambda: old.delete_study(uid),
+        ]
+        before = successor.load_trials(uid)
+        for write in writes:
+            with pytest.raises(base.Fenced):
+                write()
+        assert successor.load_trials(uid) == before
+        assert [study.uid for study in successor.studies()].count(uid) == 1
+        assert "another" not in {study.uid for study in successor.studies()}
+
+    def test_nothing_is_written_before_the_epoch_is_acquired(self, successor: Storage) -> None:
+        with pytest.raises(base.Fenced):
+            Experiment(successor)
+
+    def test_the_gateway_needs_no_epoch(self, experiment: Experiment, successor: Storage) -> None:
+        experiment.create(0)
+        answers = successor.accept([experiment.incoming(0)])
+        assert answers == [base.Answer(1, False, "")]
+
+
+class TestStudy:
+    def test_opened_again_it_is_as_it_was_made(self, experiment: Experiment) -> None:
+        again = experiment.storage.open_study(
+            experiment.uid, experiment.namespace, experiment.name, ("accuracy", "size"), ("maximize", "minimize")
+        )
+        assert again == experiment.study
+        assert again.metrics == ("loss",)
+        assert again.directions == ("minimize",)
+
+    def test_the_first_end_stands(self, experiment: Experiment) -> None:
+        first = experiment.storage.end_study(experiment.uid, Reason.TARGET_REACHED, "0.99")
+        assert (first.end_reason, first.end_message) == (Reason.TARGET_REACHED, "0.99")
+        assert first.ended is not None
+        assert experiment.storage.end_study(experiment.uid, Reason.MAX_TRIALS, "") == first
+
+    def test_an_unknown_study_cannot_end_nor_get_trials(self, storage: Storage) -> None:
+        with pytest.raises(KeyError):
+            storage.end_study("nobody", Reason.MAX_TRIALS, "")
+        with pytest.raises(KeyError):
+            storage.create_trials("nobody", {}, [base.NewTrial(0, {})])
+        assert storage.load_trials("nobody") == []
+
+    def test_deleting_ends_its_trials_and_hides_it(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2)
+        experiment.report(0, loss=0.5)
+        finished = experiment.finish(1)
+        experiment.storage.delete_study(experiment.uid)
+        rows = experiment.storage.load_trials(experiment.uid)
+        assert [row.state for row in rows] == [TrialState.FAIL, TrialState.COMPLETE, TrialState.FAIL]
+        assert rows[1] == finished
+        assert rows[0].reason is Reason.EXPERIMENT_DELETED
+        assert rows[0].ended is not None
+        assert experiment.uid not in {study.uid for study in experiment.storage.studies()}
+        with pytest.raises(KeyError):
+            experiment.storage.trials(experiment.namespace, experiment.name, None, 0, 10)
+
+    def test_a_deleted_one_takes_no_trials_and_is_over(self, experiment: Experiment) -> None:
+        experiment.storage.delete_study(experiment.uid)
+        experiment.storage.delete_study(experiment.uid)
+        with pytest.raises(base.NotCurrent):
+            experiment.create(0)
+        again = experiment.storage.open_study(experiment.uid, experiment.namespace, experiment.name, (), ())
+        assert again.end_reason is Reason.EXPERIMENT_DELETED
+
+    def test_deleting_an_unknown_one_does_nothing(self, storage: Storage) -> None:
+        storage.delete_study("nobody")
+
+    def test_purge_removes_what_was_deleted_long_ago_only(self, storage: Storage) -> None:
+        storage.purge(-1e6)  # what other tests deleted
+        kept, recent, old = Experiment(storage), Experiment(storage), Experiment(storage)
+        for experiment in (kept, recent, old):
+            experiment.create(0, 1)
+            experiment.report(0)
+            experiment.lose(1)
+            experiment.finish(0)
+        storage.delete_study(old.uid)
+        for _ in range(1_000):
+            storage.clock()
+        storage.delete_study(recent.uid)
+        assert storage.purge(500) == 1
+        assert storage.load_trials(old.uid) == []
+        assert len(storage.load_trials(recent.uid)) == 2
+        assert len(storage.load_trials(kept.uid)) == 2
+        assert storage.purge(500) == 0
+
+
+class TestCreatingTrials:
+    def test_they_are_running_with_their_parameters_as_given(self, experiment: Experiment) -> None:
+        space: dict[str, Parameter] = {
+            "lr": Double(1e-5, 0.1, log=True),
+            "dropout": Double(0.0, 0.5, step=0.1),
+            "layers": Int(1, 8),
+            "width": Int(16, 1024, log=True),
+            "optimizer": Categorical(("adam", "sgd", "Größe \u2603")),
+            "batch": Categorical((16, 32.5)),
+            "nesterov": Categorical((False, True)),
+        }
+        params: dict[str, ParamValue] = {
+            "lr": 1.2345678901234567e-05,
+            "dropout": 0.30000000000000004,
+            "layers": 3,
+            "width": 64,
+            "optimizer": "Größe \u2603",
+            "batch": 32.5,
+            "nesterov": False,
+        }
+        experiment.create(0, space=space, params=params, recorded=False)
+        row = experiment.row(0)
+        assert dict(row.params) == params
+        assert [type(value) for value in row.params.values()] == [type(value) for value in params.values()]
+        assert list(row.params) == list(params)
+        assert (row.state, row.attempt, row.job_uid, row.last_seq) == (TrialState.RUNNING, 1, None, 0)
+
+    def test_a_number_given_already_writes_nothing(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        with pytest.raises(ValueError, match="given"):
+            experiment.create(2, 1, 3)
+        assert [row.number for row in experiment.storage.load_trials(experiment.uid)] == [0, 1]
+
+    def test_a_number_given_twice_in_one_call_writes_nothing(self, experiment: Experiment) -> None:
+        with pytest.raises(ValueError, match="given"):
+            experiment.create(0, 0)
+        assert experiment.storage.load_trials(experiment.uid) == []
+
+    def test_they_are_loaded_in_order_of_number(self, experiment: Experiment) -> None:
+        experiment.create(2, 0)
+        experiment.create(1)
+        assert [row.number for row in experiment.storage.load_trials(experiment.uid)] == [0, 1, 2]
+
+
+class TestJobs:
+    def test_the_same_job_may_be_recorded_again_another_not(self, experiment: Experiment) -> None:
+        experiment.create(0, recorded=False)
+        assert experiment.record(0)
+        assert experiment.record(0)
+        assert not experiment.storage.record_job(experiment.uid, 0, 1, "another")
+        assert experiment.row(0).job_uid == job_uid(0, 1)
+
+    def test_only_of_the_current_attempt_of_a_running_trial(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        experiment.lose(0)
+        experiment.finish(1)
+        assert not experiment.record(0, attempt=1)
+        assert not experiment.record(0, attempt=3)
+        assert not experiment.record(1)
+        assert not experiment.record(7)
+
+    def test_the_first_start_stands(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        experiment.storage.record_start(experiment.uid, {0: 100.5})
+        experiment.storage.record_start(experiment.uid, {0: 200.0, 1: 300.0, 9: 400.0})
+        assert [experiment.row(number).started for number in (0, 1)] == [100.5, 300.0]
+
+    def test_a_start_after_the_end_changes_nothing(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        ended = experiment.finish(0)
+        experiment.storage.record_start(experiment.uid, {0: 100.0})
+        assert experiment.row(0) == ended
+
+
+class TestAccepting:
+    def test_reports_count_from_one_without_gaps_for_each_trial(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        batch = [experiment.incoming(number) for number in (0, 1, 0, 0, 1)]
+        answers = experiment.storage.accept(batch)
+        assert [answer.seq for answer in answers if isinstance(answer, base.Answer)] == [1, 1, 2, 3, 2]
+        assert [report.seq for report in experiment.reports(0)] == [1, 2, 3]
+        assert experiment.row(0).last_seq == 3
+
+    def test_an_empty_batch_is_no_error(self, storage: Storage) -> None:
+        assert storage.accept([]) == []
+
+    def test_without_a_step_it_is_one_more_than_the_highest(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        for step in (None, None, 10, 5, None):
+            experiment.report(0, step)
+        assert [report.step for report in experiment.reports(0)] == [0, 1, 10, 5, 11]
+        assert experiment.row(0).last_step == 11
+
+    def test_the_last_value_of_each_metric_is_kept(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0, loss=3.0, size=7.0)
+        experiment.report(0, loss=2.0)
+        assert experiment.row(0).last_metrics == {"loss": 2.0, "size": 7.0}
+
+    def test_numbers_that_json_does_not_have(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0, loss=math.inf, low=-math.inf, odd=math.nan, tiny=5e-324)
+        metrics = experiment.reports(0)[0].metrics
+        assert (metrics["loss"], metrics["low"], metrics["tiny"]) == (math.inf, -math.inf, 5e-324)
+        assert math.isnan(metrics["odd"])
+        assert math.isnan(experiment.row(0).last_metrics["odd"])
+
+    def test_a_key_seen_before_is_answered_as_the_first_time(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        first = experiment.report(0, key="a", loss=1.0)
+        experiment.report(0, key="b")
+        assert experiment.report(0, key="a", loss=9.0) == first
+        assert [report.metrics["loss"] for report in experiment.reports(0)] == [1.0, 1.0]
+
+    def test_a_key_twice_in_one_batch_counts_once(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        answers = experiment.storage.accept([experiment.incoming(0, key="a"), experiment.incoming(0, key="a")])
+        assert answers == [base.Answer(1, False, "")] * 2
+        assert len(experiment.reports(0)) == 1
+
+    def test_keys_of_other_trials_and_attempts_are_others(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        experiment.report(0, key="a")
+        assert experiment.report(1, key="a") == base.Answer(1, False, "")
+        experiment.lose(0)
+        experiment.record(0, attempt=2)
+        assert experiment.report(0, key="a", attempt=2) == base.Answer(2, False, "")
+
+    def test_a_key_seen_before_the_end_is_still_known_after_it(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0, key="a")
+        experiment.finish(0)
+        assert experiment.report(0, key="a") == base.Answer(1, True, "Completed")
+        assert isinstance(experiment.report(0, key="b"), base.NotCurrent)
+
+    def test_before_its_job_is_recorded_a_pod_is_to_come_again(self, experiment: Experiment) -> None:
+        experiment.create(0, recorded=False)
+        assert isinstance(experiment.report(0), base.NotRecorded)
+        with pytest.raises(base.NotRecorded):
+            experiment.storage.finish(experiment.who(0), "complete", "")
+        with pytest.raises(base.NotRecorded):
+            experiment.storage.look(experiment.who(0))
+
+    def test_who_is_not_current_is_refused_and_leaves_the_others_alone(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2, 3)
+        experiment.lose(1)
+        experiment.record(1, attempt=2)
+        experiment.finish(2)
+        forged = base.Incoming(
+            base.Identity(experiment.uid, "team-a", experiment.name, 3, 1, "job-forged", "pod"), "k", None, {"loss": 0}
+        )
+        answers = experiment.storage.accept(
+            [
+                experiment.incoming(0),
+                experiment.incoming(1, attempt=1),
+                experiment.incoming(1, attempt=3),
+                experiment.incoming(2),
+                forged,
+                experiment.incoming(99),
+                experiment.incoming(2**40),
+                experiment.incoming(0, attempt=2**40),
+                experiment.incoming(0),
+            ]
+        )
+        assert [type(answer) for answer in answers] == [base.Answer, *[base.NotCurrent] * 7, base.Answer]
+        assert [report.seq for report in experiment.reports(0)] == [1, 2]
+        assert [len(experiment.reports(number)) for number in (1, 2, 3)] == [0, 0, 0]
+
+    def test_text_that_no_database_can_hold_spoils_nothing(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        spoiled = base.Incoming(experiment.who(0), "nul\0\ud800", None, {"metric\0\udfff": 1.0})
+        answers = experiment.storage.accept([spoiled, experiment.incoming(0)])
+        assert answers == [base.Answer(1, False, ""), base.Answer(2, False, "")]
+        assert experiment.reports(0)[0].metrics == {"metric\ufffd\ufffd": 1.0}
+        assert experiment.storage.accept([spoiled])[0] == base.Answer(1, False, "")
+
+    def test_a_step_out_of_range_is_refused_alone(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        answers = experiment.storage.accept(
+            [experiment.incoming(0, 2**63), experiment.incoming(0, 2**63 - 1), experiment.incoming(0)]
+        )
+        assert [type(answer) for answer in answers] == [ValueError, base.Answer, ValueError]
+        assert [report.step for report in experiment.reports(0)] == [2**63 - 1]
+
+
+class TestStopping:
+    def test_every_answer_says_so(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        experiment.storage.request_stop(experiment.uid, {0: Reason.PRUNED, 9: Reason.PRUNED})
+        stop = base.Answer(1, True, "Pruned")
+        assert experiment.report(0) == stop
+        assert experiment.storage.look(experiment.who(0)) == stop
+        assert experiment.storage.finish(experiment.who(0), "pruned", "") == stop
+        assert experiment.storage.look(experiment.who(1)) == base.Answer(0, False, "")
+
+    def test_the_first_request_stands(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.storage.request_stop(experiment.uid, {0: Reason.STOPPED})
+        first = experiment.row(0)
+        experiment.storage.request_stop(experiment.uid, {0: Reason.EXPERIMENT_ENDED})
+        assert experiment.row(0) == first
+        assert first.stop_reason is Reason.STOPPED
+        assert first.stop_requested is not None
+
+    def test_a_trial_that_ended_is_not_asked(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        ended = experiment.finish(0)
+        experiment.storage.request_stop(experiment.uid, {0: Reason.STOPPED})
+        assert experiment.row(0) == ended
+
+
+class TestAttempts:
+    def test_the_next_one_starts_clean(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        storage = experiment.storage
+        experiment.report(0, 7, loss=0.1)
+        storage.finish(experiment.who(0), "complete", "done")
+        storage.claim_log(experiment.who(0), "gateway", 60)
+        storage.save_log(experiment.who(0), "gateway", "2026-01-01T00:00:00Z", True)
+        storage.record_start(experiment.uid, {0: 5.0})
+        storage.request_stop(experiment.uid, {0: Reason.PRUNED})
+        assert experiment.lose(0)
+        row = experiment.row(0)
+        assert (row.state, row.attempt, row.job_uid, row.finish) == (TrialState.RUNNING, 2, None, None)
+        assert (row.log_read, row.last_step, row.last_metrics) == (False, None, {})
+        assert (row.stop_requested, row.stop_reason) == (None, None)
+        assert (row.last_seq, row.started) == (1, 5.0)
+
+    def test_a_stop_that_the_user_asked_for_is_kept(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.storage.request_stop(experiment.uid, {0: Reason.STOPPED})
+        experiment.lose(0)
+        assert experiment.row(0).stop_reason is Reason.STOPPED
+        assert experiment.row(0).stop_requested is not None
+
+    def test_an_attempt_is_lost_once(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        assert experiment.lose(0)
+        assert not experiment.lose(0)
+        experiment.finish(1)
+        assert not experiment.lose(1)
+        assert not experiment.lose(9)
+        assert experiment.storage.count_lost_attempts(experiment.uid) == 1
+
+    def test_reports_go_on_counting_and_steps_begin_anew(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0)
+        experiment.report(0)
+        experiment.lose(0)
+        experiment.record(0, attempt=2)
+        assert experiment.report(0, attempt=2) == base.Answer(3, False, "")
+        assert [(r.seq, r.attempt, r.step) for r in experiment.reports(0)] == [(1, 1, 0), (2, 1, 1), (3, 2, 0)]
+
+
+class TestFinishing:
+    def test_settle_gets_the_current_attempts_reports_and_the_trials_word(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0, loss=9.0)
+        experiment.lose(0)
+        experiment.record(0, attempt=2)
+        experiment.report(0, attempt=2, loss=2.0)
+        experiment.report(0, attempt=2, loss=1.0)
+        experiment.storage.finish(experiment.who(0, 2), "complete", "well done")
+        settle = Settled(completed(1.0))
+        row = experiment.storage.finish_trial(experiment.uid, 0, 2, settle, None)
+        assert [(report.seq, report.metrics["loss"]) for report in settle.reports] == [(2, 2.0), (3, 1.0)]
+        assert settle.finish is not None
+        assert (settle.finish.attempt, settle.finish.status, settle.finish.message) == (2, "complete", "well done")
+        assert (row.state, row.reason, row.values) == (TrialState.COMPLETE, Reason.COMPLETED, (1.0,))
+        assert experiment.row(0) == row
+
+    @pytest.mark.parametrize("ending", [completed(0.25), completed(-math.inf), pruned(0.5), pruned(), failed()])
+    def test_what_settle_says_is_written(self, experiment: Experiment, ending: Ending) -> None:
+        experiment.create(0)
+        row = experiment.finish(0, ending)
+        assert (row.state, row.reason, row.message, row.values) == (
+            ending.state,
+            ending.reason,
+            ending.message,
+            ending.values,
+        )
+        assert row.ended is not None
+        assert experiment.row(0) == row
+
+    def test_a_final_state_never_changes(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        first = experiment.finish(0, failed())
+        assert experiment.finish(0, completed(1.0)) == first
+        assert experiment.finish(0, completed(1.0), attempt=7) == first
+        assert experiment.row(0) == first
+
+    def test_another_attempt_cannot_end_it(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.lose(0)
+        for number, attempt in ((0, 1), (0, 3), (9, 1)):
+            with pytest.raises(base.NotCurrent):
+                experiment.finish(number, attempt=attempt)
+        assert experiment.row(0).state is TrialState.RUNNING
+
+    @pytest.mark.parametrize(
+        "ending",
+        [
+            completed(),
+            completed(math.nan),
+            completed(1.0, 2.0),
+            Ending(TrialState.FAIL, Reason.EXIT_CODE, "", (1.0,)),
+            Ending(TrialState.RUNNING, Reason.RUNNING, "", None),
+        ],
+    )
+    def test_an_ending_that_cannot_be_is_refused(self, experiment: Experiment, ending: Ending) -> None:
+        experiment.create(0)
+        with pytest.raises(ValueError, match=r"values|ending"):
+            experiment.finish(0, ending)
+        assert experiment.row(0).state is TrialState.RUNNING
+
+    def test_a_settle_that_raises_changes_nothing(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        before = experiment.row(0)
+
+        def broken(*_: object) -> Ending:
+            raise ZeroDivisionError
+
+        with pytest.raises(ZeroDivisionError):
+            experiment.storage.finish_trial(experiment.uid, 0, 1, broken, None)
+        assert experiment.row(0) == before
+        assert experiment.report(0) == base.Answer(1, False, "")
+
+    def test_the_trials_first_word_stands(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.storage.finish(experiment.who(0), "failed", "no data\0")
+        experiment.storage.finish(experiment.who(0), "complete", "")
+        finish = experiment.row(0).finish
+        assert finish is not None
+        assert (finish.status, finish.message) == ("failed", "no data\ufffd")
+
+    def test_after_its_end_a_trial_says_nothing_more(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.finish(0)
+        with pytest.raises(base.NotCurrent):
+            experiment.storage.finish(experiment.who(0), "complete", "")
+        with pytest.raises(base.NotCurrent):
+            experiment.storage.look(experiment.who(0))
+
+    def test_the_end_of_the_log_is_kept(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        experiment.finish(0, failed(), log="Traceback\0\n" + "x" * 20_000)
+        experiment.finish(1)
+        tail = experiment.storage.log_tail(experiment.namespace, experiment.name, 0)
+        assert tail == "Traceback\ufffd\n" + "x" * 20_000
+        assert experiment.storage.log_tail(experiment.namespace, experiment.name, 1) is None
+
+    def test_several_objectives(self, storage: Storage) -> None:
+        experiment = Experiment(storage, ("accuracy", "size"), ("maximize", "minimize"))
+        experiment.create(0)
+        experiment.report(0, accuracy=0.5)
+        experiment.report(0, size=10.0)
+        assert experiment.finish(0, completed(0.5, 10.0)).values == (0.5, 10.0)
+        assert storage.load_series(experiment.uid) == {0: {0: 0.5}}
+
+
+class TestNews:
+    def test_only_what_came_after_what_was_seen(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2)
+        for number in (0, 0, 0, 1):
+            experiment.report(number)
+        news = experiment.storage.news(experiment.uid, {0: 2, 1: 1, 2: 0})
+        assert {number: [report.seq for report in came] for number, came in news.reports.items()} == {0: [3]}
+
+    def test_a_trial_never_seen_is_told_from_its_first_report(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0, loss=0.5)
+        came = experiment.storage.news(experiment.uid, {}).reports[0]
+        assert [(report.seq, report.attempt, report.step, dict(report.metrics)) for report in came] == [
+            (1, 1, 0, {"loss": 0.5})
+        ]
+
+    def test_reports_of_a_lost_attempt_are_told_too(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0)
+        experiment.lose(0)
+        experiment.record(0, attempt=2)
+        experiment.report(0, attempt=2)
+        came = experiment.storage.news(experiment.uid, {0: 0}).reports[0]
+        assert [(report.seq, report.attempt) for report in came] == [(1, 1), (2, 2)]
+
+    def test_finishes_and_read_logs_of_current_attempts(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2)
+        storage = experiment.storage
+        for number in (0, 1):
+            storage.finish(experiment.who(number), "complete", "")
+            storage.claim_log(experiment.who(number), "gateway", 60)
+            storage.save_log(experiment.who(number), "gateway", "", done=True)
+        experiment.lose(1)
+        news = storage.news(experiment.uid, {})
+        assert {number: type(finish) for number, finish in news.finishes.items()} == {0: Finish}
+        assert news.logs_read == {0}
+
+    def test_trials_that_ended_are_no_news(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0)
+        experiment.storage.finish(experiment.who(0), "complete", "")
+        experiment.finish(0)
+        assert experiment.storage.news(experiment.uid, {}) == base.News({}, {}, frozenset())
+
+
+class TestSeries:
+    def test_of_ended_trials_the_accepted_attempt_by_step(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2)
+        experiment.report(0, 3, loss=9.0)
+        experiment.lose(0)
+        experiment.record(0, attempt=2)
+        for step, value in ((5, 0.5), (1, math.inf), (5, 0.25), (2**40, -1.0)):
+            experiment.report(0, step, attempt=2, loss=value)
+        experiment.report(0, 6, attempt=2, other=1.0)
+        experiment.finish(0, attempt=2)
+        experiment.report(1, loss=1.0)
+        experiment.finish(2, failed())
+        series = experiment.storage.load_series(experiment.uid)
+        assert series == {0: {1: math.inf, 5: 0.25, 2**40: -1.0}, 2: {}}
+        assert list(series[0]) == [1, 5, 2**40]
+
+    def test_of_trials_cut_short_by_deletion(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2)
+        experiment.report(0, 1, loss=math.nan)
+        experiment.report(1, 2**40, loss=2.0)
+        experiment.storage.delete_study(experiment.uid)
+        series = experiment.storage.load_series(experiment.uid)
+        assert (series[1], series[2]) == ({2**40: 2.0}, {})
+        assert math.isnan(series[0][1])
+
+
+class TestLogs:
+    def test_one_holder_at_a_time(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        claim, who = experiment.storage.claim_log, experiment.who(0)
+        assert claim(who, "a", 60_000) == base.LogPosition("", False)
+        assert claim(who, "b", 60_000) is None
+        assert claim(who, "a", 60_000) == base.LogPosition("", False)
+
+    def test_a_lease_that_ran_out_goes_to_the_next_where_the_first_stood(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        storage, who = experiment.storage, experiment.who(0)
+        storage.claim_log(who, "a", 0)
+        storage.save_log(who, "a", "2026-01-01T00:00:00.123456789Z", False)
+        assert storage.claim_log(who, "b", 60_000) == base.LogPosition("2026-01-01T00:00:00.123456789Z", False)
+        storage.save_log(who, "a", "late", True)
+        assert storage.claim_log(who, "b", 60_000) == base.LogPosition("2026-01-01T00:00:00.123456789Z", False)
+        assert not experiment.row(0).log_read
+
+    def test_read_to_its_end(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        storage, who = experiment.storage, experiment.who(0)
+        storage.claim_log(who, "a", 60_000)
+        storage.save_log(who, "a", "t", True)
+        assert experiment.row(0).log_read
+        assert storage.claim_log(who, "a", 60_000) == base.LogPosition("t", True)
+
+    def test_only_the_current_attempts_is_followed(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, recorded=False)
+        assert experiment.storage.claim_log(experiment.who(0), "a", 60) is None
+        experiment.record(1)
+        experiment.storage.claim_log(experiment.who(1), "a", 60)
+        experiment.lose(1)
+        experiment.storage.save_log(experiment.who(1), "a", "", True)
+        assert experiment.storage.claim_log(experiment.who(1), "a", 60) is None
+        assert not experiment.row(1).log_read
+
+
+class TestReading:
+    def test_parameters_of_the_trial(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        assert experiment.storage.parameters(experiment.who(0)) == {"x": 0.5}
+        with pytest.raises(base.NotCurrent):
+            experiment.storage.parameters(experiment.who(1))
+
+    def test_pages_by_number_and_counts_of_all(self, experiment: Experiment) -> None:
+        experiment.create(*range(6))
+        experiment.lose(5)
+        for number, ending in enumerate([completed(1.0), completed(2.0), failed(), pruned()]):
+            experiment.finish(number, ending)
+        trials, place = experiment.storage.trials, (experiment.namespace, experiment.name)
+        study, counts, page = trials(*place, None, 1, 3)
+        assert study.uid == experiment.uid
+        assert counts == Counts(running=2, complete=2, pruned=1, failed=1, lost_attempts=1)
+        assert [row.number for row in page] == [1, 2, 3]
+        assert [row.number for row in trials(*place, "COMPLETE", 1, 10)[2]] == [1]
+        assert trials(*place, None, 6, 10)[2] == []
+
+    def test_the_newest_study_of_a_name(self, storage: Storage) -> None:
+        old = Experiment(storage)
+        old.create(0)
+        new = Experiment(storage, name=old.name)
+        other = Experiment(storage, name=old.name, namespace="team-b")
+        assert storage.trials("team-a", old.name, None, 0, 10)[0] == new.study
+        assert storage.trials("team-b", old.name, None, 0, 10)[0] == other.study
+        with pytest.raises(KeyError):
+            storage.trial_reports("team-a", old.name, 0)
+
+    def test_what_is_not_there(self, experiment: Experiment) -> None:
+        storage, place = experiment.storage, (experiment.namespace, experiment.name)
+        with pytest.raises(KeyError):
+            storage.trials("team-a", "nobody", None, 0, 10)
+        for number in (0, 2**40):
+            with pytest.raises(KeyError):
+                storage.trial_reports(*place, number)
+            with pytest.raises(KeyError):
+                storage.log_tail(*place, number)
+
+    def test_healthy(self, storage: Storage) -> None:
+        assert storage.healthy()

@@ -120,12 +120,15 @@ _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
 
 def duration(text: str, field: str) -> float:
-    """Seconds of ``1h30m``; days, hours, minutes, seconds, in that order."""
+    """Seconds of ``1h30m``; days, hours, minutes, seconds, in that order; above 0."""
     match = _DURATION.fullmatch(text)
     if not match or not any(match.groups()):
         raise InvalidSpec(field, f"{text!r} is not a duration; write for example 90s, 15m, 1h30m or 2d")
     days, hours, minutes, seconds = (int(group or 0) for group in match.groups())
-    return float(((days * 24 + hours) * 60 + minutes) * 60 + seconds)
+    total = ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+    if total == 0:
+        raise InvalidSpec(field, f"{text!r} is no time at all; give at least 1s, or leave it out")
+    return float(total)
 
 
 def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
@@ -172,6 +175,8 @@ def _algorithm(spec: Mapping[str, Any], field: str, default: str) -> Algorithm:
 
 
 def _objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:
+    if spec.get("objective") and spec.get("objectives"):
+        raise InvalidSpec("objective", "give objective (one metric) or objectives (several), not both")
     forms = spec.get("objectives") or ([spec["objective"]] if spec.get("objective") else [])
     if not forms:
         raise InvalidSpec("objective", "say which metric to optimise: objective: {metric: loss, direction: minimize}")
@@ -200,7 +205,7 @@ def _metrics(spec: Mapping[str, Any]) -> Metrics:
 
 def _parameter(name: str, form: Mapping[str, Any]) -> Parameter:
     field = f"parameters.{name}"
-    if not names.PARAMETER_NAME.match(name):
+    if not names.PARAMETER_NAME.fullmatch(name):
         raise InvalidSpec(field, "a name is letters, digits and _, starts with no digit, has at most 63 characters")
     if names.RESERVED_ENV.match(name):
         raise InvalidSpec(field, f"{name} is an environment variable that the pod itself needs; rename the parameter")
@@ -217,6 +222,9 @@ def _parameter(name: str, form: Mapping[str, Any]) -> Parameter:
     return Categorical(choices)
 
 
+EXACT = 2**53  # every whole number up to it is a double
+
+
 def _range(field: str, kind: str, form: Mapping[str, Any]) -> Double | Int:
     low, high = form[kind]
     log, step = form.get("scale", "linear") == "log", form.get("step")
@@ -230,6 +238,8 @@ def _range(field: str, kind: str, form: Mapping[str, Any]) -> Double | Int:
         raise InvalidSpec(field, f"step must be above 0 and at most max - min, but is {step}")
     if kind == "double":
         return Double(float(low), float(high), log, None if step is None else float(step))
+    if max(abs(low), abs(high)) > EXACT:
+        raise InvalidSpec(field, f"int takes numbers up to 2**53 = {EXACT} (they are kept as doubles); scale it down")
     if any(float(number) != int(number) for number in (low, high, step or 1)):
         raise InvalidSpec(field, "int takes whole numbers only; use double for others")
     return Int(int(low), int(high), log, int(step or 1))
@@ -250,25 +260,27 @@ def _template(spec: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> J
         raise InvalidSpec("template.spec.containers", "name at least one container; the first one is the trial")
     for index, container in enumerate(containers):
         known = {variable["name"] for variable in container.get("env") or ()}
-        clash = known & set(parameters)
+        clash = known & parameters.keys()
         if clash:
             raise InvalidSpec(
                 f"template.spec.containers[{index}].env",
                 f"{sorted(clash)[0]} is a parameter; it is set by kubetune, remove it from env",
             )
-        _references(index, container, known | set(parameters))
+        _references(index, container, known, parameters)
     return dict(template)
 
 
-def _references(index: int, container: Mapping[str, Any], known: set[str]) -> None:
+def _references(
+    index: int, container: Mapping[str, Any], environment: set[str], parameters: Mapping[str, Parameter]
+) -> None:
     if container.get("envFrom"):  # its names cannot be seen from here
         return
     for part in ("command", "args"):
         for position, text in enumerate(container.get(part) or ()):
             for name in references(str(text)):
-                if name not in known and not name.startswith("KUBETUNE_"):
+                if name not in parameters and name not in environment and not name.startswith("KUBETUNE_"):
                     raise InvalidSpec(
                         f"template.spec.containers[{index}].{part}[{position}]",
-                        f"$({name}) is neither a parameter nor in env; parameters are {', '.join(sorted(known))}; "
+                        f"$({name}) is neither a parameter nor in env; parameters are {', '.join(sorted(parameters))}; "
                         f"write $$({name}) for the text itself",
                     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from kubetune.api.spec import Objective
 from kubetune.api.trial import Ending, Finish, Reason, Report, TrialState
+from kubetune.storage import rules
 
 _STOPPED = {
     Reason.PRUNED: "the pruner stopped it",
@@ -110,9 +111,10 @@ def _completed(
 
 
 def _last(reports: Sequence[Report], objectives: Sequence[Objective]) -> tuple[float, ...] | None:
-    """What a trial cut short had come to, as Optuna has it: the last values, or None where one is not a number."""
-    found = [series(reports, objective.metric) for objective in objectives]
-    values = tuple(values[-1] for values in found if values)
+    """What a trial cut short had come to, as `optuna.Study.tell` has it: the values at the highest step reported, or
+    None where one is missing or not a number."""
+    found = [rules.series(reports, objective.metric) for objective in objectives]
+    values = tuple(curve[max(curve)] for curve in found if curve)
     return values if len(values) == len(objectives) and not any(map(math.isnan, values)) else None
 
 

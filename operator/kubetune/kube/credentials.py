@@ -66,6 +66,20 @@ class Credentials:
                 return {"Authorization": str(self._configuration.get_basic_auth_token())}
             return {}
 
+    def connection(self) -> dict[str, Any]:
+        """The same as kopf's ConnectionInfo takes it; asked for again when the server says 401."""
+        configuration = self._configuration
+        scheme, _, token = self.headers().get("Authorization", "").partition(" ")
+        return {
+            "server": self.server,
+            "ca_path": configuration.ssl_ca_cert,
+            "insecure": not configuration.verify_ssl,
+            "scheme": scheme or None,
+            "token": token or None,
+            "certificate_path": configuration.cert_file,
+            "private_key_path": configuration.key_file,
+        }
+
     def pool(self, size: int) -> urllib3.PoolManager:
         """A pool of at most ``size`` connections to the server; a request waits for a free one."""
         self._configuration.connection_pool_maxsize = size

@@ -77,6 +77,9 @@ class Metrics:
             "kubetune_reconcile_age_seconds", "Since a worker last did its work well (the heartbeat's included)."
         )
         self.relist_age = self._gauge("kubetune_relist_age_seconds", "Since the cache was last compared with a list.")
+        self.relist_corrections = self._counter(
+            "kubetune_relist_corrections_total", "Changes that a list found before their watch told them.", "kind"
+        )
         self.watch_events = self._counter("kubetune_watch_events_total", "Watch events received.", "kind")
 
     def _surroundings(self) -> None:

@@ -1,0 +1,128 @@
+"""The watches, by kopf: every event goes into cache or registry and wakes a key. Nothing else happens here.
+
+This is the only module that knows kopf. Only `on.event` handlers are used: no index (it does not scale), no `on.create`
+and the like (they PATCH every object), no timers and daemons (a task and a finalizer for each object). FACTS.md has the
+measurements. So kopf never writes anything.
+"""
+
+import functools
+import logging
+import threading
+from collections.abc import Callable, Collection
+from typing import Any
+
+import kopf
+
+from kubetune.api import names
+from kubetune.controller.cache import Cache
+from kubetune.controller.health import Health
+from kubetune.controller.queue import Queue
+from kubetune.controller.registry import Registry
+from kubetune.kube import resources
+from kubetune.kube.credentials import Credentials
+from kubetune.kube.resources import Resource
+from kubetune.metrics.catalog import Metrics
+
+logger = logging.getLogger(__name__)
+
+_Handle = Callable[[Any, bool], Collection[str]]  # raw object, whether it was deleted → keys to wake
+
+
+class Watches:
+    """Watches experiments, trials' Jobs and pods, and nodes. ``namespaces`` empty: all."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        queue: Queue,
+        cache: Cache,
+        registry: Registry,
+        health: Health,
+        metrics: Metrics,
+        namespaces: Collection[str] = (),
+    ) -> None:
+        self._credentials = credentials
+        self._queue = queue
+        self._registry = registry
+        self._health = health
+        self._metrics = metrics
+        self._namespaces = tuple(namespaces)
+        self._kopf = kopf.OperatorRegistry()
+        kopf.on.login(registry=self._kopf, id="login")(self._login)
+        self._watch(resources.EXPERIMENTS, self._experiment)
+        self._watch(resources.JOBS, cache.apply_job)
+        self._watch(resources.PODS, cache.apply_pod)
+        self._watch(resources.NODES, cache.apply_node)
+
+    def run(self, stop: threading.Event) -> None:
+        """Watch in this thread until ``stop`` is set; in the main thread SIGTERM and SIGINT stop it too. Raises what
+        makes watching impossible (no right to list, a kind that is not installed)."""
+        ready = threading.Event()
+        threading.Thread(target=self._tell_ready, args=(ready,), name="watches-ready", daemon=True).start()
+        try:
+            kopf.run(
+                registry=self._kopf,
+                settings=settings(),
+                standalone=True,
+                clusterwide=not self._namespaces,
+                namespaces=self._namespaces,
+                stop_flag=stop,
+                ready_flag=ready,
+            )
+        finally:
+            self._health.watching(False)
+            ready.set()
+
+    def _tell_ready(self, ready: threading.Event) -> None:
+        ready.wait()
+        self._health.watching(True)
+
+    def _watch(self, resource: Resource, handle: _Handle) -> None:
+        selector = {"group": resource.group, "version": resource.version, "plural": resource.plural}
+        decorate = kopf.on.event(**selector, registry=self._kopf, id=resource.plural)  # type: ignore[arg-type]
+        decorate(functools.partial(self._event, resource.plural, handle))
+
+    async def _event(self, kind: str, handle: _Handle, event: Any, **_: Any) -> None:
+        """One event. An object that cannot be understood is logged and left alone: it stops no other."""
+        self._health.heard(kind)
+        self._metrics.watch_events.labels(kind).inc()
+        try:
+            woken = handle(event["object"], event["type"] == "DELETED")
+        except (KeyError, ValueError, TypeError, AttributeError):
+            metadata = event["object"].get("metadata") or {}
+            logger.exception("%s %s/%s is not understood", kind, metadata.get("namespace"), metadata.get("name"))
+            return
+        for key in woken:
+            self._queue.add(key)
+
+    def _experiment(self, raw: Any, deleted: bool) -> Collection[str]:
+        news = self._registry.gone(raw) if deleted else self._registry.put(raw)
+        return [raw["metadata"]["uid"]] if news else []
+
+    def _login(self, **_: Any) -> kopf.ConnectionInfo:
+        return kopf.ConnectionInfo(**self._credentials.connection())
+
+
+def settings() -> kopf.OperatorSettings:
+    """kopf's settings: watch steadily, write nothing, look at nothing else."""
+    made = kopf.OperatorSettings()
+    made.posting.enabled = False
+    made.scanning.disabled = True
+    made.peering.standalone = True
+    made.persistence.finalizer = f"{names.GROUP}/finalizer"  # never set: no handler of ours needs one
+    made.persistence.progress_storage = kopf.AnnotationsProgressStorage(prefix=names.GROUP)
+    made.persistence.diffbase_storage = kopf.AnnotationsDiffBaseStorage(prefix=names.GROUP)
+    made.watching.label_selectors[resources.JOBS.group, resources.JOBS.version, resources.JOBS.plural] = (
+        names.TRIAL_SELECTOR
+    )
+    made.watching.label_selectors[resources.PODS.version, resources.PODS.plural] = names.TRIAL_SELECTOR
+    made.watching.chunk_size = 500
+    made.watching.server_timeout = 300
+    made.watching.connect_timeout = 10
+    made.watching.inactivity_timeout = 70  # the API server sends a bookmark every minute
+    made.networking.request_timeout = 60
+    made.networking.connect_timeout = 10
+    made.networking.error_backoffs = (0.5, 1, 2, 3, 5, 8)
+    made.queueing.idle_timeout = 1.0
+    made.process.ultimate_exiting_timeout = 30
+    return made

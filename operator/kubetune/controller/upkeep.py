@@ -1,0 +1,184 @@
+"""What has to be done from time to time, whatever happens: heartbeat, lists that heal, certificate, clearing up."""
+
+import dataclasses
+import datetime
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+
+from kubetune import tls
+from kubetune.api import names
+from kubetune.api.spec import Json
+from kubetune.controller.cache import Cache
+from kubetune.controller.health import HEARTBEAT, HEARTBEAT_EVERY, Health
+from kubetune.controller.queue import Queue
+from kubetune.controller.registry import Registry
+from kubetune.kube import errors, resources
+from kubetune.kube.client import Client
+from kubetune.kube.resources import Resource
+from kubetune.metrics.catalog import Metrics
+from kubetune.storage.base import EngineStorage, Fenced, StorageUnavailable
+
+HOUR = 3600.0
+
+logger = logging.getLogger(__name__)
+
+
+class Relist:
+    """Lists everything of ours and heals cache and registry with it. ``namespaces`` empty: all."""
+
+    def __init__(
+        self,
+        client: Client,
+        cache: Cache,
+        registry: Registry,
+        storage: EngineStorage,
+        namespaces: Collection[str] = (),
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._cache = cache
+        self._registry = registry
+        self._storage = storage
+        self._namespaces = tuple(namespaces)
+        self._monotonic = monotonic
+
+    def run(self) -> tuple[set[str], dict[str, int]]:
+        """Returns the UIDs of experiments to wake, and how many of them by the kind that was found changed. Raises
+        StorageUnavailable and the errors of `kube.errors`."""
+        found = {"experiments": self._experiments()}
+        for resource, heal in (
+            (resources.JOBS, self._cache.heal_jobs),
+            (resources.PODS, self._cache.heal_pods),
+        ):
+            begun = self._monotonic()
+            found[resource.plural] = set(heal(self._each(resource, names.TRIAL_SELECTOR), begun))
+        begun = self._monotonic()
+        found["nodes"] = set(self._cache.heal_nodes(self._nodes(), begun))
+        return set().union(*found.values()), {kind: len(uids) for kind, uids in found.items()}
+
+    def _experiments(self) -> set[str]:
+        studies = self._storage.studies()  # first: an experiment is there before its study
+        begun = self._monotonic()
+        listed = self._each(resources.EXPERIMENTS)
+        return self._registry.reconcile_with(listed, studies, begun, self._namespaces)
+
+    def _each(self, resource: Resource, labels: str = "") -> Iterator[Json]:
+        """One page of raw objects in memory at a time. A list that expires on the way raises before anything is
+        concluded from what it lacks."""
+        for namespace in self._namespaces or (None,):
+            for page in self._client.pages(resource, namespace, labels):
+                yield from page.get("items") or ()
+
+    def _nodes(self) -> Sequence[Json]:
+        return self._client.list(resources.NODES, page=100)[0]
+
+
+@dataclasses.dataclass
+class _Chore:
+    name: str
+    every: float
+    do: Callable[[], None]
+    due: float = 0.0
+
+
+class Upkeep:
+    """Runs the chores in a thread of its own, one after the other; one that fails is done again at its next turn,
+    at the latest after a minute."""
+
+    def __init__(
+        self,
+        relist: Relist,
+        queue: Queue,
+        registry: Registry,
+        storage: EngineStorage,
+        health: Health,
+        metrics: Metrics,
+        keeper: tls.Keeper,
+        trust: Callable[[str | None], None],
+        on_fenced: Callable[[], None],
+        relist_every: float,
+        retention: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._relist = relist
+        self._queue = queue
+        self._registry = registry
+        self._storage = storage
+        self._health = health
+        self._metrics = metrics
+        self._keeper = keeper
+        self._trust = trust
+        self._on_fenced = on_fenced
+        self._retention = retention
+        self._monotonic = monotonic
+        self._stop = threading.Event()
+        now = monotonic()
+        self._chores = [
+            _Chore("heartbeat", HEARTBEAT_EVERY, self.beat),
+            _Chore("list", relist_every, self.list, due=now + relist_every),
+            _Chore("certificate", HOUR, self.certify, due=now + HOUR),
+            _Chore("purge", HOUR, self.purge),
+        ]
+        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.5):
+            self.turn()
+
+    def turn(self) -> None:
+        """Do what is due."""
+        for chore in self._chores:
+            now = self._monotonic()
+            if now < chore.due or self._stop.is_set():
+                continue
+            try:
+                chore.do()
+                chore.due = now + chore.every
+            except Fenced:
+                self._on_fenced()
+            except (StorageUnavailable, errors.ApiError) as error:
+                logger.warning("%s: not now: %s", chore.name, error)
+                chore.due = now + min(chore.every, 60.0)
+            except Exception:
+                logger.exception("%s failed", chore.name)
+                chore.due = now + min(chore.every, 60.0)
+
+    def beat(self) -> None:
+        """Send the heartbeat through queue and workers, and ask how the database is."""
+        self._queue.add(HEARTBEAT)
+        up = self._storage.healthy()
+        self._metrics.database_up.set(1 if up else 0)
+        if self._health.database(up):
+            self._queue.retry_now()
+        self._metrics.experiments.set(len(self._registry))
+
+    def list(self) -> None:
+        """Heal by lists; wake whom they concern."""
+        woken, missed = self._relist.run()
+        self._health.listed(missed)
+        for uid in woken:
+            self._queue.add(uid)
+        for kind, count in missed.items():
+            self._metrics.relist_corrections.labels(kind).inc(count)
+
+    def certify(self) -> None:
+        """Renew the gateway's certificate when it is due."""
+        authority, expiry = self._keeper.keep(datetime.datetime.now(datetime.UTC))
+        self._trust(authority)
+        if expiry is not None:
+            self._metrics.certificate_expiry.set(expiry)
+
+    def purge(self) -> None:
+        """Remove the studies of experiments that were deleted long ago."""
+        count = self._storage.purge(self._retention)
+        if count:
+            logger.info("removed %d studies of experiments that were deleted long ago", count)

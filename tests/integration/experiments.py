@@ -53,9 +53,18 @@ class Experiment:
     def incoming(
         self, number: int, step: int | None = None, attempt: int = 1, key: str | None = None, **metrics: float
     ) -> base.Incoming:
-        return base.Incoming(
-            self.who(number, attempt), f"key-{next(_keys)}" if key is None else key, step, metrics or {"loss": 1.0}
-        )
+        return self.incoming_of(number, metrics or {"loss": 1.0}, step, attempt, key)
+
+    def incoming_of(
+        self,
+        number: int,
+        metrics: Mapping[str, float],
+        step: int | None = None,
+        attempt: int = 1,
+        key: str | None = None,
+    ) -> base.Incoming:
+        """For metrics whose names are no identifiers, or not known."""
+        return base.Incoming(self.who(number, attempt), f"key-{next(_keys)}" if key is None else key, step, metrics)
 
     def report(
         self, number: int, step: int | None = None, attempt: int = 1, key: str | None = None, **metrics: float

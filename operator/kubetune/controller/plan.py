@@ -73,6 +73,8 @@ class Observed:
     recent_failures: tuple[Reason, ...] = ()  # reasons of the last ended trials, newest first
     backoff: Mapping[int, float] = dataclasses.field(default_factory=dict)  # number → not before (epoch seconds)
     nodes_gone: frozenset[str] = frozenset()  # unreachable for longer than nodeLostAfter, or deleted
+    troubled_since: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Job UID → start trouble first seen
+    last_failure: str = ""  # message of the trial that failed last, as far as this process saw it
 
 
 @dataclasses.dataclass(frozen=True)

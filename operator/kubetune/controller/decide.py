@@ -1,0 +1,353 @@
+"""What to do about an experiment now: a pure function of its spec, of what was observed, and of the time.
+
+Trial by trial a chain of facts is asked, each a function named after the fact it finds; the first that holds says what
+follows. Then the slots are filled, then the end is found. Every action carries its reason.
+
+What is observed may be late (the Jobs come from a cache). Nothing is done twice or lost for it:
+- A Job created a moment ago may be missing. `observe` lays our own writes over the cache; and where a recorded Job is
+  still missing, `NewAttempt(JOB_DELETED)` is carried out by `act` only after a live read says that it is gone.
+- A Job that we do not see and have not recorded is created again under the same name: the API server answers 409, and
+  what is there is adopted.
+- A Job deleted a moment ago may still be shown: deleting is by UID, and 404 means done.
+
+A plan that ends trials starts none: whoever carries it out looks again at once, so that a target just reached, or a
+third start failure in a row, is known before anything new begins.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+from kubetune.api.spec import ExperimentSpec
+from kubetune.api.trial import Reason, TrialRow
+from kubetune.controller import outcome
+from kubetune.controller.closing import Closing, deadline, final_state, find_closing
+from kubetune.controller.outcome import Kind, Outcome
+from kubetune.controller.plan import (
+    Action,
+    Ask,
+    CreateJob,
+    DeleteJob,
+    End,
+    Finish,
+    JobPhase,
+    JobView,
+    NewAttempt,
+    Observed,
+    Plan,
+    RecordJob,
+    RequestStop,
+)
+from kubetune.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """The settings that decisions rest on; seconds and counts, as in `Settings`."""
+
+    stop_grace: float = 60.0
+    image_grace: float = 60.0
+    config_grace: float = 10.0
+    log_grace: float = 30.0
+    max_attempts: int = 20
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Limits":
+        return cls(**{field.name: getattr(settings, field.name) for field in dataclasses.fields(cls)})
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One RUNNING trial with all that its fate depends on."""
+
+    row: TrialRow
+    job: JobView | None  # the current attempt's
+    outcome: Outcome | None  # of that Job, unless it is being deleted
+    stop: Reason | None  # requested already, or by this very plan
+    stop_time: float
+    suspended: bool
+    from_log: bool
+    now: float
+    limits: Limits
+    not_before: float  # of its next Job
+    troubled_since: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """What follows for one trial. ``live``: it holds a slot; ``wants_job``: it needs one, not before this time."""
+
+    actions: tuple[Action, ...] = ()
+    live: bool = False
+    wants_job: float | None = None
+    again_at: float | None = None
+
+
+def decide(spec: ExperimentSpec, seen: Observed, now: float, limits: Limits) -> Plan:
+    """What to do now. See the module's text for what may be late in ``seen``."""
+    if seen.ended is not None:
+        return _after_the_end(spec, seen)
+    closing = find_closing(spec, seen, now)
+    if closing and not seen.running:
+        end = End(closing.reason, closing.message)
+        state = final_state(closing.reason, seen.counts)
+        return Plan((*_stale_jobs(seen), end), state, closing.reason, closing.message)
+    requests, steps = _trials(spec, seen, closing, now, limits)
+    cleaning = _stale_jobs(seen)
+    actions: list[Action] = [*requests, *(action for step in steps.values() for action in step.actions), *cleaning]
+    again = [step.again_at for step in steps.values() if step.again_at is not None]
+    if any(isinstance(action, Finish) for action in actions):
+        again.append(now)
+    elif not spec.suspend and not (closing and closing.cut):
+        starts, later = _starts(spec, seen, steps, closing, now)
+        actions += starts
+        again += later
+    again += deadline(spec, seen)
+    state, reason, message = _state(spec, seen, closing, actions)
+    return Plan(tuple(actions), state, reason, message, max(0.0, min(again) - now) if again else None)
+
+
+# ---- the experiment
+
+
+def _after_the_end(spec: ExperimentSpec, seen: Observed) -> Plan:
+    """Nothing begins again; whatever is left is cleared away."""
+    reason = seen.ended or Reason.EXPERIMENT_ENDED
+    left: list[Action] = [
+        Finish(row.number, row.attempt, Reason.EXPERIMENT_ENDED, "its experiment has ended")
+        for row in seen.running.values()
+    ]
+    left += [DeleteJob(job.name, job.uid, Reason.EXPERIMENT_ENDED) for job in seen.jobs if not job.deleting]
+    return Plan(tuple(left), final_state(reason, seen.counts), reason, seen.end_message)
+
+
+def _state(
+    spec: ExperimentSpec, seen: Observed, closing: Closing | None, actions: list[Action]
+) -> tuple[str, Reason, str]:
+    if closing and closing.cut:
+        return "Stopping", closing.reason, f"{closing.message}; {len(seen.running)} trials are being stopped"
+    if spec.suspend:
+        return "Suspended", Reason.SUSPENDED, f"spec.suspend is set; {len(seen.running)} trials wait to go on"
+    if closing:
+        return "Running", closing.reason, f"{closing.message}; the last {len(seen.running)} run to their end"
+    if not seen.counts.total and not any(isinstance(action, Ask) for action in actions):
+        return "Pending", Reason.RUNNING, "no trial was asked yet"
+    return "Running", Reason.RUNNING, "trials are running"
+
+
+# ---- its Jobs
+
+
+def _is_current(job: JobView, running: Mapping[int, TrialRow]) -> bool:
+    row = running.get(job.number)
+    return row is not None and job.attempt == row.attempt and row.job_uid in (None, job.uid)
+
+
+def _stale_jobs(seen: Observed) -> list[Action]:
+    """Jobs of another attempt, of an ended or unknown trial, or that took the recorded one's name."""
+    return [
+        DeleteJob(job.name, job.uid, Reason.STALE_ATTEMPT)
+        for job in seen.jobs
+        if not job.deleting and not _is_current(job, seen.running)
+    ]
+
+
+def _starts(
+    spec: ExperimentSpec, seen: Observed, steps: Mapping[int, Step], closing: Closing | None, now: float
+) -> tuple[list[Action], list[float]]:
+    """Fill the slots: committed trials without a Job first, then new ones. A trial that waits keeps its slot, or
+    each loss would leave one more trial half done."""
+    wanting = {number: step.wants_job for number, step in steps.items() if step.wants_job is not None}
+    going = (JobPhase.PENDING, JobPhase.RUNNING)
+    lingering = sum(job.phase in going and not _is_current(job, seen.running) for job in seen.jobs)
+    slots = spec.parallelism - lingering - sum(step.live for step in steps.values())
+    ready = [number for number, not_before in wanting.items() if not_before <= now][: max(0, slots)]
+    starts: list[Action] = [CreateJob(number, seen.running[number].attempt, Reason.JOB_MISSING) for number in ready]
+    new = 0 if closing else min(slots - len(wanting), spec.max_trials - seen.counts.total)
+    if new > 0:
+        starts.append(Ask(new, Reason.SLOT_FREE))
+    return starts, [not_before for not_before in wanting.values() if not_before > now]
+
+
+# ---- one trial
+
+
+def retry_delay(attempt: int) -> float:
+    """Seconds between the loss of an attempt and the Job of the next: 1, 2, 4, … 60."""
+    return float(min(60, 2 ** min(attempt - 1, 6)))
+
+
+def _trials(
+    spec: ExperimentSpec, seen: Observed, closing: Closing | None, now: float, limits: Limits
+) -> tuple[list[Action], dict[int, Step]]:
+    current = {job.number: job for job in seen.jobs if _is_current(job, seen.running)}
+    requests: list[Action] = []
+    steps = {}
+    for number in sorted(seen.running):
+        case = _case(spec, seen, seen.running[number], current.get(number), closing, now, limits)
+        if case.job is not None and case.row.job_uid is None:
+            requests.append(RecordJob(number, case.row.attempt, case.job.name, case.job.uid))
+        if case.stop is not None and case.row.stop_requested is None:
+            requests.append(RequestStop(number, case.stop))
+        steps[number] = next(step for fact in FACTS if (step := fact(case)))
+    return requests, steps
+
+
+def _case(
+    spec: ExperimentSpec,
+    seen: Observed,
+    row: TrialRow,
+    job: JobView | None,
+    closing: Closing | None,
+    now: float,
+    limits: Limits,
+) -> Case:
+    stop, troubled_since = row.stop_reason, seen.troubled_since.get(job.uid) if job else None
+    if row.stop_requested is None:
+        stop = Reason.STOPPED if row.number in spec.stop_trials else None
+        stop = stop or (Reason.EXPERIMENT_ENDED if closing and closing.cut else None)
+    return Case(
+        row=row,
+        job=job,
+        outcome=_outcome(job, seen, troubled_since, now, limits),
+        stop=stop,
+        stop_time=now if row.stop_requested is None else row.stop_requested,
+        suspended=spec.suspend,
+        from_log=spec.metrics.source == "log",
+        now=now,
+        limits=limits,
+        not_before=seen.backoff.get(row.number, 0.0),
+        troubled_since=troubled_since,
+    )
+
+
+def _outcome(
+    job: JobView | None, seen: Observed, troubled_since: float | None, now: float, limits: Limits
+) -> Outcome | None:
+    if job is None or job.deleting:
+        return None
+    return outcome.judge(
+        job,
+        now,
+        nodes_gone=seen.nodes_gone,
+        troubled_since=troubled_since,
+        image_grace=limits.image_grace,
+        config_grace=limits.config_grace,
+    )
+
+
+def _finish(case: Case, failure: Reason | None, message: str) -> Step:
+    name, uid = (case.job.name, case.job.uid) if case.job else (None, None)
+    return Step((Finish(case.row.number, case.row.attempt, failure, message, name, uid),))
+
+
+def _lose(case: Case, reason: Reason, message: str) -> Step:
+    """The attempt is lost. A trial that is to stop, or said that it has finished, needs no other."""
+    row, name, uid = case.row, case.job.name if case.job else None, case.job.uid if case.job else None
+    if case.stop is not None or row.finish is not None:
+        return _finish(case, None, message)
+    if reason is not Reason.SUSPENDED and row.attempt >= case.limits.max_attempts:
+        return _finish(
+            case, Reason.ATTEMPTS_EXHAUSTED, f"attempt {row.attempt} of {case.limits.max_attempts}: {message}"
+        )
+    return Step(
+        (NewAttempt(row.number, row.attempt, reason, message, name, uid),),
+        live=True,  # its slot is kept for the next attempt
+        again_at=case.now + (0.0 if reason is Reason.SUSPENDED else retry_delay(row.attempt)),
+    )
+
+
+def job_is_being_deleted(case: Case) -> Step | None:
+    """By somebody else: wait until it is gone; then the attempt is lost."""
+    return Step(live=True) if case.job is not None and case.job.deleting else None
+
+
+def job_is_gone(case: Case) -> Step | None:
+    """Recorded, and not there: deleted by hand, or with its namespace."""
+    if case.job is not None or case.row.job_uid is None:
+        return None
+    return _lose(case, Reason.JOB_DELETED, "its Job was deleted")
+
+
+def job_is_missing(case: Case) -> Step | None:
+    """Committed and not started yet: waits for a slot, or for a restarted operator to go on here."""
+    if case.job is not None:
+        return None
+    if case.stop is not None:
+        return _finish(case, None, "stopped before it ran")
+    return Step(wants_job=case.not_before)
+
+
+def log_is_being_read(case: Case) -> Step | None:
+    """The attempt is over, the end of its log has not come in yet: its last metrics are there."""
+    job, found = case.job, case.outcome
+    if not case.from_log or job is None or found is None or case.row.log_read:
+        return None
+    if found.kind not in (Kind.WELL, Kind.FAILED) or job.phase not in (JobPhase.SUCCEEDED, JobPhase.FAILED):
+        return None
+    ended = job.ended or (job.pod.ended if job.pod else None)
+    if job.pod is None or job.pod.deleted or ended is None or case.now >= ended + case.limits.log_grace:
+        return None
+    return Step(live=True, again_at=ended + case.limits.log_grace)
+
+
+def attempt_is_over(case: Case) -> Step | None:
+    """The Job and its pod say how. What the trial itself said of its end, or a stop, goes before an exit code."""
+    found = case.outcome
+    if found is None or not found.ended:
+        return None
+    if found.kind is Kind.LOST and found.reason is not None:
+        return _lose(case, found.reason, found.message)
+    if found.kind is Kind.WELL or case.stop is not None or case.row.finish is not None:
+        return _finish(case, None, found.message)
+    return _finish(case, found.reason, found.message)
+
+
+def finished_and_lingers(case: Case) -> Step | None:
+    """It said that it has finished, and its pod is still there: another container, or a process that hangs."""
+    if case.row.finish is None:
+        return None
+    until = case.row.finish.time + case.limits.stop_grace
+    if case.now >= until:
+        return _finish(case, None, "finished; its pod did not end by itself")
+    return Step(live=True, again_at=until)
+
+
+def stop_is_due(case: Case) -> Step | None:
+    """To stop. One that reports by itself has a grace to obey; one without our client, or not running, has none."""
+    if case.stop is None or case.outcome is None:
+        return None
+    until = case.stop_time + case.limits.stop_grace
+    if case.outcome.kind is not Kind.RUNNING or case.from_log:
+        return _finish(case, None, "stopped")
+    if case.now >= until:
+        return _finish(case, None, f"did not stop within {case.limits.stop_grace:g} s")
+    return Step(live=True, again_at=until)
+
+
+def experiment_is_suspended(case: Case) -> Step | None:
+    """Its Job goes and the trial stays: the next attempt starts on resume."""
+    return _lose(case, Reason.SUSPENDED, "spec.suspend is set") if case.suspended else None
+
+
+def attempt_goes_on(case: Case) -> Step:
+    """Running, starting, or waiting for a node."""
+    again_at = None
+    if case.outcome is not None and case.outcome.kind is Kind.TROUBLED:
+        grace = case.limits.image_grace if case.outcome.reason is Reason.IMAGE else case.limits.config_grace
+        again_at = (case.now if case.troubled_since is None else case.troubled_since) + grace
+    elif case.job is not None and case.job.phase is JobPhase.FAILED:  # its pod's last words are under way
+        again_at = (case.job.ended or case.now) + case.limits.config_grace
+    return Step(live=True, again_at=again_at)
+
+
+FACTS: tuple[Callable[[Case], Step | None], ...] = (
+    job_is_being_deleted,
+    job_is_gone,
+    job_is_missing,
+    log_is_being_read,
+    attempt_is_over,
+    finished_and_lingers,
+    stop_is_due,
+    experiment_is_suspended,
+    attempt_goes_on,
+)

@@ -43,6 +43,7 @@ class Live:
         for report in reports:
             self.seen = report.seq
             if report.attempt != self.row.attempt:
+                self.row = dataclasses.replace(self.row, last_seq=max(self.row.last_seq, report.seq))
                 continue
             if report.seq > self.row.last_seq:
                 self.row = rules.with_report(self.row, report)

@@ -46,7 +46,7 @@ class GridSampler:
         for name, values in reversed(list(self._axes.items())):
             cell, index = divmod(cell, values.size)
             chosen[name] = values.value(index)
-        return chosen
+        return {name: chosen[name] for name in self._axes}
 
 
 def axis(name: str, parameter: Parameter) -> Axis:

@@ -1,0 +1,413 @@
+"""The engine over storage in memory: asks, reports, pruning, attempts, ends; and the same after every restart."""
+
+import dataclasses
+import itertools
+import math
+import random
+from collections.abc import Callable, Iterable
+
+import pytest
+
+from kubetune.api.spec import Algorithm, ExperimentSpec, Int, Objective, Params
+from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
+from kubetune.controller import ports
+from kubetune.engine.engine import Engine
+from kubetune.storage import base
+from kubetune.storage.memory import MemoryStorage
+from tests.unit.engine_objects import ACCURACY, LOSS, Trials, spec
+
+PRUNING = spec(pruner=Algorithm("median", {"nStartupTrials": 2}))
+
+
+class Experiment:
+    """An engine on its own storage; `restart` replaces it by one that loads everything."""
+
+    def __init__(self, spec: ExperimentSpec = PRUNING) -> None:
+        self.spec = spec
+        ticks = itertools.count(1000)
+        self.clock: Callable[[], float] = lambda: float(next(ticks))
+        self.storage = MemoryStorage(self.clock)
+        self.storage.acquire("test")
+        self.trials = Trials(spec, self.storage)
+        self.engine = Engine(spec, self.storage, self.clock)
+
+    def restart(self) -> None:
+        self.engine = Engine(self.spec, self.storage, self.clock)
+
+    def run(self, *values: float, failure: Reason | None = None) -> TrialRow:
+        return self.trials.run(self.engine, *values, failure=failure)
+
+    def row(self, number: int) -> TrialRow:
+        return self.storage.load_trials(self.spec.uid)[number]
+
+    def agrees(self, number: int) -> bool:
+        """Whether the engine's row of a RUNNING trial is the committed one, but for the time of its creation."""
+        return dataclasses.replace(self.engine.running[number], created=self.row(number).created) == self.row(number)
+
+
+def said(engine: Engine) -> dict[str, object]:
+    """All that an engine says of its study."""
+    return {
+        "study": engine.study,
+        "running": {
+            number: dataclasses.replace(row, created=0, stop_requested=None) for number, row in engine.running.items()
+        },
+        "stops": {number for number, row in engine.running.items() if row.stop_requested is not None},
+        "counts": engine.counts,
+        "started": engine.started,
+        "ended": engine.ended,
+        "exhausted": engine.exhausted,
+        "target": engine.target_reached,
+        "reasons": engine.recent_reasons,
+        "best": engine.best,
+        "saved": engine.saved_steps,
+    }
+
+
+def test_it_is_the_engine_that_the_controller_asks_for() -> None:
+    _: ports.Engine = Experiment().engine
+
+
+def test_asks_are_committed_before_they_return() -> None:
+    experiment = Experiment()
+    rows = experiment.engine.ask(3)
+    assert [row.number for row in rows] == [0, 1, 2]
+    committed = experiment.storage.load_trials("uid-1")
+    assert [(row.number, row.state, row.params, row.attempt) for row in committed] == [
+        (row.number, TrialState.RUNNING, row.params, 1) for row in rows
+    ]
+    assert list(experiment.engine.running) == [0, 1, 2]
+    assert [row.number for row in experiment.engine.ask(1)] == [3]
+
+
+@pytest.mark.parametrize(("asked", "got"), [(0, 0), (-1, 0), (3, 3), (99, 7)])
+def test_never_more_than_max_trials(asked: int, got: int) -> None:
+    engine = Experiment(spec(max_trials=7)).engine
+    assert len(engine.ask(asked)) == got
+    assert engine.counts == Counts(running=got)
+    assert len(engine.ask(99)) == 7 - got
+    assert not engine.exhausted
+
+
+def test_a_raised_limit_gives_more_and_a_lowered_one_none() -> None:
+    experiment = Experiment(spec(max_trials=2))
+    experiment.engine.ask(2)
+    experiment.engine.update(spec(max_trials=3))
+    assert len(experiment.engine.ask(9)) == 1
+    experiment.engine.update(spec(max_trials=1))
+    assert experiment.engine.ask(9) == []
+
+
+def test_grid_asks_each_cell_once_and_then_is_exhausted() -> None:
+    parameters = {"a": Int(1, 3), "b": Int(1, 2)}
+    experiment = Experiment(spec(parameters=parameters, sampler=Algorithm("grid")))
+    seen, exhausted = [], []
+    for count in (2, 3, 99):
+        seen += [tuple(sorted(row.params.items())) for row in experiment.engine.ask(count)]
+        experiment.restart()
+        exhausted.append(experiment.engine.exhausted)
+    assert exhausted == [False, False, True]
+    assert len(seen) == len(set(seen)) == 6
+    assert experiment.engine.ask(1) == []
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_a_restart_before_every_ask_gives_the_same_trials_as_none(sampler: str) -> None:
+    def asked(restarts: bool) -> list[Params]:
+        experiment = Experiment(spec(sampler=Algorithm(sampler, {"nStartupTrials": 4} if sampler == "tpe" else {})))
+        params: list[Params] = []
+        for number in range(12):
+            row = experiment.run(math.sin(number), math.cos(number), failure=Reason.EXIT_CODE if number == 7 else None)
+            params.append(row.params)
+            held = experiment.trials.start(experiment.engine, 2)  # two go on running beside the rest
+            params += [row.params for row in held]
+            experiment.trials.report(held[0], [0.5])
+            if restarts:
+                experiment.restart()
+        return params
+
+    assert asked(restarts=True) == asked(restarts=False)
+
+
+def test_reports_show_in_the_running_rows() -> None:
+    experiment = Experiment()
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(row, [3.0, 2.0])
+    experiment.trials.report(row, [7.0], metric="time", first=2)
+    experiment.engine.tail()
+    (live,) = experiment.engine.running.values()
+    assert (live.last_seq, live.last_step, live.last_metrics) == (3, 2, {"loss": 2.0, "time": 7.0})
+    assert experiment.agrees(0)
+
+
+def test_prunes_at_the_first_report_worse_than_the_median_and_says_so_once() -> None:
+    experiment = Experiment()
+    for _ in range(2):
+        experiment.run(1.0, 1.0, 1.0)
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(row, [0.9])
+    assert experiment.engine.tail() == {}
+    experiment.trials.report(row, [5.0], first=1)
+    assert experiment.engine.tail() == {}  # the best so far is still better
+    (bad,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(bad, [2.0])
+    assert experiment.engine.tail() == {bad.number: Reason.PRUNED}
+    assert experiment.row(bad.number).stop_reason is Reason.PRUNED
+    assert experiment.storage.look(experiment.trials.who(bad)).stop
+    experiment.trials.report(bad, [9.0], first=1)
+    assert experiment.engine.tail() == {}
+    ended = experiment.engine.finish(bad.number, 1, None, "")
+    assert (ended.state, ended.reason, ended.values) == (TrialState.PRUNED, Reason.PRUNED, (9.0,))
+
+
+def test_decides_at_each_of_several_reports_that_came_together() -> None:
+    """The second of the three is the bad one: the best of the trial is set by then, the interval decides it."""
+    experiment = Experiment(
+        spec(pruner=Algorithm("median", {"nStartupTrials": 0, "nWarmupSteps": 1, "intervalSteps": 9}))
+    )
+    experiment.run(1.0, 1.0, 1.0)
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(row, [8.0, 8.0, 0.0])
+    assert experiment.engine.tail() == {row.number: Reason.PRUNED}
+
+
+@pytest.mark.parametrize("how", ["finish", "log read", "stop requested"])
+def test_does_not_prune_what_ends_anyway(how: str) -> None:
+    experiment = Experiment()
+    for _ in range(2):
+        experiment.run(1.0)
+    (row,) = experiment.trials.start(experiment.engine)
+    who = experiment.trials.who(row)
+    experiment.trials.report(row, [9.0])
+    if how == "finish":
+        experiment.storage.finish(who, "complete", "")
+    elif how == "log read":
+        experiment.storage.claim_log(who, "follower", 10.0)
+        experiment.storage.save_log(who, "follower", "", done=True)
+    else:
+        experiment.engine.request_stop({row.number: Reason.STOPPED})
+    assert experiment.engine.tail() == {}
+    expected = Reason.STOPPED if how == "stop requested" else None
+    assert experiment.row(row.number).stop_reason is expected
+
+
+def test_what_came_while_the_operator_was_away_is_decided_about_on_its_return() -> None:
+    experiment = Experiment()
+    for _ in range(2):
+        experiment.run(1.0, 1.0)
+    good, bad = experiment.trials.start(experiment.engine, 2)
+    experiment.trials.report(good, [5.0, 0.5])  # caught up: the latest report is what is judged
+    experiment.trials.report(bad, [5.0, 4.0])
+    experiment.restart()
+    assert experiment.engine.tail() == {bad.number: Reason.PRUNED}
+    experiment.restart()
+    assert experiment.engine.tail() == {}
+
+
+def test_several_objectives_are_not_pruned_and_have_a_front() -> None:
+    experiment = Experiment(spec(objectives=(LOSS, ACCURACY)))
+
+    def run(loss: float, accuracy: float) -> TrialRow:
+        (row,) = experiment.trials.start(experiment.engine)
+        experiment.trials.report(row, [loss])
+        experiment.trials.report(row, [accuracy], metric="accuracy", first=1)
+        assert experiment.engine.tail() == {}
+        return experiment.engine.finish(row.number, 1, None, "")
+
+    for loss, accuracy in [(1.0, 0.5), (2.0, 0.4), (0.5, 0.1), (1.0, 0.5), (3.0, 0.9)]:
+        assert run(loss, accuracy).values == (loss, accuracy)
+    expected = [(0, (1.0, 0.5)), (2, (0.5, 0.1)), (4, (3.0, 0.9))]
+    assert [(best.number, best.values) for best in experiment.engine.best] == expected
+    experiment.restart()
+    assert [(best.number, best.values) for best in experiment.engine.best] == expected
+
+
+@pytest.mark.parametrize("objective", [LOSS, dataclasses.replace(LOSS, direction="maximize")])
+def test_the_best_is_the_earliest_of_equals(objective: Objective) -> None:
+    experiment = Experiment(spec(objectives=(objective,)))
+    assert experiment.engine.best == []
+    for value in (2.0, 1.0, 3.0, 1.0, 3.0):
+        experiment.run(value)
+    (best,) = experiment.engine.best
+    assert (best.number, best.values) == ((1, (1.0,)) if objective == LOSS else (2, (3.0,)))
+    assert best.params == experiment.row(best.number).params
+
+
+def test_a_new_attempt_starts_its_series_anew() -> None:
+    experiment = Experiment()
+    for _ in range(2):
+        experiment.run(1.0, 1.0, 1.0)
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(row, [0.1])  # this best must not protect the second attempt
+    experiment.engine.tail()
+    experiment.trials.report(row, [0.1], first=1)  # comes between the last tail and the loss
+    assert experiment.engine.new_attempt(row.number, 1, Reason.NODE_LOST, "node-3 is gone")
+    again = experiment.engine.running[row.number]
+    assert (again.attempt, again.job_uid, again.last_step, again.last_metrics) == (2, None, None, {})
+    assert experiment.engine.counts.lost_attempts == 1
+    assert not experiment.engine.new_attempt(row.number, 1, Reason.NODE_LOST, "told twice")
+    assert experiment.engine.counts.lost_attempts == 1
+    assert experiment.engine.record_job(row.number, 2, experiment.trials.who(again).job_uid)
+    experiment.trials.report(again, [3.0])
+    assert experiment.engine.tail() == {row.number: Reason.PRUNED}
+    ended = experiment.engine.finish(row.number, 2, None, "")
+    assert (ended.state, ended.values) == (TrialState.PRUNED, (3.0,))
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(Reason.PRUNED, None), (Reason.STOPPED, Reason.STOPPED)])
+def test_only_the_users_stop_outlives_an_attempt(asked: Reason, kept: Reason | None) -> None:
+    experiment = Experiment()
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.engine.request_stop({row.number: asked})
+    experiment.engine.new_attempt(row.number, 1, Reason.EVICTED, "")
+    assert experiment.engine.running[row.number].stop_reason is kept
+    assert experiment.row(row.number).stop_reason is kept
+
+
+def test_an_earlier_stop_stands_and_ended_trials_are_left_out() -> None:
+    experiment = Experiment()
+    ended = experiment.run(1.0)
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.engine.request_stop({row.number: Reason.STOPPED, ended.number: Reason.STOPPED})
+    experiment.engine.request_stop({row.number: Reason.EXPERIMENT_ENDED})
+    assert experiment.engine.running[row.number].stop_reason is Reason.STOPPED
+    assert experiment.row(row.number).stop_reason is Reason.STOPPED
+
+
+def test_a_trial_is_settled_by_all_that_was_accepted_also_after_the_last_tail() -> None:
+    experiment = Experiment()
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(row, [3.0])
+    experiment.engine.tail()
+    experiment.trials.report(row, [2.0, 1.0], first=1)
+    ended = experiment.engine.finish(row.number, 1, None, "", log_tail="bye")
+    assert ended.values == (1.0,)
+    assert experiment.engine.saved_steps == (3, 0)
+    assert experiment.storage.log_tail("team", "digits", 0) == "bye"
+
+
+def test_ending_a_trial_twice_gives_the_same_row_and_counts_once() -> None:
+    experiment = Experiment()
+    row = experiment.run(1.0)
+    assert experiment.engine.finish(row.number, 1, Reason.OOM_KILLED, "told twice") == row
+    assert experiment.engine.counts == Counts(complete=1)
+
+
+def test_another_attempt_cannot_end_a_trial() -> None:
+    experiment = Experiment()
+    (row,) = experiment.trials.start(experiment.engine)
+    with pytest.raises(base.NotCurrent):
+        experiment.engine.finish(row.number, 2, None, "")
+
+
+def test_the_first_start_and_the_first_job_stand() -> None:
+    experiment = Experiment()
+    (row,) = experiment.trials.start(experiment.engine)
+    assert not experiment.engine.record_job(row.number, 1, "another")
+    experiment.engine.record_start({row.number: 5.0, 99: 5.0})
+    experiment.engine.record_start({row.number: 6.0})
+    assert experiment.agrees(row.number)
+    assert (experiment.row(row.number).started, experiment.row(row.number).job_uid) == (5.0, "job-0-1")
+
+
+def test_the_studys_end_is_committed_once() -> None:
+    experiment = Experiment()
+    ends = [experiment.engine.ended]
+    experiment.engine.end(Reason.MAX_TRIALS, "100 trials")
+    experiment.engine.end(Reason.EXPERIMENT_DEADLINE, "too late")
+    ends.append(experiment.engine.ended)
+    experiment.restart()
+    ends.append(experiment.engine.ended)
+    assert ends == [None, (Reason.MAX_TRIALS, "100 trials"), (Reason.MAX_TRIALS, "100 trials")]
+
+
+def test_what_changed_in_the_spec_takes_effect_on_the_same_history() -> None:
+    experiment = Experiment(spec())
+    for _ in range(2):
+        experiment.run(1.0)
+    experiment.engine.update(dataclasses.replace(PRUNING, objectives=(dataclasses.replace(LOSS, target=1.0),)))
+    assert experiment.engine.target_reached
+    (bad,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(bad, [2.0])
+    assert experiment.engine.tail() == {bad.number: Reason.PRUNED}
+    other = spec(seed=5)
+    experiment.engine.update(other)
+    assert experiment.engine.ask(1)[0].params == Engine(
+        other, Experiment(other).storage, experiment.clock
+    )._sampler.suggest(experiment.engine._history, 3)
+
+
+class Lost(Exception):  # noqa: N818
+    """The database did not answer."""
+
+
+@pytest.mark.parametrize("where", ["before", "after"])
+@pytest.mark.parametrize("method", ["create_trials", "finish_trial", "new_attempt", "request_stop", "record_job"])
+def test_a_commit_that_broke_is_either_whole_or_not_there_for_the_next_engine(method: str, where: str) -> None:
+    """The caller drops the engine, and the one loaded after it does the same again."""
+    experiment = Experiment()
+    experiment.run(1.0, 0.5)
+    (row,) = experiment.trials.start(experiment.engine)
+    act: dict[str, Callable[[], object]] = {
+        "create_trials": lambda: experiment.engine.ask(2 if experiment.engine.counts.total == 2 else 0),
+        "finish_trial": lambda: experiment.engine.finish(row.number, 1, Reason.EXIT_CODE, ""),
+        "new_attempt": lambda: experiment.engine.new_attempt(row.number, 1, Reason.EVICTED, ""),
+        "request_stop": lambda: experiment.engine.request_stop({row.number: Reason.STOPPED}),
+        "record_job": lambda: experiment.engine.record_job(row.number, 1, "job-1-1"),
+    }
+    without = act[method]
+
+    def fault(at: str) -> None:
+        if at == f"{where}:{method}":
+            raise Lost
+
+    experiment.storage.fault = fault
+    with pytest.raises(Lost):
+        without()
+    experiment.storage.fault = None
+    experiment.restart()
+    without()
+    live = said(experiment.engine)
+    experiment.restart()
+    assert said(experiment.engine) == live
+    assert experiment.engine.counts.total == (4 if method == "create_trials" else 2)
+
+
+def moves(experiment: Experiment, draw: random.Random) -> Iterable[Callable[[], object]]:
+    """One thing that may happen next, for a trial drawn at random."""
+    engine, trials = experiment.engine, experiment.trials
+    running = [row for row in engine.running.values() if row.job_uid is not None]
+    yield lambda: trials.start(engine, draw.randint(1, 2))
+    yield lambda: engine.tail()
+    if not running:
+        return
+    row = draw.choice(running)
+    first = 0 if row.last_step is None else row.last_step + 1
+    value = draw.choice([draw.gauss(0, 1), math.nan, math.inf]) if draw.random() < 0.1 else draw.gauss(0, 1)
+    yield lambda: trials.report(row, [value] * draw.randint(1, 3), first=first)
+    yield lambda: trials.report(row, [value], first=first)
+    yield lambda: engine.finish(row.number, row.attempt, None, "")
+    yield lambda: engine.finish(row.number, row.attempt, draw.choice([Reason.OOM_KILLED, Reason.EXIT_CODE]), "")
+    yield lambda: engine.record_start({row.number: experiment.clock()})
+    yield lambda: engine.request_stop({row.number: draw.choice([Reason.STOPPED, Reason.EXPERIMENT_ENDED])})
+    yield (
+        lambda: (
+            engine.new_attempt(row.number, row.attempt, Reason.EVICTED, "")
+            and engine.record_job(row.number, row.attempt + 1, f"job-{row.number}-{row.attempt + 1}")
+        )
+    )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_after_any_history_a_loaded_engine_says_what_the_living_one_says(seed: int) -> None:
+    draw = random.Random(seed)
+    objective = dataclasses.replace(LOSS, target=-2.5, value=draw.choice(["last", "best", "mean"]))
+    experiment = Experiment(dataclasses.replace(PRUNING, objectives=(objective,), max_trials=60))
+    for _ in range(250):
+        draw.choice(list(moves(experiment, draw)))()
+        if draw.random() < 0.1:
+            experiment.engine.tail()
+            living = said(experiment.engine)
+            experiment.restart()
+            assert said(experiment.engine) == living
+    assert experiment.engine.counts.finished > 20

@@ -17,6 +17,9 @@ LABEL_EXPERIMENT_UID = f"{GROUP}/experiment-uid"
 LABEL_TRIAL = f"{GROUP}/trial"  # the trial's number, decimal
 LABEL_ATTEMPT = f"{GROUP}/attempt"  # 1, 2, …
 LABEL_METRICS = f"{GROUP}/metrics"  # push | log: how the pod's metrics are taken
+# On pods whose metrics are read from their log: put there by controller/jobs.py, read by gateway/logs.py.
+ANNOTATION_LOG_PATTERN = f"{GROUP}/log-pattern"  # spec.metrics.pattern, RE2
+ANNOTATION_LOG_STEP = f"{GROUP}/log-step"  # spec.metrics.step, RE2 that matches whole names
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_COMPONENT = "app.kubernetes.io/component"

@@ -193,29 +193,27 @@ class EngineSide(base.EngineStorage):
     def news(self, uid: str, seen: Mapping[int, int]) -> base.News:
         with self.pool.transaction() as cursor:
             cursor.execute(
-                f"SELECT {rows.TRIAL_COLUMNS}, t.id FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND t.state = 'RUNNING'",
-                (uid,),
+                f"SELECT {rows.NEWS_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND t.state = 'RUNNING'", (uid,)
             )
-            found = [(rows.trial(row), row[-1]) for row in cursor.fetchall()]
-            fresh = [
-                (trial_id, trial.number, seen.get(trial.number, 0), trial.last_seq)
-                for trial, trial_id in found
-                if trial.last_seq > seen.get(trial.number, 0)
-            ]
+            found = [rows.NewsOf(*row) for row in cursor.fetchall()]
             came = pool.with_values(
                 cursor,
                 f"SELECT {rows.REPORT_COLUMNS}, v.number FROM (VALUES %s) AS v (trial_id, number, seen, last)"
                 " JOIN kubetune.reports r ON r.trial_id = v.trial_id AND r.seq > v.seen AND r.seq <= v.last"
                 " ORDER BY v.number, r.seq",
-                fresh,
+                [
+                    (trial.id, trial.number, seen.get(trial.number, 0), trial.last_seq)
+                    for trial in found
+                    if trial.last_seq > seen.get(trial.number, 0)
+                ],
             )
         reports: dict[int, list[Report]] = {}
         for row in came:
             reports.setdefault(row[-1], []).append(rows.report(row))
         return base.News(
             reports=reports,
-            finishes={trial.number: trial.finish for trial, _ in found if trial.finish},
-            logs_read=frozenset(trial.number for trial, _ in found if trial.log_read),
+            finishes={trial.number: trial.finish for trial in found if trial.finish},
+            logs_read=frozenset(trial.number for trial in found if trial.log_read),
         )
 
     # ---- trials

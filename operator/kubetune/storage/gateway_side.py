@@ -60,8 +60,9 @@ class GatewaySide:
         wanted = sorted({_key(incoming.who) for incoming in reports if incoming.who.number in NUMBERS})
         found = pool.with_values(
             cursor,
-            f"SELECT {rows.TRIAL_COLUMNS}, e.uid, t.id FROM {rows.TRIAL_TABLES}"
-            " JOIN (VALUES %s) AS v (uid, number) ON e.uid = v.uid AND t.number = v.number"
+            f"SELECT {rows.BARE_COLUMNS}, false, e.uid, t.id FROM (VALUES %s) AS v (uid, number)"
+            " JOIN kubetune.experiments e ON e.uid = v.uid"
+            " JOIN kubetune.experiment_trials t ON t.experiment_id = e.id AND t.number = v.number"
             f" ORDER BY t.id FOR NO KEY UPDATE OF t {'SKIP LOCKED' if skip_busy else ''}",
             wanted,
         )

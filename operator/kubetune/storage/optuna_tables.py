@@ -1,6 +1,6 @@
 """Plain SQL on Optuna's tables: the only file that depends on their columns, hence the pin optuna>=5.0,<5.1.
 
-Optuna's own storage writes a row at a time through an ORM: 38 trials/s, and 3-8 ms a report (docs/decisions). What
+Optuna's own storage writes a row at a time through an ORM: 38 trials/s, and 3-8 ms a report. What
 is written here is, column by column, what `optuna.storages.RDBStorage` writes for the same trials; tests hold that.
 """
 

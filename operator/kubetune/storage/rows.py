@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from kubetune.api.trial import (
     Finish,
@@ -18,16 +18,39 @@ from kubetune.storage import base
 STUDY_COLUMNS = (
     "e.uid, e.namespace, e.name, e.study_name, e.created, e.ended, e.end_reason, e.end_message, e.metrics, e.directions"
 )
-TRIAL_COLUMNS = (
+BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
-    " t.last_step, t.last_metrics, coalesce(l.done, false)"
+    " t.last_step, t.last_metrics"
+)
+TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
+NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
+    "t.number, t.id, t.last_seq, coalesce(l.done, false), t.attempt, t.finish_status, t.finish_message, t.finish_time"
 )
 TRIAL_TABLES = (
     "kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
     " LEFT JOIN kubetune.logs l ON l.trial_id = t.id AND l.attempt = t.attempt"
 )
 REPORT_COLUMNS = "r.seq, r.attempt, r.step, r.metrics, r.time"
+
+
+class NewsOf(NamedTuple):
+    """A row of `NEWS_COLUMNS`."""
+
+    number: int
+    id: int
+    last_seq: int
+    log_read: bool
+    attempt: int
+    finish_status: str | None
+    finish_message: str
+    finish_time: float
+
+    @property
+    def finish(self) -> Finish | None:
+        if self.finish_status is None:
+            return None
+        return Finish(self.attempt, self.finish_status, self.finish_message, self.finish_time)
 
 
 def study(row: tuple[Any, ...]) -> base.StudyRow:

@@ -96,8 +96,12 @@ def _labels(spec: ExperimentSpec, number: int, attempt: int) -> dict[str, str]:
 def _pod_metadata(spec: ExperimentSpec, labels: Mapping[str, str]) -> Json:
     given = spec.template.get("metadata") or {}
     metadata: Json = {"labels": {**(given.get("labels") or {}), **labels}}
-    if given.get("annotations"):
-        metadata["annotations"] = dict(given["annotations"])
+    annotations = dict(given.get("annotations") or {})
+    if spec.metrics.source == "log":  # the gateway follows the log by what its pod says
+        annotations[names.ANNOTATION_LOG_PATTERN] = spec.metrics.pattern
+        annotations[names.ANNOTATION_LOG_STEP] = spec.metrics.step
+    if annotations:
+        metadata["annotations"] = annotations
     return metadata
 
 

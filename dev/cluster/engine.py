@@ -101,18 +101,30 @@ def _start(config: settings.Settings) -> None:
     log = config.cache / "logs" / "dockerd.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with console.step("starting a Docker engine of our own", 5):
-        with log.open("ab") as output:
-            process = subprocess.Popen(
-                _dockerd(config), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
-                env=_daemon_environment(), start_new_session=True, cwd="/",
-            )  # fmt: skip
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not answers(config):
-            if process.poll() is not None or time.monotonic() > deadline:
+        if not _comes_up(config, log):
+            console.say("  (it does not start on the data that it left: starting with none)")
+            _end_daemon(config)
+            debris.end_processes(config)
+            debris.unmount(config)
+            shutil.rmtree(config.cache / "engine", ignore_errors=True)
+            if not _comes_up(config, log):
                 tail = log.read_text(errors="replace").splitlines()[-15:]
                 raise settings.UserError("\n".join(["The Docker engine did not start:", *tail, f"(full log: {log})"]))
-            time.sleep(0.2)
         _open_the_way(config)
+
+
+def _comes_up(config: settings.Settings, log: pathlib.Path) -> bool:
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            _dockerd(config), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+            env=_daemon_environment(), start_new_session=True, cwd="/",
+        )  # fmt: skip
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while not answers(config):
+        if process.poll() is not None or time.monotonic() > deadline:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 def _dockerd(config: settings.Settings) -> list[str]:
@@ -199,6 +211,7 @@ def stop(config: settings.Settings) -> None:
         for container in console.capture(["docker", "ps", "-q"], env=env).split():
             console.attempt(["docker", "rm", "-f", "-v", container], env=env)
         console.attempt(["docker", "network", "rm", NETWORK], env=env)
+        console.attempt(["docker", "image", "prune", "--force"], env=env)  # layers of images that were built anew
     _end_daemon(config)
     debris.sweep(config)
 

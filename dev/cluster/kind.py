@@ -1,5 +1,6 @@
 """Creates and deletes the kind cluster, and says how it is."""
 
+import datetime
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ from dev.cluster import console, engine, settings
 
 CONFIG = settings.REPOSITORY / "kind-config.yaml"
 READY_TIMEOUT_S = 120.0
+REVIVAL_TIMEOUT_S = 120.0
 
 
 def nodes(config: settings.Settings) -> list[str]:
@@ -24,16 +26,50 @@ def _containers(config: settings.Settings, *filters: str) -> list[str]:
 
 
 def is_up(config: settings.Settings, image: str | None) -> bool:
-    """Whether the cluster that was asked for is there: all of its nodes run, as many as asked, and the API answers."""
-    found = nodes(config)
-    if not found or found != _containers(config) or not config.kubeconfig.exists():
+    """Whether the cluster that was asked for is there and answers; nodes that stopped are started again first."""
+    found = _containers(config)
+    if not found or not config.kubeconfig.exists():
         return False
     if config.nodes not in (None, len(found)):
         console.say(f"- cluster {config.cluster} has {len(found)} node(s), you ask for {config.nodes}: making it anew")
         return False
     if image and {image} != _images(config, found):
         console.say("  (its nodes run an older image; `down` and `up` renew them)")
+    if found == nodes(config) and _answers(config):
+        return True
+    return _revive(config, found)
+
+
+def _answers(config: settings.Settings) -> bool:
     return kubectl(config, "get", "--raw=/readyz", "--request-timeout=5s").returncode == 0
+
+
+def _revive(config: settings.Settings, found: list[str]) -> bool:
+    """Nodes that were stopped or killed keep their disks: started again they are the same cluster, with all it knew."""
+    with console.step(f"starting the nodes of cluster {config.cluster} again", 60):
+        since = datetime.datetime.now(datetime.UTC)
+        console.attempt(["docker", "start", *found], env=engine.environment(config))
+        deadline = time.monotonic() + REVIVAL_TIMEOUT_S
+        while time.monotonic() < deadline:
+            if _answers(config) and _is_alive(config, since):
+                return True
+            time.sleep(1)
+    console.say("  (it does not answer: making it anew)")
+    return False
+
+
+def _is_alive(config: settings.Settings, since: datetime.datetime) -> bool:
+    """Whether what the API says is news: leases renewed, cluster DNS started since then."""
+    result = kubectl(config, "get", "leases,pods", "--all-namespaces", "-o", "json", "-l", "type!=kwok")
+    items = json.loads(result.stdout)["items"] if result.returncode == 0 else []
+    own = set(_containers(config)) | {"kube-controller-manager", "kube-scheduler"}
+    leases = [item for item in items if item["kind"] == "Lease" and item["metadata"]["name"] in own]
+    times = [lease["spec"].get("renewTime") for lease in leases]
+    for pod in items:
+        if pod["kind"] == "Pod" and pod["metadata"].get("labels", {}).get("k8s-app") in ("kube-dns", "kube-proxy"):
+            statuses = pod["status"].get("containerStatuses", [])
+            times += [status["state"].get("running", {}).get("startedAt") for status in statuses]
+    return len(times) > len(own) and all(text and datetime.datetime.fromisoformat(text) >= since for text in times)
 
 
 def _images(config: settings.Settings, found: list[str]) -> set[str]:

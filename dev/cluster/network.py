@@ -16,8 +16,9 @@ POD_SUBNET = "10.244.0.0/16"  # kind's default
 
 def ensure(config: settings.Settings) -> None:
     env = engine.environment(config)
-    for node in _nodes(config, env):
-        name, others = node["name"], [other for other in _nodes(config, env) if other != node]
+    nodes = _nodes(config, env)
+    for node in nodes:
+        name, others = node["name"], [other for other in nodes if other != node]
         _write(name, CONFLIST, _conflist(node["pods"]), env)
         _write(name, SCRIPT, _routes(others), env)
         console.capture(["docker", "exec", name, "sh", SCRIPT], env=env)
@@ -28,8 +29,10 @@ def _nodes(config: settings.Settings, env: dict[str, str]) -> list[dict[str, str
     kubectl = ["kubectl", "--kubeconfig", str(config.kubeconfig), "get", "nodes", "-o", "json", "-l", "type!=kwok"]
     found = []
     for item in json.loads(console.capture(kubectl, env=env))["items"]:
-        address = next(entry["address"] for entry in item["status"]["addresses"] if entry["type"] == "InternalIP")
-        found.append({"name": item["metadata"]["name"], "address": address, "pods": item["spec"]["podCIDR"]})
+        name = item["metadata"]["name"]
+        inspect = ["docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name]
+        address = console.capture(inspect, env=env).strip()  # the API's may be from before a restart
+        found.append({"name": name, "address": address, "pods": item["spec"]["podCIDR"]})
     return found
 
 

@@ -10,7 +10,7 @@ import re
 import shutil
 import tarfile
 
-from dev.cluster import binaries, console, debian, engine, images, settings
+from dev.cluster import binaries, console, debian, engine, images, settings, standins
 
 REPOSITORY = "kubetune/node"
 FILES = settings.HERE / "files"
@@ -23,7 +23,8 @@ def tag(config: settings.Settings) -> str:
     """The image's tag says what it was made from, so a changed source makes a new image."""
     parts = [binaries.MODULES / "node", binaries.MODULES / "local-path-provisioner", binaries.MODULES / "kind"]
     scripts = [pathlib.Path(__file__), FILES / "node", FILES / "kube-proxy"]
-    return f"{REPOSITORY}:{settings.KUBERNETES_VERSION}-{images.digest(*parts, *scripts)}"
+    preloaded = [standins.wanted(folder) for folder in standins.IMAGES]
+    return f"{REPOSITORY}:{settings.KUBERNETES_VERSION}-{images.digest(*parts, *scripts, *preloaded)}"
 
 
 def ensure(config: settings.Settings) -> str:
@@ -34,6 +35,7 @@ def ensure(config: settings.Settings) -> str:
         with console.step(f"building the node image {image}", 120):
             _build(config, image)
         _remove_older(image, env)
+        shutil.rmtree(config.cache / "go" / "build", ignore_errors=True)  # gigabytes that only the same build would use
     return image
 
 
@@ -102,7 +104,8 @@ def _save_control_plane(
     import_program(config, storage["storageProvisionerImage"], config.bin / "local-path-provisioner")
     names["local-path-helper"] = storage["storageHelperImage"]
     console.capture(["docker", "tag", debian.IMAGE, storage["storageHelperImage"]], env=env)
-    command = ["docker", "save", "--output", str(archive), *names.values()]
+    preloaded = standins.ours(config)  # loading them into each new node would take longer than all the rest
+    command = ["docker", "save", "--output", str(archive), *names.values(), *preloaded]
     console.run(command, log=config.cache / "logs" / "node-image.log", env=env)
     console.attempt(["docker", "image", "rm", *names.values()], env=env)
 

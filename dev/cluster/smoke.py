@@ -18,6 +18,8 @@ class FailureError(Exception):
 def smoke(config: settings.Settings) -> int:
     """Runs all checks; the exit status is the number that failed."""
     _remove(config)
+    kind.kubectl(config, "create", "namespace", NAMESPACE)
+    kind.kubectl(config, "--namespace", NAMESPACE, "wait", "--for=create", "serviceaccount/default", "--timeout=60s")
     addons.apply(config, MANIFEST.read_text())
     failed = 0
     try:

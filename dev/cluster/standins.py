@@ -27,15 +27,19 @@ def can_pull(config: settings.Settings) -> bool:
 def ensure(config: settings.Settings) -> None:
     env = engine.environment(config)
     for folder, image in IMAGES.items():
-        wanted = images.digest(FOLDER / folder, debian.inputs())
         present = images.inputs(image, env)
-        if present == wanted or (present is None and images.identifier(image, env)):
+        if present == wanted(folder) or (present is None and images.identifier(image, env)):
             continue
         debian.ensure_base(config)
         with console.step(f"building a stand-in for {image} from Debian's packages", EXPECTED_S[folder]):
-            label = f"--label={images.LABEL}={wanted}"
+            label = f"--label={images.LABEL}={wanted(folder)}"
             command = ["docker", "build", "--network=host", label, f"--tag={image}", str(FOLDER / folder)]
             console.run(command, log=config.cache / "logs" / f"{folder}.log", env=env)
+
+
+def wanted(folder: str) -> str:
+    """What a stand-in is made from."""
+    return images.digest(FOLDER / folder, debian.inputs())
 
 
 def ours(config: settings.Settings) -> list[str]:

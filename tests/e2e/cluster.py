@@ -11,6 +11,7 @@ from typing import Any
 
 Json = dict[str, Any]
 NAMESPACE = "kubetune"  # of the release under test
+TRIALS = "kubetune.experiment_trials t JOIN kubetune.experiments e ON e.id = t.experiment_id"
 EVERYTHING = os.environ.get("KUBETUNE_TEST_ALL") == "1"  # make test-all
 
 
@@ -21,9 +22,7 @@ class CommandError(AssertionError):
 def run(*command: str, stdin: str | None = None, timeout: float = 120) -> str:
     done = subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=timeout, check=False)
     if done.returncode:
-        raise CommandError(
-            f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-        )
+        raise CommandError(f"{' '.join(command)}: exit {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}")
     return done.stdout
 
 
@@ -110,9 +109,9 @@ class Experiment:
     def trials(self) -> list[Json]:
         """kubetune's own rows, straight from the database."""
         rows = sql(
-            "SELECT json_build_object('number', number, 'state', state, 'reason', reason, 'attempt', attempt,"
-            " 'message', message, 'values', \"values\", 'params', params)"
-            f" FROM kubetune.trials WHERE experiment_uid = '{self.uid()}' ORDER BY number"
+            "SELECT json_build_object('number', t.number, 'state', t.state, 'reason', t.reason, 'attempt', t.attempt,"
+            " 'message', t.message, 'values', t.objective_values, 'params', t.params)"
+            f" FROM {TRIALS} WHERE e.uid = '{self.uid()}' ORDER BY t.number"
         )
         return [json.loads(row) for row in rows]
 

@@ -81,9 +81,10 @@ def test_nothing_is_lost_and_nothing_done_twice(namespace: str) -> None:
 def _check_reports(uid: str) -> None:
     """The last report says how many were acknowledged before it: they are all there, each once."""
     rows = cluster.sql(
-        "SELECT number, count(*), max((metrics->>'acked')::float)::int, count(DISTINCT step), max(seq)"
-        f" FROM kubetune.reports WHERE experiment_uid = '{uid}' GROUP BY number ORDER BY number"
+        "SELECT t.number, count(*), max((r.metrics->>'acked')::float)::int, count(DISTINCT r.step), max(r.seq)"
+        f" FROM {cluster.TRIALS} JOIN kubetune.reports r ON r.trial_id = t.id WHERE e.uid = '{uid}' GROUP BY 1 ORDER BY 1"
     )
+    assert len(rows) == 3 * KILLS
     for row in rows:
         number, count, acked, steps, seq = (int(value) for value in row.split("|"))
         assert count == acked + 1 == steps == seq, (

@@ -92,8 +92,7 @@ def test_delete_leaves_nothing(namespace: str) -> None:
     cluster.wait_for(
         "no RUNNING trial in the database",
         lambda: (
-            cluster.sql(f"SELECT count(*) FROM kubetune.trials WHERE experiment_uid='{uid}' AND state='RUNNING'")
-            == ["0"]
+            cluster.sql(f"SELECT count(*) FROM {cluster.TRIALS} WHERE e.uid='{uid}' AND t.state='RUNNING'") == ["0"]
         ),
     )
     running = (

@@ -71,6 +71,10 @@ class EngineStorage(Protocol):
     def acquire(self, holder: str) -> int:
         """Take the epoch; from here on every older writer is `Fenced`. Returns the epoch."""
 
+    def confirm(self) -> None:
+        """Raises Fenced if another writer took over: to be asked before a write to the cluster that no commit of
+        ours has just gone before."""
+
     def open_study(
         self, uid: str, namespace: str, name: str, metrics: Sequence[str], directions: Sequence[str]
     ) -> StudyRow:

@@ -68,6 +68,10 @@ class EngineSide(base.EngineStorage):
                 raise base.Fenced(f"epoch {epoch} is in force, this writer has {self.epoch}")
             yield cursor
 
+    def confirm(self) -> None:
+        with self._write():
+            pass
+
     # ---- the study
 
     def open_study(

@@ -117,6 +117,12 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def _running(self, uid: str) -> dict[int, _Trial]:
         return {n: trial for n, trial in self._trials(uid).items() if trial.row.state is TrialState.RUNNING}
 
+    def _live(self, uid: str, number: int, attempt: int) -> _Trial | None:
+        """The trial, if it is RUNNING and this its current attempt."""
+        trial = self._trials(uid).get(number)
+        current = trial is not None and trial.row.state is TrialState.RUNNING and trial.row.attempt == attempt
+        return trial if current else None
+
     # ---- the operator's side
 
     @_transaction
@@ -124,6 +130,10 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         self.database.epoch += 1
         self.epoch = self.database.epoch
         return self.epoch
+
+    @_write
+    def confirm(self) -> None:
+        pass
 
     @_write
     def open_study(
@@ -168,8 +178,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     @_write
     def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
-        trial = self._running(uid).get(number)
-        if trial is None or trial.row.attempt != attempt or trial.row.job_uid not in (None, job_uid):
+        trial = self._live(uid, number, attempt)
+        if trial is None or trial.row.job_uid not in (None, job_uid):
             return False
         trial.row = dataclasses.replace(trial.row, job_uid=job_uid)
         return True
@@ -184,8 +194,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     @_write
     def new_attempt(self, uid: str, number: int, lost: int, reason: Reason, message: str) -> bool:
-        trial = self._running(uid).get(number)
-        if trial is None or trial.row.attempt != lost:
+        trial = self._live(uid, number, lost)
+        if trial is None:
             return False
         trial.row = rules.next_attempt(trial.row)
         return True

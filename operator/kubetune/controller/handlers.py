@@ -29,7 +29,7 @@ _Handle = Callable[[Any, bool], Collection[str]]  # raw object, whether it was d
 
 
 class Watches:
-    """Watches experiments, trials' Jobs and pods, and nodes. ``namespaces`` empty: all."""
+    """Watches experiments, trials' Jobs and pods, and, where that is allowed, ``nodes``. ``namespaces`` empty: all."""
 
     def __init__(
         self,
@@ -40,6 +40,7 @@ class Watches:
         health: Health,
         metrics: Metrics,
         namespaces: Collection[str] = (),
+        nodes: bool = True,
     ) -> None:
         self._credentials = credentials
         self._queue = queue
@@ -52,7 +53,8 @@ class Watches:
         self._watch(resources.EXPERIMENTS, self._experiment)
         self._watch(resources.JOBS, cache.apply_job)
         self._watch(resources.PODS, cache.apply_pod)
-        self._watch(resources.NODES, cache.apply_node)
+        if nodes:
+            self._watch(resources.NODES, cache.apply_node)
 
     def run(self, stop: threading.Event) -> None:
         """Watch in this thread until ``stop`` is set; in the main thread SIGTERM and SIGINT stop it too. Raises what

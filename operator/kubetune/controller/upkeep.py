@@ -5,7 +5,7 @@ import datetime
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 from kubetune import tls
 from kubetune.api import names
@@ -26,7 +26,10 @@ logger = logging.getLogger(__name__)
 
 
 class Relist:
-    """Lists everything of ours and heals cache and registry with it. ``namespaces`` empty: all."""
+    """Lists everything of ours and heals cache and registry with it.
+
+    ``namespaces`` empty: all. ``nodes``: whether nodes may be listed (a right that not every installation gives).
+    """
 
     def __init__(
         self,
@@ -35,6 +38,7 @@ class Relist:
         registry: Registry,
         storage: EngineStorage,
         namespaces: Collection[str] = (),
+        nodes: bool = True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
@@ -42,6 +46,7 @@ class Relist:
         self._registry = registry
         self._storage = storage
         self._namespaces = tuple(namespaces)
+        self._watches_nodes = nodes
         self._monotonic = monotonic
 
     def run(self) -> tuple[set[str], dict[str, int]]:
@@ -54,8 +59,9 @@ class Relist:
         ):
             begun = self._monotonic()
             found[resource.plural] = set(heal(self._each(resource, names.TRIAL_SELECTOR), begun))
-        begun = self._monotonic()
-        found["nodes"] = set(self._cache.heal_nodes(self._nodes(), begun))
+        if self._watches_nodes:
+            begun = self._monotonic()
+            found["nodes"] = set(self._cache.heal_nodes(self._client.list(resources.NODES, page=100)[0], begun))
         return set().union(*found.values()), {kind: len(uids) for kind, uids in found.items()}
 
     def _experiments(self) -> set[str]:
@@ -70,9 +76,6 @@ class Relist:
         for namespace in self._namespaces or (None,):
             for page in self._client.pages(resource, namespace, labels):
                 yield from page.get("items") or ()
-
-    def _nodes(self) -> Sequence[Json]:
-        return self._client.list(resources.NODES, page=100)[0]
 
 
 @dataclasses.dataclass

@@ -20,6 +20,7 @@ def check(spec: ExperimentSpec) -> None:
     pruners.build(spec)
     pattern("metrics.pattern", spec.metrics.pattern, ("metric", "value"))
     pattern("metrics.step", spec.metrics.step, ())
+    _not_the_step(spec)
     for number in sorted(spec.stop_trials):
         if number < 0:
             raise InvalidSpec("stopTrials", f"there is no trial {number}; trials are numbered from 0")
@@ -49,6 +50,17 @@ def pattern(field: str, text: str, groups: Sequence[str]) -> None:
             f"{text!r} has no group {' and no group '.join(missing)}; write for example "
             r"(?P<metric>[a-z]+)=(?P<value>[0-9.eE+-]+)",
         )
+
+
+def _not_the_step(spec: ExperimentSpec) -> None:
+    """A name that gives a log line its step is never a metric. Raises InvalidSpec."""
+    for objective in spec.objectives:
+        if spec.metrics.source == "log" and re2.fullmatch(spec.metrics.step, objective.metric):
+            raise InvalidSpec(
+                "metrics.step",
+                f"{spec.metrics.step!r} takes {objective.metric} for a line's step, so it never becomes a metric; give "
+                "metrics.step another pattern, or rename the metric",
+            )
 
 
 def same_study(spec: ExperimentSpec, study: StudyRow, rows: Sequence[TrialRow]) -> None:

@@ -96,6 +96,18 @@ class Metrics:
 
     # measuring what several places measure alike
 
+    def observe(self, name: str, value: float, labels: Mapping[str, str]) -> None:
+        """Of the metric with the attribute ``name``: set a gauge, add to a counter, observe in a histogram. Keeps
+        `controller.ports.Meter`. Raises only for a name or labels that are not here."""
+        metric = getattr(self, name)
+        child = metric.labels(**labels) if labels else metric
+        if isinstance(child, Gauge):
+            child.set(value)
+        elif isinstance(child, Counter):
+            child.inc(value)
+        else:
+            child.observe(value)
+
     def observe_request(self, verb: str, resource: str, code: int, seconds: float) -> None:
         """One request to the API server; fits `kube.client.Client`'s ``on_request``."""
         self.api_requests.labels(verb, resource, str(code)).inc()

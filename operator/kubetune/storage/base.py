@@ -92,7 +92,7 @@ class EngineStorage(Protocol):
 
     def create_trials(self, uid: str, space: Mapping[str, Parameter], trials: Sequence[NewTrial]) -> None:
         """Commit trials as RUNNING, in kubetune's table and Optuna's. Raises if a number is given already; then
-        nothing is written."""
+        nothing is written. Raises NotCurrent if the study is deleted, KeyError if there is none."""
 
     def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
         """Record the Job of the current attempt. False, and no write, if the attempt is not current or another
@@ -123,7 +123,7 @@ class EngineStorage(Protocol):
         """All experiments that are not marked deleted."""
 
     def delete_study(self, uid: str) -> None:
-        """The custom resource is gone: end RUNNING trials (FAIL, EXPERIMENT_DELETED), mark the study deleted."""
+        """The custom resource is gone: end RUNNING trials (FAIL, EXPERIMENT_DELETED) and the study, mark it deleted."""
 
     def purge(self, retention: float) -> int:
         """Remove studies marked deleted more than ``retention`` seconds ago; how many."""
@@ -176,8 +176,9 @@ class GatewayStorage(Protocol):
     """The gateway's side: stateless replicas, each call acknowledged after its commit."""
 
     def accept(self, reports: Sequence[Incoming]) -> list[Answer | Exception]:
-        """Insert reports in one transaction, in order; a key seen before is answered as the first time. One answer
-        for each: an Answer, NotCurrent or NotRecorded."""
+        """Insert reports in one transaction, in order; a key seen before is answered as the first time (also after the
+        trial's end). One answer for each: an Answer, NotCurrent, NotRecorded, ValueError (a step beyond 64 bits) or
+        StorageUnavailable (someone holds this trial's row: send this one again)."""
 
     def finish(self, who: Identity, status: str, message: str) -> Answer:
         """The trial says that it ended (complete | failed | pruned). Raises NotCurrent or NotRecorded."""
@@ -186,14 +187,15 @@ class GatewayStorage(Protocol):
         """Whether to stop. Raises NotCurrent or NotRecorded."""
 
     def parameters(self, who: Identity) -> Mapping[str, ParamValue]:
-        """The trial's parameters."""
+        """The trial's parameters. Raises NotCurrent if there is no such trial."""
 
     def claim_log(self, who: Identity, holder: str, seconds: float) -> LogPosition | None:
         """Lease the following of one attempt's log for so long (again by the same holder: extended). None if
-        another replica holds it."""
+        another replica holds it, the attempt is not the current one, or its Job is not recorded yet."""
 
     def save_log(self, who: Identity, holder: str, since: str, done: bool) -> None:
-        """Where the holder stands; ``done``: read to the end after the container ended."""
+        """Where the holder stands; ``done``: read to the end after the container ended. Nothing is written if
+        another replica holds it by now or the attempt is over."""
 
     def trials(
         self, namespace: str, name: str, state: str | None, offset: int, limit: int

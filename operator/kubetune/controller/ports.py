@@ -12,6 +12,7 @@ from kubetune.api.trial import Counts, Reason, TrialRow
 from kubetune.controller.plan import JobView
 
 Clock = Callable[[], float]  # seconds since the epoch
+Parallel = Callable[[Sequence[Callable[[], object]]], list[object]]  # carries all out, in any order; results in order
 
 
 class ClusterUnavailable(Exception):  # noqa: N818
@@ -57,6 +58,24 @@ class Cluster(Protocol):
 
     def event(self, spec: ExperimentSpec, kind: str, reason: str, message: str) -> None:
         """A Kubernetes event on the experiment (kind Normal | Warning), deduplicated; never raises."""
+
+
+class Engines(Protocol):
+    """Where engines live (`registry.Registry` has it)."""
+
+    def engine(self, spec: ExperimentSpec) -> "Engine":
+        """The experiment's engine, loaded if need be. Raises InvalidSpec, StorageUnavailable, Fenced."""
+
+    def drop_engine(self, uid: str) -> None:
+        """Forget an engine whose memory is not to be trusted any more, or not needed."""
+
+
+class Meter(Protocol):
+    """Where the loop's figures go (`metrics.catalog.Metrics` has it)."""
+
+    def observe(self, name: str, value: float, labels: Mapping[str, str]) -> None:
+        """Of the metric with the attribute ``name`` in `metrics.catalog.Metrics`: set a gauge, add to a counter,
+        observe in a histogram. Never raises for a value."""
 
 
 class Engine(Protocol):

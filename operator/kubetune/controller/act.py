@@ -1,0 +1,267 @@
+"""Carries a Plan out: commits first, then writes to the cluster. What it cannot do now, the next look finds again.
+
+Every write is safe to repeat: commits by the storage's rules, creates by the Job's name (409: adopted), deletes by UID
+(404: done). An API server that is away for one action does not keep the others from being carried out; a database that
+is away ends it all, since nothing may be done that is not committed.
+"""
+
+import concurrent.futures
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from kubetune.api import names
+from kubetune.api.spec import ExperimentSpec
+from kubetune.api.trial import Reason, TrialRow, TrialState
+from kubetune.controller import decide, jobs
+from kubetune.controller.jobs import Wiring
+from kubetune.controller.observe import Memory
+from kubetune.controller.plan import (
+    Ask,
+    CreateJob,
+    DeleteJob,
+    End,
+    Finish,
+    JobPhase,
+    JobView,
+    NewAttempt,
+    Observed,
+    Plan,
+    RecordJob,
+    RequestStop,
+)
+from kubetune.controller.ports import Clock, Cluster, ClusterUnavailable, Engine, Exists, Meter, Parallel, Refused
+
+QUOTA_DELAY = 15.0  # seconds until a Job that a quota refused is tried again
+_NO_WARNING = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
+
+logger = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+def sequential(calls: Sequence[Callable[[], object]]) -> list[object]:
+    """A `Parallel` that carries out one after the other."""
+    return [call() for call in calls]
+
+
+def threaded(pool: concurrent.futures.Executor) -> Parallel:
+    """A `Parallel` on a pool of threads (not the one that reconciles run on: they wait for it)."""
+
+    def run(calls: Sequence[Callable[[], object]]) -> list[object]:
+        if len(calls) < 2:
+            return sequential(calls)
+        return [future.result() for future in [pool.submit(call) for call in calls]]
+
+    return run
+
+
+@dataclasses.dataclass(frozen=True)
+class Tools:
+    """What acting needs, the same for all experiments. ``confirm`` raises Fenced if another operator took over."""
+
+    cluster: Cluster
+    clock: Clock
+    confirm: Callable[[], None]
+    wiring: Callable[[], Wiring]
+    parallel: Parallel
+    meter: Meter
+    log_tail_bytes: int
+
+
+class Act:
+    """Carries out the plans of one reconcile. ``skip``: UIDs of Jobs whose deletion is put off to `tidy`: they have
+    ended, and a new trial's Job should not wait for it. ``trouble``: the first failure of the API server."""
+
+    def __init__(self, spec: ExperimentSpec, engine: Engine, memory: Memory, tools: Tools) -> None:
+        self._spec = spec
+        self._engine = engine
+        self._memory = memory
+        self._tools = tools
+        self._labels = {"namespace": spec.namespace, "experiment": spec.name}
+        self._late: list[DeleteJob] = []
+        self._views: Mapping[str, JobView] = {}
+        self.skip: set[str] = set()
+        self.trouble: ClusterUnavailable | None = None
+
+    def carry_out(self, plan: Plan, seen: Observed) -> None:
+        """Raises what the engine raises; the API server's failures are kept in ``trouble``."""
+        self._views = {job.uid: job for job in seen.jobs}
+        for record in _of(plan, RecordJob):
+            self._engine.record_job(record.number, record.attempt, record.job_uid)
+        self._engine.request_stop({stop.number: stop.reason for stop in _of(plan, RequestStop)})
+        deletes = self._new_attempts(_of(plan, NewAttempt))
+        deletes += self._finishes(_of(plan, Finish))
+        stale = _of(plan, DeleteJob)
+        creates = [seen.running[create.number] for create in _of(plan, CreateJob)]
+        if stale or creates:
+            self._tools.confirm()
+        self._delete([*deletes, *stale])
+        if self.trouble is None:  # else a Job that should be gone may run on, and hold its slot
+            for ask in _of(plan, Ask):
+                creates += self._ask(ask.count)
+            self._create(creates)
+        for end in _of(plan, End):
+            if not self._engine.running:
+                self._engine.end(end.reason, end.message)
+
+    def tidy(self) -> None:
+        """Delete the ended Jobs that were put off."""
+        late, self._late = self._late, []
+        self._delete(late)
+
+    # ---- attempts
+
+    def _new_attempts(self, plans: Sequence[NewAttempt]) -> list[DeleteJob]:
+        gone = dict(zip(plans, self._together([functools.partial(self._is_gone, plan) for plan in plans]), strict=True))
+        deletes = []
+        for plan in plans:
+            if not gone[plan] or not self._engine.new_attempt(plan.number, plan.lost, plan.reason, plan.message):
+                continue
+            self._tell_loss(plan)
+            if plan.reason is not Reason.SUSPENDED:
+                self._memory.backoff[plan.number] = self._tools.clock() + decide.retry_delay(plan.lost)
+            if plan.job is not None and plan.job_uid is not None:
+                deletes.append(DeleteJob(plan.job, plan.job_uid, plan.reason))
+        return deletes
+
+    def _is_gone(self, plan: NewAttempt) -> bool:
+        """The cache may lag behind: a Job missing there is lost only if a live read says so."""
+        if plan.reason is not Reason.JOB_DELETED:
+            return True
+        name = names.job_name(self._spec.name, self._spec.uid, plan.number, plan.lost)
+        try:
+            found = self._tools.cluster.get_job(self._spec.namespace, name)
+        except Refused:  # another's Job has taken the name: ours is gone
+            return True
+        return found is None or found.uid != self._engine.running[plan.number].job_uid
+
+    def _tell_loss(self, plan: NewAttempt) -> None:
+        self._tools.meter.observe("attempts_lost", 1, {**self._labels, "reason": str(plan.reason)})
+        logger.info("attempt %d is lost (%s): %s", plan.lost, plan.reason, plan.message, extra={"trial": plan.number})
+        if plan.reason is not Reason.SUSPENDED:
+            message = f"trial {plan.number}, attempt {plan.lost}: {plan.message}"
+            self._tools.cluster.event(self._spec, "Warning", str(plan.reason), message)
+
+    # ---- ends
+
+    def _finishes(self, plans: Sequence[Finish]) -> list[DeleteJob]:
+        """Commit the ends; Jobs that still run are deleted now, those that have ended later."""
+        tails = self._together([functools.partial(self._log_tail, plan) for plan in plans])
+        deletes = []
+        for plan, tail in zip(plans, tails, strict=True):
+            text = tail if isinstance(tail, str) else None
+            row = self._engine.finish(plan.number, plan.attempt, plan.failure, plan.message, text)
+            self._tell_end(row)
+            if plan.job is None or plan.job_uid is None:
+                continue
+            self._memory.freed.append(self._tools.clock())
+            delete = DeleteJob(plan.job, plan.job_uid, row.reason or Reason.COMPLETED)
+            job = self._views.get(plan.job_uid)
+            if job is not None and job.phase in (JobPhase.SUCCEEDED, JobPhase.FAILED):
+                self.skip.add(plan.job_uid)
+                self._late.append(delete)
+            else:
+                deletes.append(delete)
+        return deletes
+
+    def _log_tail(self, plan: Finish) -> str | None:
+        job = self._views.get(plan.job_uid or "")
+        if job is None or job.pod is None or not self._wants_log(plan):
+            return None
+        return self._tools.cluster.log_tail(self._spec.namespace, job.pod.name, self._tools.log_tail_bytes)
+
+    def _wants_log(self, plan: Finish) -> bool:
+        """Failed, pruned and best trials keep theirs. What a trial will be is known only when it is settled, so whoever
+        may turn out to be one of them counts."""
+        row = self._engine.running[plan.number]
+        if plan.failure is not None or row.stop_requested is not None:
+            return True
+        if row.finish is not None and row.finish.status != "complete":
+            return True
+        values = [row.last_metrics.get(objective.metric) for objective in self._spec.objectives]
+        if len(values) != 1 or values[0] is None or self._spec.objectives[0].value != "last" or not self._engine.best:
+            return True
+        best = self._engine.best[0].values[0]
+        better = values[0] > best if self._spec.objectives[0].direction == "maximize" else values[0] < best
+        return better or values[0] != values[0]
+
+    def _tell_end(self, row: TrialRow) -> None:
+        self._tools.meter.observe("trials_ended", 1, {**self._labels, "reason": str(row.reason)})
+        logger.info("%s (%s) %s", row.state, row.reason, row.message, extra={"trial": row.number})
+        if row.state is TrialState.FAIL:
+            self._memory.last_failure = row.message
+        if row.reason not in _NO_WARNING:
+            self._tools.cluster.event(self._spec, "Warning", str(row.reason), f"trial {row.number}: {row.message}")
+
+    # ---- Jobs
+
+    def _delete(self, deletes: Sequence[DeleteJob]) -> None:
+        namespace, cluster = self._spec.namespace, self._tools.cluster
+        self._together([functools.partial(cluster.delete_job, namespace, job.name, job.uid) for job in deletes])
+
+    def _ask(self, count: int) -> list[TrialRow]:
+        begun = self._tools.clock()
+        rows = self._engine.ask(count)
+        self._tools.meter.observe("ask", self._tools.clock() - begun, self._labels)
+        return rows
+
+    def _create(self, rows: Sequence[TrialRow]) -> None:
+        """Create, or adopt, the Jobs of current attempts, then record them."""
+        created = self._together([functools.partial(self._create_one, row) for row in rows])
+        for row, result in zip(rows, created, strict=True):
+            if isinstance(result, JobView):
+                self._engine.record_job(row.number, row.attempt, result.uid)
+                self._refilled()
+            elif isinstance(result, Refused):
+                self._refused(row, result)
+
+    def _create_one(self, row: TrialRow) -> JobView | Refused | None:
+        body = jobs.build_job(self._spec, row.number, row.attempt, row.params, self._tools.wiring())
+        try:
+            return self._tools.cluster.create_job(body)
+        except Exists:
+            return self._adopt(row, body["metadata"]["name"])
+        except Refused as refusal:
+            return refusal
+
+    def _adopt(self, row: TrialRow, name: str) -> JobView | Refused | None:
+        """The Job that has the name: created by us before a crash, or by an answer that was lost. None: it is on its
+        way out, the next look says more."""
+        try:
+            found = self._tools.cluster.get_job(self._spec.namespace, name)
+        except Refused as refusal:
+            return refusal
+        if found is None or found.deleting:
+            return None
+        if (found.number, found.attempt) != (row.number, row.attempt):
+            return Refused(f"a Job named {name} is in the way: it says it is trial {found.number}")
+        return found
+
+    def _refused(self, row: TrialRow, refusal: Refused) -> None:
+        if refusal.passing:
+            self._memory.backoff[row.number] = self._tools.clock() + QUOTA_DELAY
+            self._tools.cluster.event(self._spec, "Warning", "QuotaExceeded", str(refusal))
+            return
+        self._tell_end(self._engine.finish(row.number, row.attempt, Reason.JOB_REFUSED, str(refusal)))
+
+    def _refilled(self) -> None:
+        if self._memory.freed:
+            waited = self._tools.clock() - self._memory.freed.popleft()
+            self._tools.meter.observe("slot_refill", waited, self._labels)
+
+    def _together(self, calls: Iterable[Callable[[], object]]) -> list[object]:
+        """All of them at once; one that the API server does not answer gives None, and is remembered."""
+        return self._tools.parallel([functools.partial(self._patiently, call) for call in calls])
+
+    def _patiently(self, call: Callable[[], object]) -> object:
+        try:
+            return call()
+        except ClusterUnavailable as error:
+            self.trouble = self.trouble or error
+            return None
+
+
+def _of(plan: Plan, kind: type[T]) -> list[T]:
+    return [action for action in plan.actions if isinstance(action, kind)]

@@ -1,0 +1,71 @@
+"""Gathers what one decision rests on: engine, cache, and what this process remembers. I/O, no judgement."""
+
+import collections
+import dataclasses
+from collections.abc import Set
+
+from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.controller import outcome
+from kubetune.controller.plan import JobView, Observed
+from kubetune.controller.ports import Cluster, Engine
+
+
+@dataclasses.dataclass
+class Memory:
+    """What this process remembers of one experiment. All of it may be lost at any time: then a retry comes sooner, a
+    start failure's grace begins anew, an event is told twice; nothing else."""
+
+    backoff: dict[int, float] = dataclasses.field(default_factory=dict)  # number → no Job before (epoch seconds)
+    troubled: dict[str, float] = dataclasses.field(default_factory=dict)  # Job UID → start trouble first seen
+    last_failure: str = ""  # message of the trial that failed last
+    freed: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=1000))
+    checked: int | None = None  # the generation whose Job passed its dry run
+    status: Json | None = None  # as last written
+    written: float = 0.0  # when
+
+
+def observe(
+    spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float, skip: Set[str] = frozenset()
+) -> Observed:
+    """``skip``: UIDs of Jobs that are about to be deleted, and need no decision any more."""
+    jobs = tuple(job for job in cluster.jobs(spec.uid) if job.uid not in skip)
+    _remember_troubles(memory, jobs, now)
+    running = engine.running
+    memory.backoff = {number: until for number, until in memory.backoff.items() if number in running and until > now}
+    ended, end_message = engine.ended or (None, "")
+    best = engine.best
+    return Observed(
+        running=running,
+        counts=engine.counts,
+        jobs=jobs,
+        exhausted=engine.exhausted,
+        target_reached=engine.target_reached,
+        best=best[0].values[0] if best and len(spec.objectives) == 1 else None,
+        started=engine.started,
+        ended=ended,
+        end_message=end_message,
+        recent_failures=engine.recent_reasons,
+        backoff=memory.backoff,
+        nodes_gone=cluster.nodes_gone(),
+        troubled_since=memory.troubled,
+        last_failure=memory.last_failure,
+    )
+
+
+def starts(engine: Engine, jobs: tuple[JobView, ...]) -> dict[int, float]:
+    """First starts of trials that the study does not know yet, by number."""
+    running = engine.running
+    return {
+        job.number: job.pod.started
+        for job in jobs
+        if job.pod is not None
+        and job.pod.started is not None
+        and (row := running.get(job.number)) is not None
+        and row.started is None
+        and row.attempt == job.attempt
+    }
+
+
+def _remember_troubles(memory: Memory, jobs: tuple[JobView, ...], now: float) -> None:
+    troubled = (job.uid for job in jobs if outcome.trouble(job) is not None)
+    memory.troubled = {uid: memory.troubled.get(uid, now) for uid in troubled}

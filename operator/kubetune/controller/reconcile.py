@@ -1,0 +1,190 @@
+"""One look at one experiment: observe, decide, act, status. Synchronous; a key is never in two hands at once.
+
+The order of writes is DESIGN.md's: what is committed comes before what is done about it, so a kill anywhere between
+two writes leaves something that the next look, by whichever operator, finds and finishes.
+"""
+
+import dataclasses
+import logging
+from collections.abc import Mapping
+
+from kubetune.api import spec as api
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.controller import jobs, observe, status
+from kubetune.controller.act import Act, Tools
+from kubetune.controller.decide import Limits, decide
+from kubetune.controller.observe import Memory
+from kubetune.controller.plan import Observed, Plan
+from kubetune.controller.ports import ClusterUnavailable, Engine, Engines, Exists, Refused
+from kubetune.settings import Settings
+
+PASSES = 8  # looks in a row, each after trials that ended in the one before
+STATUS_INTERVAL = 1.0  # seconds between two writes of a status in which only figures changed
+_FINAL = ("Complete", "Failed")
+_TELLING = ("state", "reason", "observedGeneration", "parallelism")  # written at once
+
+logger = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """See `reconcile`. One for all experiments; safe from several threads as long as no two work on the same one."""
+
+    def __init__(self, engines: Engines, tools: Tools, settings: Settings) -> None:
+        self._engines = engines
+        self._tools = tools
+        self._limits = Limits.of(settings)
+        self._resync = settings.resync
+        self._memories: dict[str, Memory] = {}
+
+    def forget(self, uid: str) -> None:
+        """The experiment is gone."""
+        self._memories.pop(uid, None)
+
+    def reconcile(self, resource: Json) -> float | None:
+        """Bring study, Jobs and status together.
+
+        Returns:
+            Seconds until the next look at the latest; None: when woken.
+
+        Raises:
+            ClusterUnavailable: all that was possible without the API server is done; come again.
+            StorageUnavailable, Fenced and whatever else: the engine is dropped; come again (not when fenced).
+        """
+        uid = resource["metadata"]["uid"]
+        memory = self._memories.setdefault(uid, Memory())
+        memory.status = memory.status or resource.get("status") or None
+        if self._rests(resource, memory.status):
+            self._engines.drop_engine(uid)
+            return None
+        try:
+            return self._reconcile(api.parse(resource), memory)
+        except InvalidSpec as error:
+            self._invalid(resource, memory, error)
+            return self._resync
+        except ClusterUnavailable:
+            raise
+        except Exception:
+            self._engines.drop_engine(uid)
+            raise
+
+    def _rests(self, resource: Json, written: Mapping[str, object] | None) -> bool:
+        """Ended, said so, and nothing left to clear away: not worth loading a study for. The status says it only
+        after the database does."""
+        metadata = resource["metadata"]
+        return (
+            written is not None
+            and written.get("state") in _FINAL
+            and written.get("observedGeneration") == metadata.get("generation", 0)
+            and not self._tools.cluster.jobs(metadata["uid"])
+        )
+
+    def _reconcile(self, spec: ExperimentSpec, memory: Memory) -> float | None:
+        engine = self._engines.engine(spec)
+        engine.update(spec)
+        self._dry_run(spec, engine, memory)
+        engine.tail()
+        act = Act(spec, engine, memory, self._tools)
+        plan, seen = self._passes(spec, engine, memory, act)
+        act.tidy()
+        self._measure(spec, engine, seen, plan)
+        wait = self._status(spec, engine, memory, seen, plan)
+        if act.trouble is not None:
+            raise act.trouble
+        if len(seen.running) == status.in_flight(seen):
+            memory.freed.clear()  # nothing waits for these slots
+        if plan.state in _FINAL and not seen.jobs and wait is None:
+            self._engines.drop_engine(spec.uid)
+            return None
+        return min(time for time in (plan.again_in, wait, self._resync) if time is not None)
+
+    def _passes(self, spec: ExperimentSpec, engine: Engine, memory: Memory, act: Act) -> tuple[Plan, Observed]:
+        """Look and act until nothing follows at once; the last plan, and what is there after it."""
+        plan, seen = self._look(spec, engine, memory, act)
+        engine.record_start(observe.starts(engine, seen.jobs))
+        for _ in range(PASSES):
+            act.carry_out(plan, seen)
+            following, seen = self._look(spec, engine, memory, act)
+            if act.trouble is not None or not following.actions or following.actions == plan.actions:
+                return following, seen
+            plan = following
+        return dataclasses.replace(plan, again_in=0.0), seen
+
+    def _look(self, spec: ExperimentSpec, engine: Engine, memory: Memory, act: Act) -> tuple[Plan, Observed]:
+        now = self._tools.clock()
+        seen = observe.observe(spec, engine, self._tools.cluster, memory, now, act.skip)
+        return decide(spec, seen, now, self._limits), seen
+
+    # ---- before the first trial
+
+    def _dry_run(self, spec: ExperimentSpec, engine: Engine, memory: Memory) -> None:
+        """The server judges the Job before anything is committed. Raises InvalidSpec with its words."""
+        if engine.counts.total or engine.ended or memory.checked == spec.generation:
+            return
+        body = jobs.build_job(spec, 0, 1, jobs.sample(spec.parameters), self._tools.wiring())
+        try:
+            self._tools.cluster.create_job(body, dry_run=True)
+        except Exists:
+            pass
+        except Refused as refusal:
+            if not refusal.passing:
+                raise InvalidSpec("template", f"the API server refuses the Job: {refusal}") from refusal
+        memory.checked = spec.generation
+
+    def _invalid(self, resource: Json, memory: Memory, error: InvalidSpec) -> None:
+        """Say so; nothing is created. What runs already runs on and is tended to when the spec is mended."""
+        metadata = resource["metadata"]
+        generation = metadata.get("generation", 0)
+        body = status.invalid(error, generation, memory.status, self._tools.clock())
+        if body == memory.status:
+            return
+        logger.warning("the spec cannot be run: %s", error)
+        self._tools.confirm()
+        self._tools.cluster.write_status(metadata["namespace"], metadata["name"], metadata["uid"], body)
+        memory.status, memory.written = body, self._tools.clock()
+        self._tools.cluster.event(_stub(metadata), "Warning", str(body["reason"]), str(error))
+
+    # ---- what is told
+
+    def _status(self, spec: ExperimentSpec, engine: Engine, memory: Memory, seen: Observed, plan: Plan) -> float | None:
+        """Write the status if it changed. Seconds until it may be written, if that is put off."""
+        now, before = self._tools.clock(), memory.status or {}
+        facts = status.Facts(engine.study, engine.best, engine.saved_steps)
+        body = status.status(spec, plan, seen, facts, before, now)
+        if body == before:
+            return None
+        urgent = any(body.get(field) != before.get(field) for field in _TELLING)
+        wait = memory.written + STATUS_INTERVAL - now
+        if not urgent and wait > 0:
+            return wait
+        self._tools.confirm()
+        self._tools.cluster.write_status(spec.namespace, spec.name, spec.uid, body)
+        memory.status, memory.written = body, now
+        if (body["state"], body["reason"]) != (before.get("state"), before.get("reason")):
+            logger.info("%s (%s): %s", plan.state, plan.reason, plan.message)
+            kind = "Warning" if plan.state == "Failed" else "Normal"
+            self._tools.cluster.event(spec, kind, str(plan.reason), f"{plan.state}: {plan.message}")
+        return None
+
+    def _measure(self, spec: ExperimentSpec, engine: Engine, seen: Observed, plan: Plan) -> None:
+        labels, observe_one = {"namespace": spec.namespace, "experiment": spec.name}, self._tools.meter.observe
+        counts = engine.counts
+        states = {
+            "RUNNING": counts.running,
+            "COMPLETE": counts.complete,
+            "PRUNED": counts.pruned,
+            "FAIL": counts.failed,
+        }
+        for state, count in states.items():
+            observe_one("trials", count, {**labels, "state": state})
+        observe_one("trials_in_flight", status.in_flight(seen), labels)
+        wanted = 0 if spec.suspend or plan.state in ("Stopping", *_FINAL) else spec.parallelism
+        observe_one("trials_wanted", wanted, labels)
+        if seen.best is not None:
+            observe_one("best_value", seen.best, {**labels, "metric": spec.objectives[0].metric})
+
+
+def _stub(metadata: Json) -> ExperimentSpec:
+    """Enough of an experiment that cannot be parsed to hang an event on."""
+    return ExperimentSpec(
+        metadata["namespace"], metadata["name"], metadata["uid"], metadata.get("generation", 0), (), {}, {}
+    )

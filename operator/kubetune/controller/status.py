@@ -1,0 +1,168 @@
+"""The status of an Experiment: a summary of bounded size, the same facts always the same JSON. Pure.
+
+docs/status.md says what each field means.
+"""
+
+import collections
+import dataclasses
+import datetime
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.api.trial import Best, Reason, TrialRow
+from kubetune.controller import jobs
+from kubetune.controller.plan import JobPhase, JobView, Observed, Plan
+
+FRONT = 20  # trials of a Pareto front shown
+TEXT = 1024  # characters of a message
+_FINAL = ("Complete", "Failed")
+_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid")
+_NO_FAILURES = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What the engine adds to `Observed`."""
+
+    study: str
+    best: Sequence[Best] = ()
+    saved_steps: tuple[int, int] = (0, 0)  # (of all ended trials, what pruned ones would have taken more)
+
+
+def status(
+    spec: ExperimentSpec, plan: Plan, seen: Observed, facts: Facts, previous: Mapping[str, Any] | None, now: float
+) -> Json:
+    """The whole status after ``plan``. ``previous``: the one before, for the times at which conditions changed."""
+    past = previous or {}
+    current = _current(seen.running, seen.jobs)
+    result: Json = {
+        "state": plan.state,
+        "reason": str(plan.reason),
+        "message": plan.message[:TEXT],
+        "observedGeneration": spec.generation,
+        "conditions": _conditions(plan.state, str(plan.reason), plan.message, spec.generation, past, now),
+        "study": facts.study,
+        "counts": {
+            "total": seen.counts.total,
+            "running": seen.counts.running,
+            "pending": sum(_waits(current.get(number)) for number in seen.running),
+            "complete": seen.counts.complete,
+            "pruned": seen.counts.pruned,
+            "failed": seen.counts.failed,
+            "lostAttempts": seen.counts.lost_attempts,
+        },
+        "active": sum(_is_live(job) for job in current.values()),
+        "finished": seen.counts.finished,
+        "progress": f"{seen.counts.finished}/{spec.max_trials}",
+        "parallelism": _parallelism(spec, plan),
+        "selector": jobs.selector(spec),
+    }
+    if seen.started is not None:
+        result["startTime"] = timestamp(seen.started)
+    if plan.state in _FINAL:
+        result["completionTime"] = past.get("completionTime") or timestamp(now)
+    if facts.best:
+        result["best"] = _best(spec, facts.best[0])
+        if len(spec.objectives) > 1:
+            result["front"] = [_best(spec, best) for best in facts.best[:FRONT]]
+    done, saved = facts.saved_steps
+    if saved:
+        result["saved"] = {"steps": saved, "share": round(saved / (saved + done), 3)}
+    failures = _failures(seen.recent_failures)
+    if failures:
+        result["failures"] = failures
+    return result
+
+
+def invalid(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
+    """The status of a spec that cannot be run: what was known stays, and what to do is said."""
+    kept = {key: value for key, value in (previous or {}).items() if key != "completionTime"}
+    reason, message = str(Reason.INVALID_SPEC), str(error)
+    return {
+        **kept,
+        "state": "Invalid",
+        "reason": reason,
+        "message": message[:TEXT],
+        "observedGeneration": generation,
+        "conditions": _conditions("Invalid", reason, message, generation, previous or {}, now),
+    }
+
+
+def in_flight(seen: Observed) -> int:
+    """Trials that have a Job which has not ended."""
+    return sum(_is_live(job) for job in _current(seen.running, seen.jobs).values())
+
+
+def timestamp(seconds: float) -> str:
+    """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
+    return datetime.datetime.fromtimestamp(math.floor(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _current(running: Mapping[int, TrialRow], seen: Sequence[JobView]) -> dict[int, JobView]:
+    """The Jobs of current attempts, by trial number."""
+    return {
+        job.number: job for job in seen if (row := running.get(job.number)) is not None and row.attempt == job.attempt
+    }
+
+
+def _is_live(job: JobView) -> bool:
+    return job.phase in (JobPhase.PENDING, JobPhase.RUNNING)
+
+
+def _waits(job: JobView | None) -> bool:
+    return job is None or job.phase is JobPhase.PENDING
+
+
+def _conditions(
+    state: str, reason: str, message: str, generation: int, past: Mapping[str, Any], now: float
+) -> list[Json]:
+    """`Running` always; another type from its first True on, `False` when it holds no more."""
+    before = {condition["type"]: condition for condition in past.get("conditions") or ()}
+    true = "Running" if state == "Stopping" else state
+    conditions = []
+    for kind in _TYPES:
+        if kind not in (true, "Running") and kind not in before:
+            continue
+        holds = "True" if kind == true else "False"
+        known = before.get(kind) or {}
+        since = known.get("lastTransitionTime") if known.get("status") == holds else None
+        conditions.append(
+            {
+                "type": kind,
+                "status": holds,
+                "reason": reason,
+                "message": message[:TEXT],
+                "observedGeneration": generation,
+                "lastTransitionTime": since or timestamp(now),
+            }
+        )
+    return conditions
+
+
+def _parallelism(spec: ExperimentSpec, plan: Plan) -> Json:
+    if plan.state in ("Stopping", *_FINAL):
+        return {"current": 0, "reason": str(plan.reason)}
+    if spec.suspend:
+        return {"current": 0, "reason": str(Reason.SUSPENDED)}
+    return {"current": spec.parallelism, "reason": "Spec"}
+
+
+def _best(spec: ExperimentSpec, best: Best) -> Json:
+    metrics = {
+        objective.metric: value
+        for objective, value in zip(spec.objectives, best.values, strict=True)
+        if math.isfinite(value)  # JSON has no infinity
+    }
+    return {
+        "trial": best.number,
+        "value": ", ".join(f"{value:.6g}" for value in best.values),
+        "metrics": metrics,
+        "parameters": {name: jobs.text(value) for name, value in best.params.items()},
+    }
+
+
+def _failures(recent: Sequence[Reason]) -> list[Json]:
+    counts = collections.Counter(str(reason) for reason in recent if reason not in _NO_FAILURES)
+    return [{"reason": reason, "count": count} for reason, count in sorted(counts.items())]

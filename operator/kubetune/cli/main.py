@@ -1,0 +1,209 @@
+"""`kubectl tune`: experiments and their trials from a terminal. Installed as `kubectl-tune`: kubectl finds it on PATH."""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+from kubetune.cli import edits, explain, model, render, text, watch
+from kubetune.cli import logs as trial_logs
+from kubetune.cli.access import Access, Gateway
+from kubetune.kube.client import Client
+from kubetune.kube.credentials import Credentials, NoCredentials
+
+ENV_GATEWAY = "KUBETUNE_GATEWAY_SERVICE"
+Command: TypeAlias = Callable[[argparse.Namespace, Access, Credentials], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns 0; 1 for a problem (told on stderr) or an experiment that failed; 2 for wrong usage."""
+    options = parser().parse_args(arguments)
+    try:
+        credentials = Credentials.load(getattr(options, "kubeconfig", None), getattr(options, "context", None))
+        return int(options.command(options, _access(options, credentials), credentials))
+    except (explain.Problem, NoCredentials) as problem:
+        print(f"kubectl tune: {problem}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _access(options: argparse.Namespace, credentials: Credentials) -> Access:
+    namespace = getattr(options, "namespace", None) or credentials.namespace
+    given = getattr(options, "gateway", None) or os.environ.get(ENV_GATEWAY)
+    gateway = Gateway.parse(given) if given else Gateway()
+    client = Client(credentials, pool_size=4, user_agent="kubectl-tune")
+    return Access(client, namespace, gateway, getattr(options, "service_account", None) or "default")
+
+
+# commands
+
+
+def _get(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    if options.name:
+        resource = access.experiment(options.name)
+        if options.output == "json":
+            print(text.as_json(resource))
+        else:
+            print(*render.experiment(model.experiment(resource), time.time()), sep="\n")
+        return 0
+    resources = access.experiments(options.all_namespaces)
+    if options.output == "json":
+        print(text.as_json(list(resources)))
+        return 0
+    if not resources:
+        where = "any namespace" if options.all_namespaces else f"namespace {access.namespace} (-A looks everywhere)"
+        print(f"no experiments in {where}", file=sys.stderr)
+        return 0
+    shown = [model.experiment(resource) for resource in resources]
+    print(*render.experiments(shown, time.time(), options.all_namespaces), sep="\n")
+    return 0
+
+
+def _trials(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    shown = model.experiment(access.experiment(options.name))
+    state = model.STATES[options.state] if options.state else None
+    answers = {int(answer["number"]): answer for answer in (access.trials(options.name, state) if shown.total else ())}
+    rows = [model.trial(answers[number]) for number in sorted(answers)]
+    if options.sort == "value":
+        rows = model.by_value(rows, shown.maximize)
+    rows = rows[: options.limit]
+    if options.output == "json":
+        print(text.as_json([answers[one.number] for one in rows]))
+    elif options.output == "csv":
+        print(render.trials_csv(shown, rows), end="")
+    elif rows:
+        print(*render.trials(shown, rows, time.time()), sep="\n")
+    else:
+        print(f"no trials{' ' + options.state if options.state else ''} in {options.name}", file=sys.stderr)
+    return 0
+
+
+def _best(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    shown = model.experiment(access.experiment(options.name))
+    if shown.best is None:
+        hint = shown.message or "look at it by: kubectl tune get " + options.name
+        raise explain.Problem(f"experiment {options.name} has no complete trial yet; {hint}")
+    if len(shown.front) > 1 and not options.output:
+        print(*render.front(shown), sep="\n")
+        return 0
+    if options.output == "json":
+        print(text.as_json(render.best_json(shown, shown.best)))
+    elif options.output == "args":
+        print(render.arguments(shown.best.parameters))
+    elif options.output == "env":
+        print(*render.environment(shown.best.parameters), sep="\n")
+    else:
+        print(*render.best(shown, shown.best), sep="\n")
+    return 0
+
+
+def _watch(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    return watch.watch(access, options.name, sys.stdout)
+
+
+def _logs(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    return trial_logs.logs(access, credentials, options.name, options.trial, options.follow, sys.stdout)
+
+
+def _suspend(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    print(*edits.run_suspend(access, options.name, options.wanted), sep="\n")
+    return 0
+
+
+def _stop(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    print(*edits.run_stop(access, options.name, options.trials), sep="\n")
+    return 0
+
+
+# usage
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole usage. Common flags stand before or after the command."""
+    common = _common()
+    top = argparse.ArgumentParser(
+        "kubectl tune", description="Experiments of kubetune and their trials.", parents=[common]
+    )
+    commands = top.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, summary: str) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=summary, description=summary, parents=[common])
+        made.set_defaults(command=command)
+        return made
+
+    get = add("get", _get, "list experiments, or show one")
+    get.add_argument("name", nargs="?", help="one experiment")
+    get.add_argument("-A", "--all-namespaces", action="store_true", help="of every namespace")
+    get.add_argument("-o", "--output", choices=["table", "json"], default="table")
+
+    trials = add("trials", _trials, "list the trials of an experiment")
+    trials.add_argument("name")
+    trials.add_argument("--state", choices=sorted(model.STATES), help="only those")
+    trials.add_argument("--sort", choices=["number", "value"], default="number", help="value: the best first")
+    trials.add_argument("--limit", type=_positive, help="so many at most")
+    trials.add_argument("-o", "--output", choices=["table", "json", "csv"], default="table")
+
+    best = add("best", _best, "the best trial's parameters, ready to paste")
+    best.add_argument("name")
+    best.add_argument(
+        "-o", "--output", choices=["json", "args", "env"], help="args: --lr=0.01 …; env: lr=0.01, one a line"
+    )
+
+    add("watch", _watch, "live progress until the experiment ends; exit code 0 if it completes").add_argument("name")
+
+    logs = add("logs", _logs, "a trial's log, also after its pod is gone (failed, pruned and best trials)")
+    logs.add_argument("name")
+    logs.add_argument("trial", type=_trial, help="its number")
+    logs.add_argument("-f", "--follow", action="store_true", help="as it is written; waits for the start")
+
+    for name, wanted, summary in (
+        ("suspend", True, "take the pods away for now; parameters and results stay"),
+        ("resume", False, "go on"),
+    ):
+        made = add(name, _suspend, summary)
+        made.set_defaults(wanted=wanted)
+        made.add_argument("name")
+
+    stop = add("stop", _stop, "stop trials early; their last value is kept, as of a pruned trial")
+    stop.add_argument("name")
+    stop.add_argument("trials", nargs="+", type=_trial, metavar="trial", help="numbers")
+    return top
+
+
+def _common() -> argparse.ArgumentParser:
+    common = argparse.ArgumentParser(add_help=False, argument_default=argparse.SUPPRESS)
+    group = common.add_argument_group("cluster")
+    group.add_argument("-n", "--namespace", help="default: the context's")
+    group.add_argument("--context", help="of the kubeconfig")
+    group.add_argument("--kubeconfig", help="default: $KUBECONFIG, then ~/.kube/config")
+    group.add_argument(
+        "--gateway",
+        metavar="NAMESPACE/SERVICE[:PORT]",
+        help=f"default: ${ENV_GATEWAY}, then kubetune/kubetune-gateway:8443",
+    )
+    group.add_argument(
+        "--service-account", metavar="NAME", help="of the namespace, for the right to read trials (default: default)"
+    )
+    return common
+
+
+def _trial(given: str) -> int:
+    if not given.isascii() or not given.isdigit():
+        raise argparse.ArgumentTypeError(f"{given!r} is no trial number; they are listed by: kubectl tune trials NAME")
+    return int(given)
+
+
+def _positive(given: str) -> int:
+    if not given.isascii() or not given.isdigit() or int(given) < 1:
+        raise argparse.ArgumentTypeError(f"{given!r} is no number above 0")
+    return int(given)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""What the commands print: experiments and trials to lines. Pure."""
+
+import csv
+import io
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubetune.cli import text
+from kubetune.cli.model import Best, Experiment, Trial
+
+
+def experiments(shown: Sequence[Experiment], now: float, everywhere: bool) -> list[str]:
+    """The table of `get`."""
+    headers = ["NAME", "STATE", "BEST", "FINISHED", "ACTIVE", "AGE"]
+    rows = [
+        [
+            one.name,
+            one.state,
+            text.number(one.best.value if one.best else None),
+            f"{one.finished}/{one.max_trials}",
+            str(one.active),
+            text.age(None if one.created is None else now - one.created),
+        ]
+        for one in shown
+    ]
+    if everywhere:
+        headers = ["NAMESPACE", *headers]
+        rows = [[one.namespace, *row] for one, row in zip(shown, rows, strict=True)]
+    return text.table(headers, rows)
+
+
+def experiment(shown: Experiment, now: float) -> list[str]:
+    """The page of `get NAME`."""
+    facts = [
+        ("state", shown.state + (f": {shown.message}" if shown.message else "")),
+        ("objective", objectives(shown)),
+        ("search", f"{shown.sampler}, pruner {shown.pruner}, at most {shown.parallelism} at a time"),
+        ("finished", f"{shown.finished} of {shown.max_trials}: {breakdown(shown)}"),
+        ("active", active(shown)),
+        ("best", best_line(shown)),
+        ("pruning", saved(shown)),
+        ("attempts lost", str(shown.lost_attempts) if shown.lost_attempts else ""),
+        ("recent failures", ", ".join(f"{count} × {reason}" for reason, count in shown.failures)),
+        ("took" if shown.completed else "for", text.duration(elapsed(shown, now)) if shown.started else ""),
+        ("study", shown.study),
+    ]
+    lines = [f"{shown.namespace}/{shown.name}"]
+    lines += [f"  {name:<15}  {value}" for name, value in facts if value]
+    if len(shown.front) > 1:
+        lines += ["", *front(shown)]
+    return lines
+
+
+def objectives(shown: Experiment) -> str:
+    return ", ".join(f"{direction} {metric}" for metric, direction in shown.objectives)
+
+
+def breakdown(shown: Experiment) -> str:
+    """``11 complete, 8 pruned``: what is not there is not named."""
+    parts = [(shown.complete, "complete"), (shown.pruned, "pruned"), (shown.failed, "failed")]
+    return ", ".join(f"{count} {name}" for count, name in parts if count) or "none yet"
+
+
+def active(shown: Experiment) -> str:
+    waiting = f", {shown.pending} of them waiting" if shown.pending else ""
+    return "" if shown.ended else f"{shown.active}{waiting}"
+
+
+def best_line(shown: Experiment) -> str:
+    """``0.9738 (trial 12)  lr=0.0031 layers=2``."""
+    if shown.best is None:
+        return ""
+    return f"{value(shown.best)} (trial {shown.best.trial})  {text.parameters(shown.best.parameters)}"
+
+
+def value(best: Best) -> str:
+    if len(best.values) > 1:
+        return text.metrics(best.values)
+    return text.number(best.value or next(iter(best.values.values()), None))
+
+
+def saved(shown: Experiment) -> str:
+    """What pruning saved, in reports (steps) that were not run."""
+    if not shown.saved_steps:
+        return ""
+    return (
+        f"saved {text.percent(shown.saved_share)}: {text.plural(shown.pruned, 'trial')} stopped early, "
+        f"about {text.plural(shown.saved_steps, 'step')} not run"
+    )
+
+
+def elapsed(shown: Experiment, now: float) -> float | None:
+    """Seconds from the study's start to the end, or to now."""
+    return None if shown.started is None else (shown.completed or now) - shown.started
+
+
+def front(shown: Experiment) -> list[str]:
+    """The Pareto front as a table."""
+    metrics = [metric for metric, _ in shown.objectives]
+    rows = [
+        [str(one.trial), *(text.number(one.values.get(metric)) for metric in metrics), text.parameters(one.parameters)]
+        for one in shown.front
+    ]
+    return text.table(["TRIAL", *(metric.upper() for metric in metrics), "PARAMETERS"], rows, range(len(metrics) + 1))
+
+
+def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
+    """The table of `trials`."""
+    metrics = [metric for metric, _ in shown.objectives] or ["value"]
+    headers = ["TRIAL", "STATE", *(metric.upper() for metric in metrics), "STEP", "TOOK", "PARAMETERS", "WHY"]
+    lines = [
+        [
+            str(one.number),
+            one.shown_state,
+            *_values(one, metrics),
+            text.number(one.last_step),
+            text.duration(one.seconds(now)),
+            text.parameters(one.parameters),
+            why(one),
+        ]
+        for one in rows
+    ]
+    count = len(metrics)
+    return text.table(headers, lines, [0, *range(2, count + 4)])
+
+
+def _values(one: Trial, metrics: Sequence[str]) -> list[str]:
+    """A finished trial's values; of a running one the last reports, in brackets."""
+    if one.values is not None:
+        return [text.number(number) for number in one.values]
+    if one.state == "RUNNING":
+        return [f"({text.number(one.last_metrics[name])})" if name in one.last_metrics else "-" for name in metrics]
+    return ["-"] * len(metrics)
+
+
+def why(one: Trial) -> str:
+    """Only what is not to be expected: COMPLETE and PRUNED explain themselves."""
+    attempt = f"attempt {one.attempt}" if one.attempt > 1 else ""
+    reason = one.reason if one.reason not in ("", "Completed", "Pruned") else ""
+    told = f"{reason}: {one.message}" if reason and one.message else reason
+    return ", ".join(part for part in (attempt, text.cut(told, 80)) if part)
+
+
+def trials_csv(shown: Experiment, rows: Sequence[Trial]) -> str:
+    """One line a trial; parameters as ``params_x`` (as Optuna's dataframe names them), numbers in full."""
+    metrics = [metric for metric, _ in shown.objectives]
+    names = list(dict.fromkeys(name for one in rows for name in one.parameters))
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    fixed = ["number", "state", "reason", "attempt", "created", "started", "ended", "last_step"]
+    writer.writerow([*fixed, *metrics, *(f"params_{name}" for name in names)])
+    for one in rows:
+        values = one.values or ("",) * len(metrics)
+        facts = [one.number, one.state, one.reason, one.attempt, one.created, one.started, one.ended, one.last_step]
+        given = [text.exact(one.parameters[name]) if name in one.parameters else "" for name in names]
+        writer.writerow(["" if fact is None else fact for fact in facts] + [*values, *given])
+    return out.getvalue()
+
+
+def best(shown: Experiment, chosen: Best) -> list[str]:
+    """The page of `best`."""
+    names = [metric for metric, _ in shown.objectives]
+    head = f"trial {chosen.trial}: " + (
+        f"{names[0]} {value(chosen)}" if len(names) == 1 and len(chosen.values) < 2 else value(chosen)
+    )
+    if not shown.ended:
+        head += f"  (so far: {shown.finished} of {shown.max_trials} finished)"
+    rows = [[f"  {name}", text.exact(one)] for name, one in chosen.parameters.items()]
+    return [head, *text.table(["  parameter", "value"], rows)]
+
+
+def best_json(shown: Experiment, chosen: Best) -> dict[str, Any]:
+    first = shown.objectives[0][0] if shown.objectives else ""
+    return {
+        "experiment": shown.name,
+        "namespace": shown.namespace,
+        "trial": chosen.trial,
+        "value": chosen.values.get(first),
+        "metrics": dict(chosen.values),
+        "parameters": dict(chosen.parameters),
+        "final": shown.ended,
+    }
+
+
+def arguments(parameters: Mapping[str, Any]) -> str:
+    """``--lr=0.001 --layers=2``, quoted for a shell."""
+    return " ".join(shlex.quote(f"--{name}={text.exact(one)}") for name, one in parameters.items())
+
+
+def environment(parameters: Mapping[str, Any]) -> list[str]:
+    """``lr=0.001``, one a line, quoted for a shell."""
+    return [f"{name}={shlex.quote(text.exact(one))}" for name, one in parameters.items()]

@@ -82,7 +82,8 @@ def _check_reports(uid: str) -> None:
     """The last report says how many were acknowledged before it: they are all there, each once."""
     rows = cluster.sql(
         "SELECT t.number, count(*), max((r.metrics->>'acked')::float)::int, count(DISTINCT r.step), max(r.seq)"
-        f" FROM {cluster.TRIALS} JOIN kubetune.reports r ON r.trial_id = t.id WHERE e.uid = '{uid}' GROUP BY 1 ORDER BY 1"
+        f" FROM {cluster.TRIALS} JOIN kubetune.reports r ON r.trial_id = t.id WHERE e.uid = '{uid}'"
+        " GROUP BY 1 ORDER BY 1"
     )
     assert len(rows) == 3 * KILLS
     for row in rows:

@@ -189,3 +189,9 @@ def test_a_certificate_of_the_users_is_read_and_never_written(secrets: Secrets) 
 def test_the_host_that_trials_are_told_is_always_in_it() -> None:
     settings = Settings(tls_hosts="a.svc, b.svc", gateway_url="https://c.svc:8443")
     assert tls.hosts(settings) == ["a.svc", "b.svc", "c.svc"]
+
+
+def test_a_gateway_without_tls_needs_no_certificate(secrets: Secrets) -> None:
+    settings = Settings(namespace="kt", gateway_url="http://localhost:8080")
+    assert tls.Keeper(secrets, settings).keep(NOW) == (None, None)  # type: ignore[arg-type]
+    assert secrets.objects == {}

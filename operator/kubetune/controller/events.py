@@ -86,6 +86,8 @@ class Recorder:
 
     def close(self, seconds: float = 3.0) -> None:
         """Post what is waiting, for so long at most."""
+        if not self._thread.is_alive():
+            return
         try:
             self._backlog.put_nowait(None)
         except queue.Full:

@@ -80,6 +80,8 @@ def is_due(certificate: bytes, now: datetime.datetime) -> bool:
 
 def leaf_fault(leaf: Pair, authority: Pair, hosts: Sequence[str], now: datetime.datetime) -> str | None:
     """Why a leaf must be made anew; None: it serves."""
+    if not leaf.certificate:
+        return "there is none yet"
     try:
         certificate = x509.load_pem_x509_certificate(leaf.certificate)
         key = _load_key(leaf.key)
@@ -97,6 +99,8 @@ def leaf_fault(leaf: Pair, authority: Pair, hosts: Sequence[str], now: datetime.
 
 def authority_fault(authority: Pair, now: datetime.datetime) -> str | None:
     """Why the authority must be made anew; None: it serves."""
+    if not authority.certificate:
+        return "there is none yet"
     try:
         certificate, key = x509.load_pem_x509_certificate(authority.certificate), _load_key(authority.key)
     except (ValueError, TypeError) as error:

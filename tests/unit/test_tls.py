@@ -125,7 +125,8 @@ def test_a_leaf_of_another_authority_or_with_another_key_does_not_serve() -> Non
     assert "it cannot be used" in str(tls.leaf_fault(leaf, other, ["x"], NOW))
     mixed = tls.Pair(leaf.certificate, second.key)
     assert tls.leaf_fault(mixed, authority, ["x"], NOW) == "its key is another certificate's"
-    assert "it cannot be used" in str(tls.leaf_fault(tls.Pair(b"", b""), authority, ["x"], NOW))
+    assert "it cannot be used" in str(tls.leaf_fault(tls.Pair(b"no PEM", leaf.key), authority, ["x"], NOW))
+    assert tls.leaf_fault(tls.Pair(b"", b""), authority, ["x"], NOW) == "there is none yet"
 
 
 def test_both_secrets_are_made_once_and_then_left_alone(keeper: tls.Keeper, secrets: Secrets) -> None:

@@ -1,7 +1,7 @@
 """What the command line reads and writes: experiments at the API server, trials at the gateway behind it.
 
-The gateway is reached through the API server's service proxy; trials need a token of the namespace (docs/decisions/0001-read-access.md); it is asked for once a command and
-renewed when it runs out.
+The gateway is reached through the API server's service proxy, with a token of the namespace
+(docs/decisions/0001-read-access.md) that is asked for once a command and renewed before it runs out.
 """
 
 import dataclasses

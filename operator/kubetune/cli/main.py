@@ -1,4 +1,4 @@
-"""`kubectl tune`: experiments and their trials from a terminal. Installed as `kubectl-tune`: kubectl finds it on PATH."""
+"""`kubectl tune`: experiments and their trials from a terminal. Installed as `kubectl-tune`, so kubectl finds it."""
 
 import argparse
 import os

@@ -1,0 +1,121 @@
+"""What `make demo` shows once cluster, images and chart are there: examples/digits from apply to the winner.
+
+Only kubectl and `kubectl tune` are used, as a person would; KUBECONFIG and PATH are the Makefile's.
+"""
+
+import json
+import pathlib
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+ROOT = pathlib.Path(__file__).parents[1]
+MANIFEST = "examples/digits/experiment.yaml"
+NAMESPACE = "demo"
+NAME = "digits"
+PATIENCE = 15 * 60  # seconds; the run itself takes a few minutes
+
+
+class CommandFailed(Exception):
+    """A command that the demo needs ended with an error; it printed why."""
+
+
+def main() -> int:
+    """0 when the experiment completed."""
+    try:
+        _fresh_namespace()
+        begun = time.monotonic()
+        _show("kubectl", "apply", "-n", NAMESPACE, "-f", MANIFEST)
+        code = _watch()
+        took = time.monotonic() - begun
+        resource = json.loads(_read("kubectl", "get", "experiment", NAME, "-n", NAMESPACE, "-o", "json"))
+        if code == 0:
+            print("\n".join(["", *summary(resource, took)]))
+        else:
+            _diagnose()
+        return code
+    except CommandFailed as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+
+
+def summary(resource: dict[str, Any], took: float) -> list[str]:
+    """The last words: what was found, what it cost, what pruning saved, how to go on. ``took``: seconds from apply."""
+    status = resource["status"]
+    counts, saved, best = status["counts"], status.get("saved") or {}, status["best"]
+    lines = [
+        f"{counts['total']} trials in {took:.0f} s from kubectl apply to Complete: "
+        f"{counts['complete']} ran to their end, {counts['pruned']} were stopped early, {counts['failed']} failed",
+        f"pruning saved about {saved.get('steps', 0)} training epochs, {100 * saved.get('share', 0):.0f} % of what "
+        "they would have been without it",
+        f"best accuracy on the validation part: {best['value']} (trial {best['trial']})",
+        *(f"    {name} = {value}" for name, value in best["parameters"].items()),
+        "",
+        "go on with:",
+        f"    kubectl tune trials {NAME} -n {NAMESPACE} --sort value      # every trial, the best first",
+        f"    kubectl tune logs {NAME} {best['trial']} -n {NAMESPACE}                   # what the best one printed",
+        f"    kubectl tune best {NAME} -n {NAMESPACE} -o args             # its parameters, to paste into a command line",
+        '(first, in this shell:  eval "$(python3 -m dev.cluster env)"; export PATH=$PWD/.venv/bin:$PATH)',
+    ]
+    return lines
+
+
+def _fresh_namespace() -> None:
+    """An earlier demo goes first, with all that is its own."""
+    if _read("kubectl", "get", "namespace", NAMESPACE, "--ignore-not-found", "-o", "name").strip():
+        print(f"removing the last demo's namespace {NAMESPACE}")
+        _read("kubectl", "delete", "namespace", NAMESPACE, "--wait=true", "--timeout=120s")
+    _read("kubectl", "create", "namespace", NAMESPACE)
+    _read("kubectl", "label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
+
+
+def _watch() -> int:
+    command = ["kubectl", "tune", "watch", NAME, "-n", NAMESPACE]
+    print(f"$ {shlex.join(command)}\n", flush=True)
+    try:
+        return subprocess.run(command, cwd=ROOT, timeout=PATIENCE, check=False).returncode
+    except subprocess.TimeoutExpired:
+        print(f"demo: not done after {PATIENCE // 60} minutes", file=sys.stderr)
+        return 1
+
+
+def _diagnose() -> None:
+    """What a person would look at first when it did not complete."""
+    for command in (
+        ["kubectl", "tune", "get", NAME, "-n", NAMESPACE],
+        ["kubectl", "get", "jobs,pods", "-n", NAMESPACE],
+        ["kubectl", "get", "events", "-n", NAMESPACE, "--sort-by=.lastTimestamp"],
+        ["kubectl", "get", "pods", "-n", "kubetune"],
+        ["kubectl", "logs", "-n", "kubetune", "-l", "app.kubernetes.io/component=operator", "--tail=30"],
+    ):
+        print(f"\n$ {shlex.join(command)}", file=sys.stderr, flush=True)
+        subprocess.run(command, cwd=ROOT, stdout=sys.stderr, timeout=60, check=False)
+
+
+def _show(*command: str) -> None:
+    print(f"$ {shlex.join(command)}", flush=True)
+    _run(command, capture=False)
+
+
+def _read(*command: str) -> str:
+    return _run(command, capture=True)
+
+
+def _run(command: Sequence[str], capture: bool) -> str:
+    pipe = subprocess.PIPE if capture else None
+    try:
+        done = subprocess.run(command, cwd=ROOT, stdout=pipe, text=True, timeout=180, check=False)
+    except FileNotFoundError:
+        raise CommandFailed(f"{command[0]} is not on PATH: run it by `make demo`") from None
+    except subprocess.TimeoutExpired:
+        raise CommandFailed(f"{shlex.join(command)}: no answer after 180 s") from None
+    if done.returncode:
+        raise CommandFailed(f"{shlex.join(command)}: exit code {done.returncode}")
+    return done.stdout or ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

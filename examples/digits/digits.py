@@ -1,0 +1,66 @@
+"""What both trials share: the data in three parts, and the network. Nothing here knows of kubetune."""
+
+import argparse
+import dataclasses
+
+import numpy
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+from sklearn.neural_network import MLPClassifier
+
+CLASSES = numpy.arange(10)
+SHIFTS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """Images (n × 64, 0…1) and the digits they show (n)."""
+
+    images: numpy.ndarray
+    digits: numpy.ndarray
+
+
+def parts() -> tuple[Part, Part, Part]:
+    """Train (60 %), validation (20 %: what the search sees) and test (20 %: what it never sees); always the same."""
+    images, digits = load_digits(return_X_y=True)
+    images = images / 16.0
+    rest, test, rest_digits, test_digits = train_test_split(
+        images, digits, test_size=0.2, random_state=0, stratify=digits
+    )
+    train, validation, train_digits, validation_digits = train_test_split(
+        rest, rest_digits, test_size=0.25, random_state=0, stratify=rest_digits
+    )
+    return shifted(Part(train, train_digits)), Part(validation, validation_digits), Part(test, test_digits)
+
+
+def shifted(part: Part) -> Part:
+    """Each image nine times, moved by at most one pixel: a digit stays a digit."""
+    padded = numpy.pad(part.images.reshape(-1, 8, 8), ((0, 0), (1, 1), (1, 1)))
+    moved = [padded[:, 1 + dy : 9 + dy, 1 + dx : 9 + dx].reshape(-1, 64) for dy, dx in SHIFTS]
+    return Part(numpy.concatenate(moved), numpy.tile(part.digits, len(SHIFTS)))
+
+
+def arguments() -> argparse.Namespace:
+    """The hyperparameters, as a command line."""
+    parser = argparse.ArgumentParser(description="Learn handwritten digits.")
+    parser.add_argument("--lr", type=float, default=0.001, help="learning rate")
+    parser.add_argument("--layers", type=int, default=1, help="hidden layers")
+    parser.add_argument("--units", type=int, default=64, help="in each of them")
+    parser.add_argument("--activation", choices=["relu", "tanh"], default="relu")
+    parser.add_argument("--alpha", type=float, default=1e-4, help="L2 penalty")
+    parser.add_argument("--batch", type=int, default=32, help="images a gradient step")
+    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--score-test-set", action="store_true", help="for the winner, once, at the very end")
+    return parser.parse_args()
+
+
+def network(options: argparse.Namespace) -> MLPClassifier:
+    return MLPClassifier(
+        hidden_layer_sizes=[options.units] * options.layers,
+        activation=options.activation,
+        learning_rate_init=options.lr,
+        alpha=options.alpha,
+        batch_size=options.batch,
+        random_state=options.seed,
+    )

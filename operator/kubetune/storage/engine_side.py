@@ -1,40 +1,18 @@
 """The operator's side of PostgreSQL: every write checks its epoch in its own transaction, so only the leader writes."""
 
 import contextlib
-import dataclasses
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import psycopg2.errors
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter
 from kubetune.api.trial import Ending, Reason, Report, TrialRow, TrialState
-from kubetune.storage import base, optuna_tables, pool, rows, rules
+from kubetune.storage import base, optuna_tables, pool, rows, rules, trial_ends
 
 PURGED_AT_ONCE = 200  # trials a transaction: a new leader never waits long for the old one's
-
-
-@dataclasses.dataclass(frozen=True)
-class _Locked:
-    """A trial whose row is locked, and what its end needs of its experiment."""
-
-    id: int
-    optuna_id: int
-    row: TrialRow
-    namespace: str
-    experiment: str
-    uid: str
-    metrics: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class _Ended:
-    locked: _Locked
-    row: TrialRow  # with its final state
-    reports: Sequence[Report]  # of the accepted attempt
-    log_tail: str | None
 
 
 class EngineSide(base.EngineStorage):
@@ -128,10 +106,11 @@ class EngineSide(base.EngineStorage):
             )
             if cursor.fetchone() is None:
                 return
-            running = self._lock_running(cursor, uid, None)
-            reports = self._reports(cursor, running)
+            running, now = trial_ends.lock(cursor, uid), self.clock()
+            reports = trial_ends.reports(cursor, running)
             ending = Ending(TrialState.FAIL, Reason.EXPERIMENT_DELETED, "", None)
-            self._end_trials(cursor, [self._ended(trial, ending, reports.get(trial.id, []), None) for trial in running])
+            ended = [trial_ends.ended(trial, ending, reports.get(trial.id, []), None, now) for trial in running]
+            trial_ends.write(cursor, ended, now)
             self._end_study(cursor, uid, Reason.EXPERIMENT_DELETED, "")
             cursor.execute("UPDATE kubetune.experiments SET deleted = %s WHERE uid = %s", (self.clock(), uid))
 
@@ -267,7 +246,7 @@ class EngineSide(base.EngineStorage):
         if not starts:
             return
         with self._write() as cursor:
-            locked = self._lock_running(cursor, uid, starts)
+            locked = trial_ends.lock(cursor, uid, starts)
             pool.with_values(
                 cursor,
                 "UPDATE kubetune.experiment_trials t SET started = v.started::double precision"
@@ -280,7 +259,7 @@ class EngineSide(base.EngineStorage):
             return
         now = self.clock()
         with self._write() as cursor:
-            locked = self._lock_running(cursor, uid, stops)
+            locked = trial_ends.lock(cursor, uid, stops)
             pool.with_values(
                 cursor,
                 "UPDATE kubetune.experiment_trials t"
@@ -291,11 +270,11 @@ class EngineSide(base.EngineStorage):
 
     def new_attempt(self, uid: str, number: int, lost: int, reason: Reason, message: str) -> bool:
         with self._write() as cursor:
-            locked = self._lock_running(cursor, uid, [number])
+            locked = trial_ends.lock(cursor, uid, [number])
             if not locked or locked[0].row.attempt != lost:
                 return False
             trial, after = locked[0], rules.next_attempt(locked[0].row)
-            self._keep_attempts(cursor, [(trial, reason, rules.clean(message))])
+            trial_ends.keep_attempts(cursor, [(trial, reason, rules.clean(message))], self.clock())
             cursor.execute(
                 "UPDATE kubetune.experiment_trials SET attempt = %s, job_uid = NULL, finish_status = NULL,"
                 " finish_message = NULL, finish_time = NULL, last_step = NULL, last_metrics = '{}',"
@@ -306,7 +285,7 @@ class EngineSide(base.EngineStorage):
 
     def finish_trial(self, uid: str, number: int, attempt: int, settle: base.Settle, log_tail: str | None) -> TrialRow:
         with self._write() as cursor:
-            found = self._lock(cursor, uid, [number], "true")
+            found = trial_ends.lock(cursor, uid, [number], trial_ends.ANY_STATE)
             if not found:
                 raise base.NotCurrent(f"there is no trial {number} of experiment {uid}")
             trial = found[0]
@@ -316,93 +295,10 @@ class EngineSide(base.EngineStorage):
                 raise base.NotCurrent(
                     f"attempt {attempt} of trial {number} is over; the current one is {trial.row.attempt}"
                 )
-            reports = self._reports(cursor, [trial]).get(trial.id, [])
-            ended = self._ended(trial, settle(reports, trial.row.finish), reports, log_tail)
-            self._end_trials(cursor, [ended])
+            reports, now = trial_ends.reports(cursor, [trial]).get(trial.id, []), self.clock()
+            ended = trial_ends.ended(trial, settle(reports, trial.row.finish), reports, log_tail, now)
+            trial_ends.write(cursor, [ended], now)
             return ended.row
-
-    def _lock_running(self, cursor: pool.Cursor, uid: str, numbers: Collection[int] | None) -> list[_Locked]:
-        return self._lock(cursor, uid, numbers, "t.state = 'RUNNING'")
-
-    def _lock(self, cursor: pool.Cursor, uid: str, numbers: Collection[int] | None, condition: str) -> list[_Locked]:
-        """Lock trials in order of their ids, as everyone does who locks several: so nobody waits in a circle."""
-        cursor.execute(
-            f"SELECT {rows.TRIAL_COLUMNS}, t.id, t.optuna_id, e.namespace, e.name, e.uid, e.metrics"
-            f" FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND (%s OR t.number = ANY(%s::integer[])) AND {condition}"
-            " ORDER BY t.id FOR NO KEY UPDATE OF t",
-            (uid, numbers is None, list(numbers or ())),
-        )
-        return [
-            _Locked(trial_id, optuna_id, rows.trial(tuple(row)), namespace, name, uid, tuple(metrics))
-            for *row, trial_id, optuna_id, namespace, name, uid, metrics in cursor.fetchall()
-        ]
-
-    def _reports(self, cursor: pool.Cursor, trials: Sequence[_Locked]) -> dict[int, list[Report]]:
-        """The reports of the trials' current attempts, by the trial's id, ascending."""
-        found = pool.with_values(
-            cursor,
-            f"SELECT {rows.REPORT_COLUMNS}, r.trial_id FROM (VALUES %s) AS v (trial_id, attempt)"
-            " JOIN kubetune.reports r ON r.trial_id = v.trial_id AND r.attempt = v.attempt ORDER BY r.trial_id, r.seq",
-            [(trial.id, trial.row.attempt) for trial in trials],
-        )
-        reports: dict[int, list[Report]] = {}
-        for row in found:
-            reports.setdefault(row[-1], []).append(rows.report(row))
-        return reports
-
-    def _ended(self, trial: _Locked, ending: Ending, reports: Sequence[Report], log_tail: str | None) -> _Ended:
-        row = rules.ended(trial.row, ending, len(trial.metrics), self.clock())
-        return _Ended(trial, row, reports, None if log_tail is None else rules.clean(log_tail))
-
-    def _end_trials(self, cursor: pool.Cursor, trials: Sequence[_Ended]) -> None:
-        """Write the ends of trials of one experiment, in our tables and in Optuna's."""
-        if not trials:
-            return
-        metrics = trials[0].locked.metrics
-        series = [rules.series(trial.reports, metrics[0]) for trial in trials]
-        self._keep_attempts(
-            cursor, [(trial.locked, trial.row.reason or Reason.COMPLETED, trial.row.message) for trial in trials]
-        )
-        pool.with_values(
-            cursor,
-            "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
-            " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
-            " series_steps = v.steps, series_values = v.series"
-            " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series)"
-            " WHERE t.id = v.id",
-            [
-                (
-                    trial.locked.id,
-                    str(trial.row.state),
-                    str(trial.row.reason),
-                    trial.row.message,
-                    None if trial.row.values is None else list(trial.row.values),
-                    trial.row.ended,
-                    trial.log_tail,
-                    list(curve),
-                    list(curve.values()),
-                )
-                for trial, curve in zip(trials, series, strict=True)
-            ],
-            "(%s, %s, %s, %s, %s::double precision[], %s::double precision, %s, %s::bigint[], %s::double precision[])",
-        )
-        finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
-        optuna_tables.finish_trials(cursor, finished, len(metrics))
-
-    def _keep_attempts(self, cursor: pool.Cursor, over: Sequence[tuple[_Locked, Reason, str]]) -> None:
-        """Attempts that are over stay on record. One began when the one before it ended."""
-        now = self.clock()
-        pool.with_values(
-            cursor,
-            "INSERT INTO kubetune.attempts (trial_id, attempt, job_uid, began, ended, reason, message)"
-            " SELECT v.trial_id, v.attempt, v.job_uid, coalesce(before.ended, v.created), v.ended, v.reason, v.message"
-            " FROM (VALUES %s) AS v (trial_id, attempt, job_uid, created, ended, reason, message)"
-            " LEFT JOIN kubetune.attempts before ON before.trial_id = v.trial_id AND before.attempt = v.attempt - 1",
-            [
-                (trial.id, trial.row.attempt, trial.row.job_uid, trial.row.created, now, str(reason), message)
-                for trial, reason, message in over
-            ],
-        )
 
     def healthy(self) -> bool:
         try:
@@ -411,17 +307,3 @@ class EngineSide(base.EngineStorage):
                 return cursor.fetchone() is not None
         except base.StorageUnavailable:
             return False
-
-
-def _for_optuna(trial: _Ended, series: Mapping[int, float]) -> optuna_tables.Finished:
-    """What Optuna has no column for becomes user attributes: kubetune's own, and metrics that are no objective."""
-    locked, row = trial.locked, trial.row
-    others = {name: value for name, value in row.last_metrics.items() if name not in locked.metrics}
-    attributes = {
-        **others,
-        "kubetune:reason": str(row.reason),
-        "kubetune:message": row.message,
-        "kubetune:attempt": row.attempt,
-        "kubetune:job": names.job_name(locked.experiment, locked.uid, row.number, row.attempt),
-    }
-    return optuna_tables.Finished(locked.optuna_id, row.state, row.values, row.ended or 0.0, series, attributes)

@@ -1,0 +1,139 @@
+"""How trials are locked by the operator, and how the end of an attempt or of a trial is written everywhere at once."""
+
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
+
+from kubetune.api import names
+from kubetune.api.trial import Ending, Reason, Report, TrialRow
+from kubetune.storage import optuna_tables, pool, rows, rules
+
+RUNNING = "t.state = 'RUNNING'"
+ANY_STATE = "true"
+
+
+@dataclasses.dataclass(frozen=True)
+class Locked:
+    """A trial whose row is locked, and what its end needs of its experiment."""
+
+    id: int
+    optuna_id: int
+    row: TrialRow
+    namespace: str
+    experiment: str
+    uid: str
+    metrics: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A locked trial with its end, not written yet."""
+
+    locked: Locked
+    row: TrialRow  # with its final state
+    reports: Sequence[Report]  # of the accepted attempt
+    log_tail: str | None
+
+
+def lock(
+    cursor: pool.Cursor, uid: str, numbers: Collection[int] | None = None, condition: str = RUNNING
+) -> list[Locked]:
+    """Lock trials in order of their ids, as everyone does who locks several: so nobody waits in a circle.
+
+    Args:
+        numbers: None: all of the experiment.
+        condition: `RUNNING` or `ANY_STATE`.
+    """
+    cursor.execute(
+        f"SELECT {rows.TRIAL_COLUMNS}, t.id, t.optuna_id, e.namespace, e.name, e.uid, e.metrics"
+        f" FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND (%s OR t.number = ANY(%s::integer[])) AND {condition}"
+        " ORDER BY t.id FOR NO KEY UPDATE OF t",
+        (uid, numbers is None, list(numbers or ())),
+    )
+    return [
+        Locked(trial_id, optuna_id, rows.trial(tuple(row)), namespace, name, uid, tuple(metrics))
+        for *row, trial_id, optuna_id, namespace, name, uid, metrics in cursor.fetchall()
+    ]
+
+
+def reports(cursor: pool.Cursor, trials: Sequence[Locked]) -> dict[int, list[Report]]:
+    """The reports of the trials' current attempts, by the trial's id, ascending; nothing for one without."""
+    found = pool.with_values(
+        cursor,
+        f"SELECT {rows.REPORT_COLUMNS}, r.trial_id FROM (VALUES %s) AS v (trial_id, attempt)"
+        " JOIN kubetune.reports r ON r.trial_id = v.trial_id AND r.attempt = v.attempt ORDER BY r.trial_id, r.seq",
+        [(trial.id, trial.row.attempt) for trial in trials],
+    )
+    by_trial: dict[int, list[Report]] = {}
+    for row in found:
+        by_trial.setdefault(row[-1], []).append(rows.report(row))
+    return by_trial
+
+
+def ended(trial: Locked, ending: Ending, came: Sequence[Report], log_tail: str | None, now: float) -> Ended:
+    """A trial with its end. Raises ValueError as `rules.ended` does."""
+    row = rules.ended(trial.row, ending, len(trial.metrics), now)
+    return Ended(trial, row, came, None if log_tail is None else rules.clean(log_tail))
+
+
+def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
+    """Write the ends of trials of one experiment, in our tables and in Optuna's."""
+    if not trials:
+        return
+    metrics = trials[0].locked.metrics
+    series = [rules.series(trial.reports, metrics[0]) for trial in trials]
+    over = [(trial.locked, trial.row.reason or Reason.COMPLETED, trial.row.message) for trial in trials]
+    keep_attempts(cursor, over, now)
+    pool.with_values(
+        cursor,
+        "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
+        " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
+        " series_steps = v.steps, series_values = v.series"
+        " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series)"
+        " WHERE t.id = v.id",
+        [
+            (
+                trial.locked.id,
+                str(trial.row.state),
+                str(trial.row.reason),
+                trial.row.message,
+                None if trial.row.values is None else list(trial.row.values),
+                trial.row.ended,
+                trial.log_tail,
+                list(curve),
+                list(curve.values()),
+            )
+            for trial, curve in zip(trials, series, strict=True)
+        ],
+        "(%s, %s, %s, %s, %s::double precision[], %s::double precision, %s, %s::bigint[], %s::double precision[])",
+    )
+    finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
+    optuna_tables.finish_trials(cursor, finished, len(metrics))
+
+
+def keep_attempts(cursor: pool.Cursor, over: Sequence[tuple[Locked, Reason, str]], now: float) -> None:
+    """Attempts that are over stay on record. One began when the one before it ended."""
+    pool.with_values(
+        cursor,
+        "INSERT INTO kubetune.attempts (trial_id, attempt, job_uid, began, ended, reason, message)"
+        " SELECT v.trial_id, v.attempt, v.job_uid, coalesce(before.ended, v.created), v.ended, v.reason, v.message"
+        " FROM (VALUES %s) AS v (trial_id, attempt, job_uid, created, ended, reason, message)"
+        " LEFT JOIN kubetune.attempts before ON before.trial_id = v.trial_id AND before.attempt = v.attempt - 1",
+        [
+            (trial.id, trial.row.attempt, trial.row.job_uid, trial.row.created, now, str(reason), message)
+            for trial, reason, message in over
+        ],
+    )
+
+
+def _for_optuna(trial: Ended, series: Mapping[int, float]) -> optuna_tables.Finished:
+    """What Optuna has no column for becomes user attributes: kubetune's own, and metrics that are no objective."""
+    locked, row = trial.locked, trial.row
+    others = {name: value for name, value in row.last_metrics.items() if name not in locked.metrics}
+    attributes = {
+        **others,
+        "kubetune:reason": str(row.reason),
+        "kubetune:message": row.message,
+        "kubetune:attempt": row.attempt,
+        "kubetune:job": names.job_name(locked.experiment, locked.uid, row.number, row.attempt),
+    }
+    return optuna_tables.Finished(locked.optuna_id, row.state, row.values, row.ended or 0.0, series, attributes)

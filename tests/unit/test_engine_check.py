@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kubetune.api.spec import Algorithm, Double, ExperimentSpec, Int, InvalidSpec, Metrics, Parameter
+from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, InvalidSpec, Metrics, Parameter
 from kubetune.engine.check import check
 from kubetune.engine.engine import Engine
 from kubetune.storage.memory import MemoryStorage
@@ -118,6 +118,10 @@ OTHER = [
     (
         spec(parameters=space(lr=Double(5.0, 6.0))),
         "parameters.lr: trial 0 has ",
+    ),
+    (
+        spec(parameters=space(optimizer=Categorical(("lion", "rmsprop")))),
+        "parameters.optimizer: trial 0 has ",
     ),
 ]
 

@@ -63,11 +63,11 @@ def test_front_is_the_one_that_optuna_finds() -> None:
 
 def test_view_has_the_best_the_latest_and_the_latest_running_in_order_of_number() -> None:
     trials = [complete(number, float(100 - number) if number < 10 else 200.0) for number in range(20)]
-    trials[15] = Past(15, TrialState.FAIL, {})
+    trials[18] = Past(18, TrialState.FAIL, {})
     trials[17] = Past(17, TrialState.PRUNED, {})
     running = [Past(number, TrialState.RUNNING, {}) for number in range(20, 25)]
     seen = history(*trials, *running).view(best=2, latest=3, running=2)
-    assert [trial.number for trial in seen] == [8, 9, 17, 18, 19, 23, 24]
+    assert [trial.number for trial in seen] == [8, 9, 16, 17, 19, 23, 24]
 
 
 def test_view_of_several_objectives_has_the_front() -> None:

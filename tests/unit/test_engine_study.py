@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from kubetune.api.spec import Algorithm, ExperimentSpec, Int, Objective, Params
+from kubetune.api.spec import Algorithm, ExperimentSpec, Int, Objective, Params, ParamValue
 from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
 from kubetune.controller import ports
+from kubetune.engine import samplers
 from kubetune.engine.engine import Engine
+from kubetune.engine.history import History, Past
 from kubetune.storage import base
 from kubetune.storage.memory import MemoryStorage
 from tests.unit.engine_objects import ACCURACY, LOSS, Trials, spec
@@ -116,12 +118,16 @@ def test_a_restart_before_every_ask_gives_the_same_trials_as_none(sampler: str) 
     def asked(restarts: bool) -> list[Params]:
         experiment = Experiment(spec(sampler=Algorithm(sampler, {"nStartupTrials": 4} if sampler == "tpe" else {})))
         params: list[Params] = []
+        held: list[TrialRow] = []
         for number in range(12):
             row = experiment.run(math.sin(number), math.cos(number), failure=Reason.EXIT_CODE if number == 7 else None)
             params.append(row.params)
-            held = experiment.trials.start(experiment.engine, 2)  # two go on running beside the rest
-            params += [row.params for row in held]
-            experiment.trials.report(held[0], [0.5])
+            held += experiment.trials.start(experiment.engine, 2)  # these end only some asks later
+            params += [row.params for row in held[-2:]]
+            experiment.trials.report(held[-1], [0.5])
+            if number % 3 == 2:
+                experiment.engine.finish(held.pop(0).number, 1, None, "")
+                experiment.engine.finish(held.pop(0).number, 1, None, "")
             if restarts:
                 experiment.restart()
         return params
@@ -238,9 +244,9 @@ def test_a_new_attempt_starts_its_series_anew() -> None:
     for _ in range(2):
         experiment.run(1.0, 1.0, 1.0)
     (row,) = experiment.trials.start(experiment.engine)
-    experiment.trials.report(row, [0.1])  # this best must not protect the second attempt
+    experiment.trials.report(row, [0.1, 0.1])  # this best must not protect the second attempt
     experiment.engine.tail()
-    experiment.trials.report(row, [0.1], first=1)  # comes between the last tail and the loss
+    experiment.trials.report(row, [0.1], first=2)  # comes between the last tail and the loss
     assert experiment.engine.new_attempt(row.number, 1, Reason.NODE_LOST, "node-3 is gone")
     again = experiment.engine.running[row.number]
     assert (again.attempt, again.job_uid, again.last_step, again.last_metrics) == (2, None, None, {})
@@ -335,6 +341,43 @@ def test_what_changed_in_the_spec_takes_effect_on_the_same_history() -> None:
     assert experiment.engine.ask(1)[0].params == Engine(
         other, Experiment(other).storage, experiment.clock
     )._sampler.suggest(experiment.engine._history, 3)
+
+
+class Watching:
+    """A sampler that keeps what it was shown."""
+
+    def __init__(self) -> None:
+        self.shown: list[Past] = []
+
+    def capacity(self) -> None:
+        return None
+
+    def suggest(self, history: History, number: int) -> dict[str, ParamValue]:
+        self.shown = list(history)
+        return {"layers": 1}
+
+
+def test_a_sampler_is_shown_running_trials_with_what_they_last_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    watching = Watching()
+    monkeypatch.setattr(samplers, "SAMPLERS", {"watching": lambda spec: watching})
+    experiment = Experiment(spec(sampler=Algorithm("watching"), parameters={"layers": Int(1, 4)}))
+    ended, running, lost = experiment.trials.start(experiment.engine, 3)
+    for row in (ended, running, lost):
+        experiment.trials.report(row, [0.5, 0.25])
+    experiment.trials.report(ended, [0.125], first=2)
+    experiment.engine.tail()
+    experiment.engine.finish(ended.number, 1, None, "")
+    experiment.engine.new_attempt(lost.number, 1, Reason.EVICTED, "")
+    expected = [
+        Past(0, TrialState.COMPLETE, {"layers": 1}, (0.125,), (2, 0.125)),
+        Past(1, TrialState.RUNNING, {"layers": 1}, None, (1, 0.25)),
+        Past(2, TrialState.RUNNING, {"layers": 1}, None, None),
+    ]
+    experiment.engine.ask(1)
+    assert watching.shown == expected
+    experiment.restart()
+    experiment.engine.ask(1)
+    assert watching.shown[:3] == expected
 
 
 class Lost(Exception):  # noqa: N818

@@ -150,14 +150,11 @@ class Engine:
 
     def tail(self) -> Mapping[int, Reason]:
         due, self._undecided = self._undecided, set()
-        stops = {number for number in due & self._live.keys() if self._prune_now(self._live[number])}
+        stops = {number for number in due & self._live.keys() if self._pruner.prune(self._live[number].curve)}
         stops |= self._take_news(self._pruner)
         requested = {number: Reason.PRUNED for number in sorted(stops) if self._live[number].prunable}
         self.request_stop(requested)
         return requested
-
-    def _prune_now(self, live: Live) -> bool:
-        return live.prunable and self._pruner.prune(live.curve)
 
     def _take_news(self, pruner: pruners.Pruner | None) -> set[int]:
         """Take in what was committed since; trials to stop or, without a pruner, all that reported."""
@@ -236,8 +233,7 @@ class Engine:
         series = dict(live.curve.values) if live else {}
 
         def settle(reports: Sequence[Report], finish: Finish | None) -> Ending:
-            series.clear()
-            series.update(rules.series(reports, metric))  # also what came after the last tail
+            series.update(rules.series(reports, metric))  # with what came after the last tail
             return value.settle(reports, finish, outcome, self._spec.objectives)
 
         row = self._storage.finish_trial(self._spec.uid, number, attempt, settle, log_tail)

@@ -49,7 +49,7 @@ class Live:
                 self.row = rules.with_report(self.row, report)
             if self._metric in report.metrics:
                 self.curve.add(report.step, report.metrics[self._metric])
-                stop = stop or (pruner is not None and self.prunable and pruner.prune(self.curve))
+                stop = stop or (pruner is not None and pruner.prune(self.curve))
         return stop
 
     def start_again(self) -> None:

@@ -74,3 +74,19 @@ def test_measuring_by_name_is_by_the_metrics_kind() -> None:
     assert sample("kubetune_ask_seconds_sum", experiment) == 5
     assert sample("kubetune_ask_seconds_count", experiment) == 2
     assert sample("kubetune_queue_depth") == 2
+
+
+def test_each_role_exports_its_own_and_what_both_stand_on() -> None:
+    def names(role: catalog.Role | None) -> set[str]:
+        text = catalog.Metrics(role).text().decode()
+        return set(re.findall(r"^# TYPE (kubetune_\w+) ", text, re.MULTILINE))
+
+    operator, gateway = names("operator"), names("gateway")
+    assert operator & gateway == {
+        "kubetune_database_up",
+        "kubetune_api_requests_total",
+        "kubetune_api_request_seconds",
+    }
+    assert operator | gateway == names(None)
+    assert "kubetune_reports_accepted_total" in gateway
+    assert "kubetune_certificate_expiry_timestamp_seconds" in operator

@@ -66,7 +66,7 @@ class Operator:
         self._settings = settings
         self._namespaces = tuple(name.strip() for name in settings.watch_namespaces.split(",") if name.strip())
         self._credentials = credentials
-        self._metrics = Metrics()
+        self._metrics = Metrics("operator")
         self._health = Health(settings.relist)
         self._client = Client(credentials, settings.api_threads, on_request=self._metrics.observe_request)
         self._storage = PostgresStorage(settings.database_url, size=settings.reconcile_threads + 2)

@@ -7,7 +7,7 @@ line for each, which a test compares with this file.
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -24,19 +24,30 @@ _untyped: Any = prometheus_client
 _untyped.disable_created_metrics()  # a second series for each, which no dashboard reads
 
 
-class Metrics:
-    """The metrics of one process. Durations in seconds. Safe from any thread."""
+Role: TypeAlias = Literal["operator", "gateway"]
 
-    def __init__(self) -> None:
+
+class Metrics:
+    """The metrics of one process. Durations in seconds. Safe from any thread.
+
+    ``role``: whose they are. The other role's metrics can be measured too, and are not exported: a gauge that nobody
+    sets would say 0, and alerts would believe it. None: both (tests).
+    """
+
+    def __init__(self, role: Role | None = None) -> None:
         self.registry = CollectorRegistry()
+        self._role = role
         prometheus_client.ProcessCollector(registry=self.registry)
         prometheus_client.PlatformCollector(registry=self.registry)
         prometheus_client.GCCollector(registry=self.registry)
         self._own: list[MetricWrapperBase] = []
         self._scoped: list[MetricWrapperBase] = []  # those with one series for each experiment
+        self._part: Role | None = "operator"
         self._experiments()
-        self._reporting()
         self._loop()
+        self._part = "gateway"
+        self._reporting()
+        self._part = None
         self._surroundings()
 
     def _experiments(self) -> None:
@@ -80,6 +91,9 @@ class Metrics:
         self.relist_corrections = self._counter(
             "kubetune_relist_corrections_total", "Changes that a list found before their watch told them.", "kind"
         )
+        self.certificate_expiry = self._gauge(
+            "kubetune_certificate_expiry_timestamp_seconds", "When the gateway's certificate ends (epoch seconds)."
+        )
         self.watch_events = self._counter("kubetune_watch_events_total", "Watch events received.", "kind")
 
     def _surroundings(self) -> None:
@@ -89,9 +103,6 @@ class Metrics:
         )
         self.api_request = self._histogram(
             "kubetune_api_request_seconds", "One request to the API server.", _FAST, "verb"
-        )
-        self.certificate_expiry = self._gauge(
-            "kubetune_certificate_expiry_timestamp_seconds", "When the gateway's certificate ends (epoch seconds)."
         )
 
     # measuring what several places measure alike
@@ -141,14 +152,18 @@ class Metrics:
             for described in metric.describe()
         }
 
+    @property
+    def _target(self) -> CollectorRegistry | None:
+        return None if None not in (self._role, self._part) and self._role != self._part else self.registry
+
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
-        return self._keep(Gauge(name, text, labels, registry=self.registry), labels)
+        return self._keep(Gauge(name, text, labels, registry=self._target), labels)
 
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
-        return self._keep(Counter(name, text, labels, registry=self.registry), labels)
+        return self._keep(Counter(name, text, labels, registry=self._target), labels)
 
     def _histogram(self, name: str, text: str, buckets: Iterable[float], *labels: str) -> Histogram:
-        return self._keep(Histogram(name, text, labels, registry=self.registry, buckets=tuple(buckets)), labels)
+        return self._keep(Histogram(name, text, labels, registry=self._target, buckets=tuple(buckets)), labels)
 
     def _keep(self, metric: _Metric, labels: tuple[str, ...]) -> _Metric:
         self._own.append(metric)

@@ -1,0 +1,145 @@
+"""The gateway process: what it is made of, how it starts, and how it stops without losing what it has taken.
+
+Two ports: trials and the command line talk TLS on one, kubelet and Prometheus plain HTTP on the other. Replicas hold no
+state; any number of them serve side by side.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import signal
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any
+
+from aiohttp import web
+
+from kubetune.gateway import api, auth, batch, certificate, health, logs
+from kubetune.kube.client import Client
+from kubetune.kube.credentials import Credentials, NoCredentials
+from kubetune.metrics.catalog import Metrics
+from kubetune.settings import Settings
+from kubetune.storage import base, postgres
+
+LAME_DUCK = 3.0  # seconds between "not ready" and closed ears: Services learn it in the meantime
+DRAIN = 20.0  # seconds for requests in hand
+FOLLOWING_CALLS = 4  # threads, so connections, for the leases and positions of followed logs
+CONNECTIONS = batch.IN_FLIGHT + api.CALLS + FOLLOWING_CALLS + 1
+
+logger = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SystemExit where there is no way to the API server."""
+    try:
+        credentials = Credentials.load()
+    except NoCredentials as error:
+        raise SystemExit(f"kubetune gateway: {error}") from error
+    storage = postgres.PostgresStorage(settings.database_url, CONNECTIONS, "kubetune-gateway")
+    try:
+        asyncio.run(_until_told(settings, storage, credentials))
+    finally:
+        storage.close()
+
+
+async def _until_told(settings: Settings, storage: base.GatewayStorage, credentials: Credentials) -> None:
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    serving = loop.create_task(_serve(settings, storage, credentials, told, ready := asyncio.Event()))
+    stopping = loop.create_task(told.wait())
+    await asyncio.wait((serving, stopping), return_when=asyncio.FIRST_COMPLETED)
+    if not ready.is_set():  # still waiting for its certificate
+        serving.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving
+
+
+async def _serve(
+    settings: Settings,
+    storage: base.GatewayStorage,
+    credentials: Credentials,
+    told: asyncio.Event,
+    ready: asyncio.Event,
+) -> None:
+    async with gateway(settings, storage, credentials) as served:
+        ready.set()
+        await told.wait()
+        logger.info("asked to stop: %.0f s for the word to go round", LAME_DUCK)
+        served.drain()
+        await asyncio.sleep(LAME_DUCK)
+
+
+@dataclasses.dataclass
+class Served:
+    """A gateway that serves. ``ports``: (trials', HTTP's), as bound."""
+
+    ports: tuple[int, int]
+    api: api.Api
+    health: health.Health
+
+    def drain(self) -> None:
+        """Not ready any more, and every answer asks to connect anew; requests are still taken."""
+        self.health.draining = self.api.draining = True
+
+
+@contextlib.asynccontextmanager
+async def gateway(
+    settings: Settings, storage: base.GatewayStorage, credentials: Credentials, host: str = ""
+) -> AsyncIterator[Served]:
+    """Serve for the length of the block; on the way out, take no more, answer what was taken, commit it.
+
+    Args:
+        host: the interface to listen on; "": all.
+    """
+    metrics = Metrics("gateway")
+    async with contextlib.AsyncExitStack() as stack:
+        client = Client(credentials, pool_size=settings.api_threads, timeout=10.0, on_request=metrics.observe_request)
+        stack.callback(client.close)
+        batcher = batch.Batcher(storage, metrics, settings.batch_delay, settings.batch_size)
+        stack.push_async_callback(batcher.close)
+        authenticator = auth.Authenticator(client, settings.api_threads)
+        stack.callback(authenticator.close)
+        handlers = api.Api(storage, authenticator, batcher, metrics)
+        stack.callback(handlers.close)
+        cert = certificate.Certificate(settings.tls_directory, metrics) if settings.tls_directory else None
+        follower = logs.Follower(settings, storage, batcher, metrics, client, credentials, FOLLOWING_CALLS)
+        state = health.Health(storage, metrics, batcher, follower, cert)
+        http = await stack.enter_async_context(_site(state.application(), host, settings.http_port))
+        stack.enter_context(_task(state.watch_database()))
+        if cert is not None:
+            await cert.appear()
+            stack.enter_context(_task(cert.watch()))
+        await stack.enter_async_context(follower)
+        application = handlers.application(settings.body_limit)
+        port = await stack.enter_async_context(_site(application, host, settings.gateway_port, cert))
+        logger.info("listening on port %d (%s) and %d (http)", port, "https" if cert else "http", http)
+        begun = time.monotonic()
+        yield Served((port, http), handlers, state)
+        logger.info("stopping after %.0f s", time.monotonic() - begun)
+
+
+@contextlib.asynccontextmanager
+async def _site(
+    application: web.Application, host: str, port: int, cert: certificate.Certificate | None = None
+) -> AsyncIterator[int]:
+    """Listen for the length of the block (port 0: any); yields the port. What is in hand at the end is answered."""
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN, keepalive_timeout=75.0)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host or None, port, ssl_context=cert.context if cert else None, backlog=1024)
+        await site.start()
+        yield runner.addresses[0][1]
+    finally:
+        await runner.cleanup()
+
+
+@contextlib.contextmanager
+def _task(work: Coroutine[Any, Any, None]) -> Iterator[None]:
+    task = asyncio.get_running_loop().create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()

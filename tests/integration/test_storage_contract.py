@@ -1,4 +1,4 @@
-"""What every storage promises to the operator. Each test runs on memory and on PostgreSQL: the simulator has no other."""
+"""What every storage promises to the operator; each test runs on memory and on PostgreSQL."""
 
 import math
 from collections.abc import Callable

@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import optuna
 import pytest
 
 from kubetune.api.spec import (
@@ -22,6 +23,8 @@ from kubetune.api.trial import TrialState
 from kubetune.engine import samplers
 from kubetune.engine.history import History, Past
 from kubetune.engine.samplers import tpe
+from kubetune.engine.samplers.base import seed_of
+from kubetune.storage import space
 from tests.unit.engine_objects import ACCURACY, LOSS, SPACE, spec
 
 BOTH = ["random", "tpe"]
@@ -118,6 +121,28 @@ def test_order_of_the_parameters_in_the_manifest_does_not_matter(name: str) -> N
     history = grown(of(name), 15)
     turned = of(name, parameters=dict(reversed(SPACE.items())))
     assert samplers.build(turned).suggest(history, 15) == samplers.build(of(name)).suggest(history, 15)
+
+
+@pytest.mark.parametrize("objectives", [(LOSS,), (LOSS, ACCURACY)])
+@pytest.mark.parametrize("name", BOTH)
+def test_asks_what_optuna_asks_for_the_same_past(name: str, objectives: tuple[Objective, ...]) -> None:
+    made = of(name, parameters=WIDE, objectives=objectives)
+    history = grown(made, 25, lambda number: list(TrialState)[1 + number % 3])
+    study = optuna.create_study(directions=[objective.direction for objective in objectives])
+    known = space.distributions_of(dict(sorted(WIDE.items())))
+    for trial in history:
+        study.add_trial(
+            optuna.trial.create_trial(
+                state=optuna.trial.TrialState[trial.state.name],
+                values=trial.values,
+                params=dict(trial.params),
+                distributions=known,
+                intermediate_values=dict([trial.last]) if trial.last and len(objectives) == 1 else {},
+            )
+        )
+    seed = seed_of(made, 25)
+    study.sampler = optuna.samplers.TPESampler(seed=seed) if name == "tpe" else optuna.samplers.RandomSampler(seed)
+    assert study.ask(known).params == samplers.build(made).suggest(history, 25)
 
 
 def suggestion(history: History, settings: Mapping[str, Any] | None = None, **changes: Any) -> Mapping[str, ParamValue]:

@@ -70,7 +70,10 @@ STATEMENTS = (
         CHECK ((state = 'RUNNING') = (ended IS NULL))
     ) WITH (fillfactor = 70)  -- each report updates its trial's row: in place
     """,
-    "CREATE INDEX experiment_trials_running ON kubetune.experiment_trials (experiment_id) WHERE state = 'RUNNING'",
+    """
+    CREATE INDEX experiment_trials_running ON kubetune.experiment_trials (experiment_id, number)
+        WHERE state = 'RUNNING'  -- with the number: without statistics the planner likes it for one trial too
+    """,
     """
     CREATE TABLE kubetune.attempts (
         trial_id bigint NOT NULL REFERENCES kubetune.experiment_trials,

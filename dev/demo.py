@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from typing import Any
 
 ROOT = pathlib.Path(__file__).parents[1]
 MANIFEST = "examples/digits/experiment.yaml"
@@ -19,7 +18,7 @@ NAME = "digits"
 PATIENCE = 15 * 60  # seconds; the run itself takes a few minutes
 
 
-class CommandFailed(Exception):
+class CommandFailed(Exception):  # noqa: N818
     """A command that the demo needs ended with an error; it printed why."""
 
 
@@ -31,9 +30,9 @@ def main() -> int:
         _show("kubectl", "apply", "-n", NAMESPACE, "-f", MANIFEST)
         code = _watch()
         took = time.monotonic() - begun
-        resource = json.loads(_read("kubectl", "get", "experiment", NAME, "-n", NAMESPACE, "-o", "json"))
         if code == 0:
-            print("\n".join(["", *summary(resource, took)]))
+            resource = json.loads(_read("kubectl", "get", "experiment", NAME, "-n", NAMESPACE, "-o", "json"))
+            print("", *go_on(resource["status"]["best"]["trial"], took), sep="\n")
         else:
             _diagnose()
         return code
@@ -42,25 +41,19 @@ def main() -> int:
         return 1
 
 
-def summary(resource: dict[str, Any], took: float) -> list[str]:
-    """The last words: what was found, what it cost, what pruning saved, how to go on. ``took``: seconds from apply."""
-    status = resource["status"]
-    counts, saved, best = status["counts"], status.get("saved") or {}, status["best"]
-    lines = [
-        f"{counts['total']} trials in {took:.0f} s from kubectl apply to Complete: "
-        f"{counts['complete']} ran to their end, {counts['pruned']} were stopped early, {counts['failed']} failed",
-        f"pruning saved about {saved.get('steps', 0)} training epochs, {100 * saved.get('share', 0):.0f} % of what "
-        "they would have been without it",
-        f"best accuracy on the validation part: {best['value']} (trial {best['trial']})",
-        *(f"    {name} = {value}" for name, value in best["parameters"].items()),
-        "",
-        "go on with:",
-        f"    kubectl tune trials {NAME} -n {NAMESPACE} --sort value      # every trial, the best first",
-        f"    kubectl tune logs {NAME} {best['trial']} -n {NAMESPACE}                   # what the best one printed",
-        f"    kubectl tune best {NAME} -n {NAMESPACE} -o args             # its parameters, to paste into a command line",
-        '(first, in this shell:  eval "$(python3 -m dev.cluster env)"; export PATH=$PWD/.venv/bin:$PATH)',
+def go_on(best: int, took: float) -> list[str]:
+    """The last words, after those of `watch` (result, parameters, what pruning saved). ``took``: seconds from apply."""
+    commands = {
+        f"kubectl tune trials {NAME} -n {NAMESPACE} --sort value": "every trial, the best first",
+        f"kubectl tune logs {NAME} {best} -n {NAMESPACE}": "what the best one printed",
+        f"kubectl tune best {NAME} -n {NAMESPACE} -o args": "its parameters, for a command line",
+    }
+    width = max(map(len, commands))
+    return [
+        f"{took:.0f} s from `kubectl apply` to Complete. Go on with:",
+        *(f"    {command:<{width}}   # {what}" for command, what in commands.items()),
+        'before, in a new shell: eval "$(python3 -m dev.cluster env)"; export PATH=$PWD/.venv/bin:$PATH',
     ]
-    return lines
 
 
 def _fresh_namespace() -> None:

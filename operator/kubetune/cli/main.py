@@ -1,6 +1,7 @@
 """`kubectl tune`: experiments and their trials from a terminal. Installed as `kubectl-tune`, so kubectl finds it."""
 
 import argparse
+import io
 import os
 import sys
 import time
@@ -19,6 +20,8 @@ Command: TypeAlias = Callable[[argparse.Namespace, Access, Credentials], int]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns 0; 1 for a problem (told on stderr) or an experiment that failed; 2 for wrong usage."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal without UTF-8 gets ? for what it cannot show
+        sys.stdout.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     try:
         credentials = Credentials.load(getattr(options, "kubeconfig", None), getattr(options, "context", None))

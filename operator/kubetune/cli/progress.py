@@ -31,15 +31,21 @@ def picture(moment: Moment, width: int, plain: bool = False) -> list[str]:
 
 def _head(moment: Moment, plain: bool) -> list[str]:
     shown = moment.experiment
-    title = f"{shown.namespace}/{shown.name}  {shown.state}  {render.objectives(shown)}"
+    facts = [f"{shown.namespace}/{shown.name}", shown.state, render.objectives(shown), times(moment)]
     if shown.message and shown.state != "Running":
-        title += f"  ({shown.message})"
+        facts.append(f"({shown.message})")
     bar = text.bar(shown.finished, shown.max_trials, BAR, plain)
-    counts = f"{shown.finished}/{shown.max_trials} finished"
+    return ["  ".join(fact for fact in facts if fact), f"{bar}  " + " · ".join(_counts(shown))]
+
+
+def _counts(shown: Experiment) -> list[str]:
+    """``19/40 finished``, ``11 complete, 8 pruned``, ``4 active (1 waiting)``."""
+    counts = [f"{shown.finished}/{shown.max_trials} finished"]
     if shown.finished:
-        counts += f": {render.breakdown(shown)}"
-    facts = [counts, f"{render.active(shown)} active" if not shown.ended else "", times(moment)]
-    return [title, f"{bar}  " + " · ".join(fact for fact in facts if fact)]
+        counts.append(render.breakdown(shown))
+    if not shown.ended:
+        counts.append(f"{shown.active} active" + (f" ({shown.pending} waiting)" if shown.pending else ""))
+    return counts
 
 
 def times(moment: Moment) -> str:
@@ -61,7 +67,8 @@ def _best(moment: Moment, plain: bool) -> list[str]:
         lines.append(f"{len(shown.front)} on the Pareto front; the first: {render.best_line(shown)}")
     elif shown.best:
         curve = text.sparkline(model.best_history(moment.trials, shown.maximize), CURVE, plain)
-        lines.append("  ".join(part for part in ("best " + render.best_line(shown), curve) if part))
+        found = f"best {render.value(shown.best)} (trial {shown.best.trial})"
+        lines.append("  ".join(part for part in (found, curve, text.parameters(shown.best.parameters)) if part))
     if shown.saved_steps:
         lines.append(f"pruning {render.saved(shown)}")
     if shown.lost_attempts:
@@ -95,9 +102,7 @@ def _running(moment: Moment) -> list[str]:
 def line(moment: Moment) -> str:
     """The moment in one line, for a log."""
     shown = moment.experiment
-    facts = [f"{shown.name} {shown.state}", f"{shown.finished}/{shown.max_trials} finished"]
-    if not shown.ended:
-        facts.append(f"{render.active(shown)} active")
+    facts = [f"{shown.name} {shown.state}", *_counts(shown)]
     if shown.best:
         facts.append(f"best {render.value(shown.best)} (trial {shown.best.trial})")
     facts += [times(moment), f"! {moment.note.splitlines()[0]}" if moment.note else ""]

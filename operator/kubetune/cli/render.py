@@ -63,7 +63,7 @@ def breakdown(shown: Experiment) -> str:
 
 
 def active(shown: Experiment) -> str:
-    waiting = f", {shown.pending} of them waiting" if shown.pending else ""
+    waiting = f" ({shown.pending} waiting for a slot, a node or an image)" if shown.pending else ""
     return "" if shown.ended else f"{shown.active}{waiting}"
 
 

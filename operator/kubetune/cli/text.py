@@ -26,7 +26,7 @@ def number(value: Any) -> str:
         return str(real)
     if real == int(real) and abs(real) < 1e15:
         return str(int(real))
-    return f"{real:.1f}" if abs(real) >= 1000 else f"{real:.4g}"
+    return f"{real:.1f}" if 1000 <= abs(real) < 1e15 else f"{real:.4g}"
 
 
 def duration(seconds: float | None) -> str:

@@ -1,11 +1,7 @@
 """A trial that reports each epoch and stops when it is told to. Without a cluster it is an ordinary program."""
 
 import digits
-
-try:
-    import kubetune_trial
-except ModuleNotFoundError:  # on a laptop: nobody to report to, nobody to stop us
-    kubetune_trial = None
+import kubetune_trial
 
 
 def main() -> None:
@@ -17,11 +13,9 @@ def main() -> None:
         network.partial_fit(train.images, train.digits, classes=digits.CLASSES)
         accuracy = network.score(validation.images, validation.digits)
         print(f"epoch {epoch}: loss {network.loss_:.4f}, accuracy {accuracy:.4f}", flush=True)
-        if kubetune_trial:
-            kubetune_trial.report(epoch, accuracy=accuracy)
-            if kubetune_trial.should_stop():
-                print("told to stop: no better than half of the others at this point")
-                return
+        if kubetune_trial.report(epoch, accuracy=accuracy, loss=network.loss_):
+            print("told to stop: worse than the median of the others at this epoch")
+            return
     if options.score_test_set:
         print(f"accuracy on the test part: {network.score(test.images, test.digits):.4f}")
 

@@ -17,6 +17,7 @@ HEALTHY = PodView(
     created=k.CREATED_AT,
     started=k.STARTED_AT,
     scheduled=True,
+    bound=k.CREATED_AT,
 )
 NOT_STARTED = dataclasses.replace(HEALTHY, phase="Pending", started=None)
 NO_NODE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
@@ -27,7 +28,7 @@ PODS: dict[str, tuple[dict[str, Any], PodView]] = {
     "runs": (k.pod(), HEALTHY),
     "was created a moment ago": (
         k.pod(node=None, phase="Pending", containers=[], conditions=[]),
-        dataclasses.replace(NOT_STARTED, node=None, scheduled=False),
+        dataclasses.replace(NOT_STARTED, node=None, scheduled=False, bound=None),
     ),
     "finds no node": (
         k.pod(
@@ -36,7 +37,7 @@ PODS: dict[str, tuple[dict[str, Any], PodView]] = {
             containers=[],
             conditions=[k.condition("PodScheduled", "Unschedulable", NO_NODE, value="False")],
         ),
-        dataclasses.replace(NOT_STARTED, node=None, scheduled=False, unschedulable=NO_NODE),
+        dataclasses.replace(NOT_STARTED, node=None, scheduled=False, bound=None, unschedulable=NO_NODE),
     ),
     "is held back by a queueing system": (
         k.pod(
@@ -45,7 +46,7 @@ PODS: dict[str, tuple[dict[str, Any], PodView]] = {
             containers=[],
             conditions=[k.condition("PodScheduled", "SchedulingGated", "", value="False")],
         ),
-        dataclasses.replace(NOT_STARTED, node=None, scheduled=False, unschedulable="SchedulingGated"),
+        dataclasses.replace(NOT_STARTED, node=None, scheduled=False, bound=None, unschedulable="SchedulingGated"),
     ),
     "pulls its image": (
         k.pod(phase="Pending", containers=[k.container(**k.waiting("ContainerCreating"))]),

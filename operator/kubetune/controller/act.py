@@ -24,7 +24,6 @@ from kubetune.controller.plan import (
     DeleteJob,
     End,
     Finish,
-    JobPhase,
     JobView,
     NewAttempt,
     Observed,
@@ -71,8 +70,7 @@ class Tools:
 
 
 class Act:
-    """Carries out the plans of one reconcile. ``skip``: UIDs of Jobs whose deletion is put off to `tidy`: they have
-    ended, and a new trial's Job should not wait for it. ``trouble``: the first failure of the API server."""
+    """Carries out the plans of one reconcile. ``trouble``: the first failure of the API server."""
 
     def __init__(self, spec: ExperimentSpec, engine: Engine, memory: Memory, tools: Tools) -> None:
         self._spec = spec
@@ -80,9 +78,7 @@ class Act:
         self._memory = memory
         self._tools = tools
         self._labels = {"namespace": spec.namespace, "experiment": spec.name}
-        self._late: list[DeleteJob] = []
         self._views: Mapping[str, JobView] = {}
-        self.skip: set[str] = set()
         self.trouble: ClusterUnavailable | None = None
 
     def carry_out(self, plan: Plan, seen: Observed) -> None:
@@ -105,11 +101,6 @@ class Act:
         for end in _of(plan, End):
             if not self._engine.running:
                 self._engine.end(end.reason, end.message)
-
-    def tidy(self) -> None:
-        """Delete the ended Jobs that were put off."""
-        late, self._late = self._late, []
-        self._delete(late)
 
     # ---- attempts
 
@@ -147,7 +138,7 @@ class Act:
     # ---- ends
 
     def _finishes(self, plans: Sequence[Finish]) -> list[DeleteJob]:
-        """Commit the ends; Jobs that still run are deleted now, those that have ended later."""
+        """Commit the ends; the Jobs that are not needed any more."""
         tails = self._together([functools.partial(self._log_tail, plan) for plan in plans])
         deletes = []
         for plan, tail in zip(plans, tails, strict=True):
@@ -157,13 +148,7 @@ class Act:
             if plan.job is None or plan.job_uid is None:
                 continue
             self._memory.freed.append(self._tools.clock())
-            delete = DeleteJob(plan.job, plan.job_uid, row.reason or Reason.COMPLETED)
-            job = self._views.get(plan.job_uid)
-            if job is not None and job.phase in (JobPhase.SUCCEEDED, JobPhase.FAILED):
-                self.skip.add(plan.job_uid)
-                self._late.append(delete)
-            else:
-                deletes.append(delete)
+            deletes.append(DeleteJob(plan.job, plan.job_uid, row.reason or Reason.COMPLETED))
         return deletes
 
     def _log_tail(self, plan: Finish) -> str | None:

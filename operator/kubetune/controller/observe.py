@@ -2,7 +2,6 @@
 
 import collections
 import dataclasses
-from collections.abc import Set
 
 from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.controller import outcome
@@ -24,11 +23,9 @@ class Memory:
     written: float = 0.0  # when
 
 
-def observe(
-    spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float, skip: Set[str] = frozenset()
-) -> Observed:
-    """``skip``: UIDs of Jobs that are about to be deleted, and need no decision any more."""
-    jobs = tuple(job for job in cluster.jobs(spec.uid) if job.uid not in skip)
+def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float) -> Observed:
+    """What there is now, as far as it can be seen."""
+    jobs = cluster.jobs(spec.uid)
     _remember_troubles(memory, jobs, now)
     running = engine.running
     memory.backoff = {number: until for number, until in memory.backoff.items() if number in running and until > now}

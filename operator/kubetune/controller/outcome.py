@@ -60,6 +60,7 @@ CONFIG_TROUBLE = frozenset(
         "PostStartHookError",
     }
 )
+JUST_BOUND = 30.0  # seconds in which the scheduler's word that a node is there is newer than our cache's of its loss
 START_ERRORS = frozenset({"StartError", "ContainerCannotRun", "ContainerCannotStart"})
 START_FAILURES = frozenset({Reason.IMAGE, Reason.CONFIG, Reason.JOB_REFUSED})
 
@@ -118,7 +119,7 @@ def judge(
     """
     if job.phase is JobPhase.SUCCEEDED:
         return _succeeded(job)
-    lost = _loss(job, nodes_gone)
+    lost = _loss(job, now, nodes_gone)
     if lost is not None:
         return lost
     if job.phase is JobPhase.FAILED:
@@ -135,14 +136,15 @@ def _succeeded(job: JobView) -> Outcome:
     return Outcome(Kind.WELL)
 
 
-def _loss(job: JobView, nodes_gone: frozenset[str]) -> Outcome | None:
+def _loss(job: JobView, now: float, nodes_gone: frozenset[str]) -> Outcome | None:
     pod = job.pod
     over = job.phase is JobPhase.FAILED
     if pod is None:
         if over and job.failure != "DeadlineExceeded":
             return Outcome(Kind.LOST, Reason.POD_DELETED, f"the pod is gone ({job.failure or 'the Job failed'})")
         return None
-    if pod.node in nodes_gone and pod.phase not in ("Succeeded", "Failed"):
+    lately = pod.bound is not None and now - pod.bound < JUST_BOUND
+    if pod.node in nodes_gone and not lately and pod.phase not in ("Succeeded", "Failed"):
         return Outcome(Kind.LOST, Reason.NODE_LOST, f"node {pod.node} is gone or unreachable")
     if not over:
         return None

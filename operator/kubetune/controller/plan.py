@@ -29,6 +29,7 @@ class PodView:
     started: float | None = None  # status.startTime of a pod whose trial container has started, else None
     deleted: bool = False  # has a deletionTimestamp or is gone
     scheduled: bool = False
+    bound: float | None = None  # when it was given its node
     unschedulable: str | None = None  # the scheduler's message
     disruption: str | None = None  # reason of condition DisruptionTarget, e.g. EvictionByEvictionAPI
     reason: str | None = None  # pod.status.reason: Evicted, DeadlineExceeded, NodeLost, …

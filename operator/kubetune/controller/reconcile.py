@@ -85,7 +85,6 @@ class Reconciler:
         engine.tail()
         act = Act(spec, engine, memory, self._tools)
         plan, seen = self._passes(spec, engine, memory, act)
-        act.tidy()
         self._measure(spec, engine, seen, plan)
         wait = self._status(spec, engine, memory, seen, plan)
         if act.trouble is not None:
@@ -99,19 +98,23 @@ class Reconciler:
 
     def _passes(self, spec: ExperimentSpec, engine: Engine, memory: Memory, act: Act) -> tuple[Plan, Observed]:
         """Look and act until nothing follows at once; the last plan, and what is there after it."""
-        plan, seen = self._look(spec, engine, memory, act)
+        plan, seen = self._look(spec, engine, memory)
         engine.record_start(observe.starts(engine, seen.jobs))
         for _ in range(PASSES):
             act.carry_out(plan, seen)
-            following, seen = self._look(spec, engine, memory, act)
-            if act.trouble is not None or not following.actions or following.actions == plan.actions:
-                return following, seen
-            plan = following
-        return dataclasses.replace(plan, again_in=0.0), seen
+            done = plan
+            plan, seen = self._look(spec, engine, memory)
+            if act.trouble is not None or not plan.actions or plan.actions == done.actions:
+                break
+        else:
+            plan = dataclasses.replace(plan, again_in=0.0)
+        if engine.ended is None and plan.state in _FINAL:  # planned, and not committed: nobody may read it yet
+            plan = dataclasses.replace(done, again_in=0.0)
+        return plan, seen
 
-    def _look(self, spec: ExperimentSpec, engine: Engine, memory: Memory, act: Act) -> tuple[Plan, Observed]:
+    def _look(self, spec: ExperimentSpec, engine: Engine, memory: Memory) -> tuple[Plan, Observed]:
         now = self._tools.clock()
-        seen = observe.observe(spec, engine, self._tools.cluster, memory, now, act.skip)
+        seen = observe.observe(spec, engine, self._tools.cluster, memory, now)
         return decide(spec, seen, now, self._limits), seen
 
     # ---- before the first trial

@@ -119,6 +119,7 @@ def pod(raw: Raw, gone: bool = False) -> PodView:
         started=epoch(status.get("startTime")) if _has_started(state) else None,
         deleted=gone or bool(metadata.get("deletionTimestamp")),
         scheduled=bool(spec.get("nodeName")) or scheduled.get("status") == "True",
+        bound=epoch(scheduled.get("lastTransitionTime")) if is_true(scheduled) else None,
         unschedulable=_unschedulable(scheduled),
         disruption=str(disruption.get("reason") or "") if is_true(disruption) else None,
         reason=status.get("reason"),

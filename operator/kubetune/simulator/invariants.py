@@ -1,0 +1,187 @@
+"""DESIGN.md's invariants, checked while a run goes on and at its end. A violation says which and how."""
+
+import collections
+import dataclasses
+
+from kubetune.api import spec as api
+from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.trial import Reason, TrialRow, TrialState
+from kubetune.controller.outcome import START_FAILURES
+from kubetune.simulator import trials
+from kubetune.simulator.api import ApiServer
+from kubetune.simulator.nodes import Cluster, trial_of
+from kubetune.simulator.trials import Behaviour, Ledger
+from kubetune.storage.base import EngineStorage
+from kubetune.storage.memory import Database
+
+
+class Violation(AssertionError):  # noqa: N818
+    """An invariant does not hold."""
+
+    def __init__(self, invariant: str, what: str) -> None:
+        super().__init__(f"{invariant}: {what}")
+        self.invariant = invariant
+
+
+def check(holds: bool, invariant: str, what: str) -> None:
+    """Raises Violation unless it holds."""
+    if not holds:
+        raise Violation(invariant, what)
+
+
+@dataclasses.dataclass
+class Watchdog:
+    """Watches one run from outside the operator: API server, database, and what trials were told."""
+
+    server: ApiServer
+    cluster: Cluster
+    database: Database
+    ledger: Ledger
+    flaky: bool = False  # database and API server are away at times
+    ended: dict[tuple[str, int], TrialRow] = dataclasses.field(default_factory=dict)
+    made: set[str] = dataclasses.field(default_factory=set)  # names of Jobs ever created
+    uids: set[str] = dataclasses.field(default_factory=set)
+    maxima: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
+    suspended: set[str] = dataclasses.field(default_factory=set)  # experiments that ever were
+
+    def watch(self, plural: str, raw: Json, deleted: bool) -> None:
+        """An API server's watcher without delay."""
+        if plural == "jobs" and not deleted and raw["metadata"]["uid"] not in self.uids:
+            self._job_made(raw)
+        if plural == "experiments":
+            self.maxima[raw["metadata"]["uid"]].add(raw["spec"]["maxTrials"])
+
+    def _job_made(self, job: Json) -> None:
+        metadata, (uid, number, attempt) = job["metadata"], trial_of(job)
+        self.uids.add(metadata["uid"])
+        check(metadata["name"] not in self.made, "I9", f"Job {metadata['name']} was created a second time")
+        self.made.add(metadata["name"])
+        row = self._rows(uid).get(number)
+        check(row is not None, "I9", f"Job {metadata['name']} has no committed trial")
+        check(
+            row is not None and row.state is TrialState.RUNNING and row.attempt == attempt,
+            "I1",
+            f"Job {metadata['name']} is not of the current attempt: {row}",
+        )
+        live = collections.Counter(trial_of(other)[1] for other in self._live(uid))
+        check(live[number] == 1, "I1", f"trial {number} has {live[number]} live Jobs")
+        spec = self._spec(uid)
+        if spec is not None:
+            check(not spec.suspend, "I2", f"Job {metadata['name']} was created while suspended")
+            check(
+                live.total() <= spec.parallelism, "I2", f"{live.total()} Jobs in flight, parallelism {spec.parallelism}"
+            )
+
+    def step(self) -> None:
+        """After everything that happens."""
+        for uid in self.database.studies:
+            rows, spec = self._rows(uid), self._spec(uid)
+            check(sorted(rows) == list(range(len(rows))), "I3", f"trial numbers {sorted(rows)}")
+            if spec is not None:
+                check(len(rows) <= spec.max_trials, "I3", f"{len(rows)} trials, maxTrials {spec.max_trials}")
+            for number, row in rows.items():
+                before = self.ended.get((uid, number))
+                check(before is None or before == row, "I5", f"an ended trial changed: {before} became {row}")
+                if row.state is not TrialState.RUNNING:
+                    self.ended[uid, number] = row
+
+    # ---- at the end
+
+    def final(self, storage: EngineStorage, behave: "dict[str, dict[int, Behaviour]]") -> None:
+        """When everything is over."""
+        check(not list(self.server.all("jobs")), "I6", "a Job is left")
+        check(not self.cluster.pods, "I6", "a pod is left")
+        for uid in self.database.studies:
+            rows = self._rows(uid)
+            check(all(row.state is not TrialState.RUNNING for row in rows.values()), "I6", "a RUNNING trial is left")
+            self._reports(uid)
+            spec = self._spec(uid)
+            if spec is not None:
+                self._ending(uid, spec, rows)
+                for number, row in rows.items():
+                    self._trial(uid, spec, row, behave[uid][number])
+        self._creates()
+
+    def _reports(self, uid: str) -> None:
+        """Every acknowledged report is there, as it was sent."""
+        for (owner, number, attempt, seq), value in self.ledger.acknowledged.items():
+            if owner != uid:
+                continue
+            reports = self.database.studies[uid].trials[number].reports
+            found = next((report for report in reports if (report.seq, report.attempt) == (seq, attempt)), None)
+            kept = None if found is None else found.metrics[trials.METRIC]
+            same = kept is not None and (kept == value or (kept != kept and value != value))
+            check(same, "I5", f"report {seq} of trial {number}, acknowledged as {value}, is {found}")
+
+    def _ending(self, uid: str, spec: ExperimentSpec, rows: dict[int, TrialRow]) -> None:
+        resource = self._resource(uid)
+        status = (resource or {}).get("status") or {}
+        study = self.database.studies[uid].row
+        counts = collections.Counter(row.state for row in rows.values())
+        check(study.end_reason is not None, "I7", f"{uid} has no end")
+        check(status.get("state") in ("Complete", "Failed"), "I7", f"status.state is {status.get('state')}")
+        check(status.get("reason") == str(study.end_reason), "I7", f"status says {status.get('reason')}")
+        told = (status["counts"]["complete"], status["counts"]["pruned"], status["counts"]["failed"])
+        there = (counts[TrialState.COMPLETE], counts[TrialState.PRUNED], counts[TrialState.FAIL])
+        check(told == there, "I7", f"status counts {told}, the database {there}")
+        check(status["counts"]["running"] == status["active"] == 0, "I7", "the status still counts running trials")
+        failed = sum(row.state is TrialState.FAIL for row in rows.values())
+        justified = {
+            Reason.MAX_TRIALS: len(rows) in self.maxima[uid],  # it may have been raised after the end
+            Reason.SPACE_EXHAUSTED: len({tuple(row.params.values()) for row in rows.values()}) == len(rows) == 6,
+            Reason.TARGET_REACHED: any(row.values and row.values[0] >= 0.9 for row in rows.values()),
+            Reason.MAX_FAILED_TRIALS: failed > spec.max_failed_trials,
+            Reason.START_FAILURES: sum(row.reason in START_FAILURES for row in rows.values()) >= 3,
+            Reason.EXPERIMENT_DEADLINE: spec.experiment_deadline is not None,
+        }
+        check(bool(study.end_reason and justified[study.end_reason]), "I3", f"ended for {study.end_reason}: {rows}")
+
+    def _trial(self, uid: str, spec: ExperimentSpec, row: TrialRow, what: Behaviour) -> None:
+        """Its end follows from what it did and reported, or from a stop."""
+        reports = [
+            report.metrics[trials.METRIC]
+            for report in self.database.studies[uid].trials[row.number].reports
+            if report.attempt == row.attempt
+        ]
+        about = f"trial {row.number} ({what.kind}) ended {row.state} {row.reason} {row.values}, reports {reports}"
+        if row.stop_requested is not None:
+            check(row.state in (TrialState.PRUNED, TrialState.FAIL), "I4", about)
+            return
+        expected = trials.ENDS[what.kind]
+        if spec.metrics.source == "log" and what.kind == "gives up":
+            expected = Reason.EXIT_CODE
+        if self.flaky and row.reason is Reason.DEADLINE_EXCEEDED:
+            return  # its reports were not taken for so long
+        check(row.reason == expected, "I4", about)
+        if row.state is TrialState.COMPLETE:
+            check(row.values == (reports[-1],) and len(reports) == what.steps, "I4", about)
+
+    def _creates(self) -> None:
+        """Each attempt but the last was lost to something that did happen, and none was created that was not needed."""
+        for uid in self.database.studies:
+            if self._spec(uid) is None or uid in self.suspended:
+                continue
+            rows = self._rows(uid)
+            mine = [job for job in self.cluster.jobs_made if trial_of(job)[0] == uid]
+            for job in mine:
+                _, number, attempt = trial_of(job)
+                lost = attempt < rows[number].attempt
+                check(not lost or job["metadata"]["uid"] in self.cluster.disturbed, "I9", f"{trial_of(job)} was lost")
+            attempts = sum(row.attempt for row in rows.values())
+            check(len(mine) <= attempts, "I9", f"{len(mine)} Jobs for {attempts} attempts")
+
+    # ---- what there is
+
+    def _rows(self, uid: str) -> dict[int, TrialRow]:
+        study = self.database.studies.get(uid)
+        return {} if study is None else {number: trial.row for number, trial in study.trials.items()}
+
+    def _resource(self, uid: str) -> Json | None:
+        return next((raw for raw in self.server.all("experiments") if raw["metadata"]["uid"] == uid), None)
+
+    def _spec(self, uid: str) -> ExperimentSpec | None:
+        resource = self._resource(uid)
+        return None if resource is None else api.parse(resource)
+
+    def _live(self, uid: str) -> list[Json]:
+        return [job for job in self.cluster.live_jobs() if trial_of(job)[0] == uid]

@@ -1,0 +1,249 @@
+"""Simulated operators: the real loop, cache and engine, on the simulated cluster and database, killed at will.
+
+An operator dies at a write (before it or after it) and takes all its memory along; the next one begins with a new epoch
+and a list. Two may be alive at once: the older one is fenced.
+"""
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, cast
+
+from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.controller.act import Tools, sequential
+from kubetune.controller.cache import Cache
+from kubetune.controller.cluster import KubeCluster
+from kubetune.controller.jobs import Wiring
+from kubetune.controller.ports import ClusterUnavailable, Engine
+from kubetune.controller.reconcile import Reconciler
+from kubetune.engine import engine
+from kubetune.kube import errors
+from kubetune.settings import Settings
+from kubetune.simulator.api import ApiServer, Client
+from kubetune.simulator.world import World
+from kubetune.storage.base import Fenced, StorageUnavailable
+from kubetune.storage.memory import Database, MemoryStorage
+
+SETTINGS = Settings(
+    resync=30.0,
+    relist=60.0,
+    stop_grace=20.0,
+    image_grace=20.0,
+    config_grace=5.0,
+    log_grace=15.0,
+    node_lost_after=120.0,
+)
+NOTIFY_DELAY = 0.1  # seconds in which reports are taken together
+_WRITES = frozenset(
+    {
+        "acquire", "open_study", "create_trials", "record_job", "record_start", "new_attempt", "request_stop",
+        "finish_trial", "end_study", "delete_study", "create", "delete", "apply",
+    }
+)  # fmt: skip
+
+
+class SimulatedCrash(BaseException):
+    """The process is gone, at this very instant."""
+
+
+class Chaos:
+    """What strikes operators and gateways, until it is calm. Rates are probabilities at each request.
+
+    ``crash_at``: kill at exactly this write (counting before and after it as two), and at no other.
+    """
+
+    def __init__(self, world: World, until: float) -> None:
+        self._world = world
+        self.until = until
+        self.crash = self.unavailable = self.lost_event = 0.0
+        self.lag = 0.3  # seconds that a watch event takes at most
+        self.crash_at: int | None = None
+        self.writes = 0
+
+    def strike(self, where: str, down: Callable[[], Exception]) -> None:
+        """Maybe fail: ``where`` is before:METHOD or after:METHOD."""
+        if where.partition(":")[2] in _WRITES:
+            self.writes += 1
+            if self.writes == self.crash_at or self._hits(self.crash):
+                self._world.note(f"the operator is killed {where}")
+                raise SimulatedCrash(where)
+        if self._hits(self.unavailable):
+            self._world.note(f"not available: {where}")
+            raise down()
+
+    def strike_gateway(self, where: str) -> None:
+        if self._hits(self.unavailable):
+            raise StorageUnavailable(where)
+
+    def loses_event(self) -> bool:
+        return self._hits(self.lost_event)
+
+    def _hits(self, rate: float) -> bool:
+        return rate > 0 and self._world.now < self.until and self._world.dice.random() < rate
+
+
+class Nothing:
+    """A meter and an events' recorder in one, for which nobody waits."""
+
+    def observe(self, name: str, value: float, labels: object) -> None:
+        pass
+
+    def event(self, spec: ExperimentSpec, kind: str, reason: str, message: str) -> None:
+        pass
+
+
+class Operator:
+    """One process. ``on_death``: told when it was killed (not when it was fenced)."""
+
+    def __init__(
+        self, name: str, world: World, server: ApiServer, database: Database, chaos: Chaos, on_death: Callable[[], None]
+    ) -> None:
+        self.name, self.alive = name, True
+        self._world, self._server, self._chaos, self._on_death = world, server, chaos, on_death
+        self._storage = MemoryStorage(world.clock, database, self._storage_fault)
+        self._cache = Cache(SETTINGS.node_lost_after, world.clock)
+        self._engines: dict[str, Engine] = {}
+        self._due: dict[str, float] = {}
+        self._failures: dict[str, int] = {}
+        nothing: Any = Nothing()
+        cluster = KubeCluster(
+            cast(Any, Client(server, self._api_fault)),
+            self._cache,
+            nothing,
+            home=self._home,
+            clock=world.clock,
+            monotonic=world.clock,
+        )
+        tools = Tools(
+            cluster=cluster,
+            clock=world.clock,
+            confirm=self._storage.confirm,
+            wiring=lambda: Wiring("https://gateway"),
+            parallel=sequential,
+            meter=nothing,
+            log_tail_bytes=100,
+        )
+        self._reconciler = Reconciler(self, tools, SETTINGS)
+
+    def start(self) -> None:
+        """Take the epoch, list everything, look at everything; all again if something is not available."""
+        if not self.alive:
+            return
+        try:
+            self._storage.acquire(self.name)
+        except StorageUnavailable:
+            self._world.after(3.0, self.start)
+            return
+        except SimulatedCrash:
+            self._die()
+            return
+        self._world.note(f"{self.name} takes over")
+        self._server.watchers.append(self._watch)
+        self._relist()
+
+    def stop(self) -> None:
+        """It is gone, by whatever cause."""
+        self.alive = False
+        if self._watch in self._server.watchers:
+            self._server.watchers.remove(self._watch)
+
+    def _die(self) -> None:
+        self.stop()
+        self._on_death()
+
+    # ---- what it is told
+
+    def _relist(self) -> None:
+        if not self.alive:
+            return
+        now = self._world.now
+        self._cache.heal_jobs(list(self._server.all("jobs")), now)
+        self._cache.heal_pods(list(self._server.all("pods")), now)
+        self._cache.heal_nodes(list(self._server.all("nodes")), now)
+        known = {raw["metadata"]["uid"] for raw in self._server.all("experiments")}
+        with contextlib.suppress(StorageUnavailable):
+            known |= {study.uid for study in self._storage.studies()}  # those of experiments that are gone
+        for uid in sorted(known):
+            self.wake(uid, 0.0)
+        self._world.after(SETTINGS.relist, self._relist)
+
+    def _watch(self, plural: str, raw: Json, deleted: bool) -> None:
+        if self._chaos.loses_event():
+            self._world.note(f"{self.name} never hears of {raw['metadata']['name']}")
+            return
+        self._world.soon(0.0, self._chaos.lag, lambda: self._hear(plural, raw, deleted))
+
+    def _hear(self, plural: str, raw: Json, deleted: bool) -> None:
+        if not self.alive:
+            return
+        take_in = {"jobs": self._cache.apply_job, "pods": self._cache.apply_pod, "nodes": self._cache.apply_node}
+        woken = {raw["metadata"]["uid"]} if plural == "experiments" else take_in[plural](raw, deleted)
+        for uid in sorted(woken):
+            self.wake(uid, 0.0)
+
+    def notified(self, uid: str) -> None:
+        """The database told of reports; that may be lost too."""
+        if self.alive and not self._chaos.loses_event():
+            self.wake(uid, NOTIFY_DELAY)
+
+    # ---- engines (`ports.Engines`)
+
+    def engine(self, spec: ExperimentSpec) -> Engine:
+        if spec.uid not in self._engines:
+            self._engines[spec.uid] = engine.Engine(spec, self._storage, self._world.clock)
+        return self._engines[spec.uid]
+
+    def drop_engine(self, uid: str) -> None:
+        self._engines.pop(uid, None)
+
+    # ---- its work
+
+    def wake(self, uid: str, seconds: float) -> None:
+        """Look at the experiment in so many seconds at the latest."""
+        due = self._world.now + seconds
+        if self.alive and due < self._due.get(uid, float("inf")):
+            self._due[uid] = due
+            self._world.after(seconds, lambda: self._turn(uid, due))
+
+    def _turn(self, uid: str, due: float) -> None:
+        if not self.alive or self._due.get(uid) != due:
+            return
+        self._due[uid] = float("inf")
+        try:
+            again = self._work(uid)
+            self._failures[uid] = 0
+        except SimulatedCrash:
+            self._die()
+            return
+        except Fenced:
+            self._world.note(f"{self.name} is fenced")
+            self.stop()
+            return
+        except (StorageUnavailable, ClusterUnavailable, errors.Unavailable):
+            times = self._failures[uid] = self._failures.get(uid, 0) + 1
+            again = min(60.0, 0.5 * 2 ** min(times, 7))
+        if again is not None:
+            self.wake(uid, again)
+
+    def _work(self, uid: str) -> float | None:
+        resource = self._resource(uid)
+        if resource is not None:
+            return self._reconciler.reconcile(resource)
+        self.drop_engine(uid)
+        self._reconciler.forget(uid)
+        self._storage.delete_study(uid)
+        return None
+
+    def _resource(self, uid: str) -> Json | None:
+        return next((raw for raw in self._server.all("experiments") if raw["metadata"]["uid"] == uid), None)
+
+    def _home(self, uid: str) -> str | None:
+        resource = self._resource(uid)
+        return None if resource is None else str(resource["metadata"]["namespace"])
+
+    # ---- faults
+
+    def _storage_fault(self, where: str) -> None:
+        self._chaos.strike(where, lambda: StorageUnavailable(where))
+
+    def _api_fault(self, where: str) -> None:
+        self._chaos.strike(where, lambda: errors.Unavailable(503, "ServiceUnavailable", where))

@@ -1,0 +1,209 @@
+"""One run: everything put together, driven until all is over, and watched all the while."""
+
+import dataclasses
+import functools
+
+from kubetune.api import spec as api
+from kubetune.api.spec import Json
+from kubetune.kube import errors
+from kubetune.simulator import trials
+from kubetune.simulator.api import ApiServer
+from kubetune.simulator.invariants import Violation, Watchdog, check
+from kubetune.simulator.nodes import Cluster
+from kubetune.simulator.operators import SETTINGS, Chaos, Operator
+from kubetune.simulator.scenario import STORM, Change, Scenario
+from kubetune.simulator.trials import Behaviour, Ledger, Trials
+from kubetune.simulator.world import BEGIN, World
+from kubetune.storage.memory import Database, MemoryStorage
+
+BOUND = 4000.0  # seconds after the last fault until everything must be over (I7)
+AFTERMATH = 90.0  # seconds more, in which nothing may happen
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a run came to. ``seconds``: of virtual time."""
+
+    seed: int
+    seconds: float
+    trials: int
+    jobs: int
+    operators: int
+    writes: int  # where an operator could have been killed
+    names: frozenset[str]  # of the Jobs created
+    states: tuple[str, ...]  # of the experiments
+    reasons: tuple[str, ...]
+
+
+class Run:
+    """See `simulate`."""
+
+    def __init__(self, scenario: Scenario) -> None:
+        self.scenario = scenario
+        self.world = World(scenario.seed)
+        self.server = ApiServer(self.world)
+        self.database, self.ledger = Database(), Ledger()
+        self.chaos = Chaos(self.world, BEGIN + STORM)
+        self.chaos.crash, self.chaos.unavailable = scenario.crash, scenario.unavailable
+        self.chaos.lost_event, self.chaos.lag = scenario.lost_event, scenario.lag
+        self.chaos.crash_at = scenario.crash_at
+        self.operators: list[Operator] = []
+        gateway = MemoryStorage(self.world.clock, self.database, self.chaos.strike_gateway)
+        self._storage = MemoryStorage(self.world.clock, self.database)
+        made = Trials(self.world, gateway, self.ledger, self._behave, self._source, self._notify)
+        self.cluster = Cluster(self.world, self.server, scenario.nodes, scenario.slots, made.container)
+        self.watchdog = Watchdog(self.server, self.cluster, self.database, self.ledger, scenario.unavailable > 0)
+        self.server.watchers.append(self.watchdog.watch)
+        self.server.refuse = self._refuse
+        self._sources: dict[str, str] = {}
+        for resource in scenario.experiments:
+            self._sources[resource["metadata"]["uid"]] = api.parse(resource).metrics.source
+            self.server.add("experiments", resource)
+        self._plan()
+
+    def _plan(self) -> None:
+        """Put everything that is known in advance on the calendar."""
+        self.operator()
+        for time, kind in self.scenario.losses:
+            self.world.after(time, functools.partial(self._lose, kind))
+        for time in self.scenario.takeovers:
+            self.world.after(time, self.operator)
+        for change in self.scenario.changes:
+            self.world.after(change.time, functools.partial(self._change, change))
+
+    # ---- what happens
+
+    def operator(self) -> None:
+        """One more operator starts."""
+        name = f"operator-{len(self.operators) + 1}"
+        operator = Operator(name, self.world, self.server, self.database, self.chaos, self._replace)
+        self.operators.append(operator)
+        operator.start()
+
+    def _replace(self) -> None:
+        """One was killed: Kubernetes starts another."""
+        self.world.soon(0.1, 15.0, self.operator)
+
+    def _change(self, change: Change) -> None:
+        found = next(
+            (raw for raw in self.server.all("experiments") if raw["metadata"]["uid"] == change.uid),
+            None,
+        )
+        if found is None:
+            return
+        self.world.note(f"{change.uid}: {change.spec}")
+        if change.spec is None:
+            self.server.remove("experiments", found)
+            self.world.soon(0.1, 3.0, lambda: self._collect(change.uid))
+            return
+        if change.spec.get("suspend"):
+            self.watchdog.suspended.add(change.uid)
+        metadata = {**found["metadata"], "generation": found["metadata"]["generation"] + 1}
+        self.server.put("experiments", {**found, "metadata": metadata, "spec": {**found["spec"], **change.spec}})
+
+    def _collect(self, uid: str) -> None:
+        """Owner references: the experiment's Jobs go with it, again and again until none comes any more."""
+        for job in [job for job in self.server.all("jobs") if job["metadata"]["ownerReferences"][0]["uid"] == uid]:
+            self.server.remove("jobs", job)
+        if self.world.now < BEGIN + STORM + 60:
+            self.world.after(10.0, lambda: self._collect(uid))
+
+    def _lose(self, kind: str) -> None:
+        dice, cluster = self.world.dice, self.cluster
+        pods, jobs = list(cluster.pods.values()), list(self.server.all("jobs"))
+        self.world.note(f"loss: {kind}")
+        if kind == "evict" and pods:
+            cluster.evict(dice.choice(pods))
+        elif kind == "delete pod" and pods:
+            cluster.delete_pod(dice.choice(pods))
+        elif kind == "delete job" and jobs:
+            cluster.delete_job(dice.choice(jobs))
+        elif kind == "cut off":
+            cluster.cut_off(dice.choice(list(cluster.nodes.values())), dice.choice((10.0, 60.0, 300.0)))
+        elif kind == "lose node":
+            cluster.lose(dice.choice(list(cluster.nodes.values())))
+
+    def _refuse(self, body: Json) -> errors.ApiError | None:
+        now = self.world.now - BEGIN
+        if any(begin <= now < end for begin, end in self.scenario.quotas):
+            return errors.QuotaExceeded(403, "Forbidden", "exceeded quota: team-a")
+        return None
+
+    # ---- trials
+
+    def _behave(self, uid: str, number: int) -> Behaviour:
+        return trials.behaviour(f"{self.scenario.seed}/{uid}", number, self.scenario.odd, self.scenario.kinds)
+
+    def _source(self, uid: str) -> str:
+        return self._sources[uid]
+
+    def _notify(self, uid: str) -> None:
+        for operator in self.operators:
+            operator.notified(uid)
+
+    # ---- to the end
+
+    def finish(self) -> Result:
+        """Raises Violation."""
+        last = max([STORM, *(change.time for change in self.scenario.changes)])
+        bound, over = BEGIN + last + BOUND, None
+        while over is None or self.world.now < over + AFTERMATH:
+            check(self.world.now < bound, "I7", f"not over {BOUND:g} s after the last fault: {self._left()}")
+            self.world.step()
+            self.watchdog.step()
+            if over is None and self._is_over():
+                over = self.world.now
+                self.watchdog.final(self._storage, self._behaviours())
+        self.watchdog.final(self._storage, self._behaviours())
+        return self._result()
+
+    def _is_over(self) -> bool:
+        studies = self.database.studies
+        for resource in self.scenario.experiments:
+            uid = resource["metadata"]["uid"]
+            there = self.server.get("experiments", "team-a", resource["metadata"]["name"])
+            if there is None:
+                if uid in studies and studies[uid].deleted is None:
+                    return False
+            elif (there.get("status") or {}).get("state") not in ("Complete", "Failed") or self._status_lags(there):
+                return False
+        return not self.cluster.pods and not list(self.server.all("jobs"))
+
+    def _status_lags(self, resource: Json) -> bool:
+        return bool(resource["status"]["observedGeneration"] != resource["metadata"]["generation"])
+
+    def _left(self) -> str:
+        states = [(resource.get("status") or {}).get("state") for resource in self.server.all("experiments")]
+        jobs = [job["metadata"]["name"] for job in self.server.all("jobs")]
+        return f"states {states}, Jobs {jobs}, pods {list(self.cluster.pods)}"
+
+    def _behaviours(self) -> dict[str, dict[int, Behaviour]]:
+        return {
+            uid: {number: self._behave(uid, number) for number in study.trials}
+            for uid, study in self.database.studies.items()
+        }
+
+    def _result(self) -> Result:
+        statuses = [resource.get("status") or {} for resource in self.server.all("experiments")]
+        return Result(
+            seed=self.scenario.seed,
+            seconds=self.world.now - BEGIN,
+            trials=sum(len(study.trials) for study in self.database.studies.values()),
+            jobs=len(self.cluster.jobs_made),
+            operators=len(self.operators),
+            writes=self.chaos.writes,
+            names=frozenset(self.watchdog.made),
+            states=tuple(status["state"] for status in statuses),
+            reasons=tuple(status["reason"] for status in statuses),
+        )
+
+
+def simulate(scenario: Scenario) -> Result:
+    """Run a scenario to its end. Raises Violation, with the last of the run's story in a note."""
+    run = Run(scenario)
+    try:
+        return run.finish()
+    except (Violation, Exception) as error:
+        story = "\n".join(run.world.trace[-40:])
+        error.add_note(f"seed {scenario.seed}; resync {SETTINGS.resync:g} s; the story so far:\n{story}")
+        raise

@@ -1,0 +1,126 @@
+"""What happens in one simulated run, drawn from its seed: experiments, how trials behave, what goes wrong and when."""
+
+import dataclasses
+import random
+from typing import Any
+
+from kubetune.api import names
+from kubetune.api.spec import Json
+from kubetune.simulator import trials
+
+LOSSES = ("evict", "delete pod", "delete job", "cut off", "lose node")
+STORM = 240.0  # seconds in which things go wrong; then it is calm
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A person's edit: what of the spec is changed, when (seconds from the beginning). ``spec`` None: deleted."""
+
+    time: float
+    uid: str
+    spec: Json | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Scenario:
+    """One run. Rates are probabilities at each request or event, until `STORM` is over."""
+
+    seed: int
+    experiments: tuple[Json, ...]
+    odd: float = 0.0  # share of trials that do not just complete
+    kinds: tuple[str, ...] = tuple(trials.ENDS)
+    nodes: int = 2
+    slots: int = 3
+    crash: float = 0.0
+    unavailable: float = 0.0
+    lost_event: float = 0.0
+    lag: float = 0.3
+    losses: tuple[tuple[float, str], ...] = ()  # (time, one of LOSSES)
+    takeovers: tuple[float, ...] = ()  # a second operator starts while the first one lives
+    quotas: tuple[tuple[float, float], ...] = ()  # (from, to): no Job may be created
+    changes: tuple[Change, ...] = ()
+    crash_at: int | None = None
+
+
+def experiment(name: str, **spec: Any) -> Json:
+    """A custom resource as the API server would show it, before it was seen by anyone."""
+    container = {"name": "trial", "image": "trial:1", "args": ["--x=$(x)"]}
+    body: Json = {
+        "objective": {"metric": trials.METRIC, "direction": "maximize"},
+        "parameters": {"x": {"double": [0, 1]}, "k": {"int": [1, 4]}},
+        "sampler": {"name": "random"},
+        "pruner": {"name": "median", "settings": {"nStartupTrials": 3, "nWarmupSteps": 1}},
+        "maxTrials": 8,
+        "parallelism": {"max": 2},
+        "seed": 1,
+        "template": {"spec": {"containers": [container]}},
+    }
+    metadata = {"name": name, "namespace": "team-a", "uid": f"uid-{name}", "generation": 1}
+    return {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": {**body, **spec}}
+
+
+def draw(seed: int) -> Scenario:
+    """A run by chance: every seed another mixture of trials, people and faults."""
+    dice = random.Random(seed)
+    made = tuple(_experiment(dice, f"exp{number}") for number in range(dice.choice((1, 1, 1, 2))))
+    calm = dice.random() < 0.1
+    kinds = tuple(kind for kind in trials.ENDS if kind != "completes" and dice.random() < 0.6) or ("exits",)
+    return Scenario(
+        seed=seed,
+        experiments=made,
+        odd=dice.choice((0.0, 0.15, 0.4)),
+        kinds=kinds,
+        nodes=dice.randint(1, 3),
+        slots=dice.randint(1, 3),
+        crash=0.0 if calm else dice.choice((0.0, 0.005, 0.03)),
+        unavailable=0.0 if calm else dice.choice((0.0, 0.01, 0.1)),
+        lost_event=0.0 if calm else dice.choice((0.0, 0.05, 0.3)),
+        lag=dice.choice((0.05, 0.5, 5.0)),
+        losses=() if calm else _losses(dice),
+        takeovers=() if calm else tuple(dice.uniform(1, STORM) for _ in range(dice.choice((0, 0, 1, 3)))),
+        quotas=() if calm or dice.random() < 0.8 else ((dice.uniform(0, 60), dice.uniform(60, STORM)),),
+        changes=tuple(change for each in made for change in _changes(dice, each)),
+    )
+
+
+def _experiment(dice: random.Random, name: str) -> Json:
+    spec: Json = {"maxTrials": dice.randint(1, 12), "parallelism": {"max": dice.randint(1, 5)}}
+    spec["deadline"] = {"trial": "2m"}
+    spec["maxFailedTrials"] = dice.choice((0, 2, 10))
+    if dice.random() < 0.2:
+        spec["sampler"] = {"name": "grid"}
+        spec["parameters"] = {"x": {"values": [0.25, 0.5]}, "k": {"int": [1, 3]}}
+    if dice.random() < 0.3:
+        spec["metrics"] = {"from": "log"}
+    if dice.random() < 0.15:
+        spec["objective"] = {"metric": trials.METRIC, "direction": "maximize", "target": 0.9}
+    if dice.random() < 0.1:
+        spec["deadline"]["experiment"] = f"{dice.randint(20, 200)}s"
+    return experiment(name, **spec)
+
+
+def _losses(dice: random.Random) -> tuple[tuple[float, str], ...]:
+    count = dice.choice((0, 0, 2, 6))
+    return tuple((dice.uniform(2, STORM), dice.choice(LOSSES)) for _ in range(count))
+
+
+def _changes(dice: random.Random, resource: Json) -> list[Change]:
+    uid, spec = resource["metadata"]["uid"], resource["spec"]
+    found = []
+    if dice.random() < 0.3:
+        begin = dice.uniform(0.5, 60)
+        found += [Change(begin, uid, {"suspend": True})]
+        found += [Change(begin + dice.uniform(0.1, 60), uid, {"suspend": False})]
+    if dice.random() < 0.4:
+        found += [
+            Change(dice.uniform(0.5, 120), uid, {"parallelism": {"max": dice.randint(1, 6)}})
+            for _ in range(dice.randint(1, 3))
+        ]
+    if dice.random() < 0.2:
+        found.append(Change(dice.uniform(1, 40), uid, {"maxTrials": spec["maxTrials"] + dice.randint(1, 4)}))
+    if dice.random() < 0.2:
+        numbers = sorted(dice.sample(range(spec["maxTrials"]), 1))
+        found.append(Change(dice.uniform(1, 40), uid, {"stopTrials": numbers}))
+    if dice.random() < 0.05:
+        found.append(Change(dice.uniform(1, 100), uid, None))
+    return found

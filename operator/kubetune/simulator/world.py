@@ -1,0 +1,42 @@
+"""Virtual time: a clock, a heap of things to come, and one source of chance. The same seed, the same run."""
+
+import heapq
+import itertools
+import random
+from collections.abc import Callable
+
+BEGIN = 1_800_000_000.0  # epoch seconds at which every run begins
+
+
+class World:
+    """Things happen one after the other; between two of them no time passes for anybody."""
+
+    def __init__(self, seed: int | str) -> None:
+        self.dice = random.Random(seed)
+        self.now = BEGIN
+        self.trace: list[str] = []
+        self._heap: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+
+    def clock(self) -> float:
+        return self.now
+
+    def after(self, seconds: float, happen: Callable[[], None]) -> None:
+        """Let something happen later."""
+        heapq.heappush(self._heap, (self.now + max(0.0, seconds), next(self._order), happen))
+
+    def soon(self, least: float, most: float, happen: Callable[[], None]) -> None:
+        """Let something happen after a delay by chance."""
+        self.after(self.dice.uniform(least, most), happen)
+
+    def step(self) -> bool:
+        """The next thing; False if there is none."""
+        if not self._heap:
+            return False
+        self.now, _, happen = heapq.heappop(self._heap)
+        happen()
+        return True
+
+    def note(self, what: str) -> None:
+        """A line of the run's story."""
+        self.trace.append(f"{self.now - BEGIN:9.2f}  {what}")

@@ -3,7 +3,11 @@ ever written."""
 
 import http.server
 import json
+import os
 import queue
+import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any, ClassVar
@@ -234,3 +238,30 @@ def test_ready_while_watching_and_not_before_or_after(server: Server, bench: Ben
         stream.put(None)
     bench.thread.join(30)
     assert waiting in bench.health.wants()
+
+
+STOPPABLE = """
+import signal, sys, threading
+from kubetune.controller.handlers import Watches
+from tests.unit.test_kube_watches import Bench
+bench = Bench(sys.argv[1])
+threading.Thread(target=lambda: (bench.woken(), print("watching", flush=True)), daemon=True).start()
+bench.watches.run(bench.stop)
+print("stopped", bench.stop.is_set(), flush=True)
+"""
+
+
+def test_sigterm_ends_the_watches_at_once(server: Server, tmp_path: Any) -> None:
+    """In a process of its own, since signals reach the main thread only. kopf would kill it after half a minute."""
+    server.listed["experiments"] = [experiment()]
+    path = tmp_path / "kubeconfig"
+    path.write_text(KUBECONFIG.format(port=server.port))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(
+        [sys.executable, "-c", STOPPABLE, str(path)], stdout=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "watching\n"
+        process.send_signal(signal.SIGTERM)
+        assert process.stdout.readline() == "stopped True\n"
+    assert process.returncode == 0

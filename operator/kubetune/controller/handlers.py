@@ -5,8 +5,11 @@ and the like (they PATCH every object), no timers and daemons (a task and a fina
 measurements. So kopf never writes anything.
 """
 
+import asyncio
+import contextlib
 import functools
 import logging
+import signal
 import threading
 from collections.abc import Callable, Collection
 from typing import Any
@@ -59,25 +62,39 @@ class Watches:
     def run(self, stop: threading.Event) -> None:
         """Watch in this thread until ``stop`` is set; in the main thread SIGTERM and SIGINT stop it too. Raises what
         makes watching impossible (no right to list, a kind that is not installed)."""
-        ready = threading.Event()
-        threading.Thread(target=self._tell_ready, args=(ready,), name="watches-ready", daemon=True).start()
         try:
-            kopf.run(
-                registry=self._kopf,
-                settings=settings(),
-                standalone=True,
-                clusterwide=not self._namespaces,
-                namespaces=self._namespaces,
-                stop_flag=stop,
-                ready_flag=ready,
-            )
+            asyncio.run(self._run(stop))
         finally:
             self._health.watching(False)
-            ready.set()
 
-    def _tell_ready(self, ready: threading.Event) -> None:
-        ready.wait()
-        self._health.watching(True)
+    async def _run(self, stop: threading.Event) -> None:
+        """kopf, with flags of its own loop: waiting for a thread's flag would keep a thread, and the exit, waiting."""
+        loop, stopping, ready = asyncio.get_running_loop(), asyncio.Event(), asyncio.Event()
+
+        def pass_on() -> None:
+            stop.wait()
+            with contextlib.suppress(RuntimeError):  # the loop is closed already
+                loop.call_soon_threadsafe(stopping.set)
+
+        async def take_over() -> None:
+            await ready.wait()
+            self._health.watching(True)
+            if threading.current_thread() is threading.main_thread():
+                for number in (signal.SIGTERM, signal.SIGINT):  # kopf's own handlers forget the stop flag's waiter,
+                    loop.add_signal_handler(number, stop.set)  # and wait five seconds for it
+
+        threading.Thread(target=pass_on, name="stop-watches", daemon=True).start()
+        taking_over = asyncio.create_task(take_over())
+        await kopf.operator(
+            registry=self._kopf,
+            settings=settings(),
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=stopping,
+            ready_flag=ready,
+        )
+        taking_over.cancel()
 
     def _watch(self, resource: Resource, handle: _Handle) -> None:
         selector = {"group": resource.group, "version": resource.version, "plural": resource.plural}

@@ -182,7 +182,8 @@ class EngineSide(base.EngineStorage):
             came = pool.with_values(
                 cursor,
                 f"SELECT {rows.REPORT_COLUMNS}, v.number FROM (VALUES %s) AS v (trial_id, number, seen, last)"
-                " JOIN kubetune.reports r ON r.trial_id = v.trial_id AND r.seq > v.seen AND r.seq <= v.last"
+                " CROSS JOIN LATERAL (SELECT * FROM kubetune.reports"
+                " WHERE trial_id = v.trial_id AND seq > v.seen AND seq <= v.last OFFSET 0) AS r"
                 " ORDER BY v.number, r.seq",
                 [
                     (trial.id, trial.number, seen.get(trial.number, 0), trial.last_seq)

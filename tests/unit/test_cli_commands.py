@@ -1,0 +1,413 @@
+"""`kubectl tune` as it is typed, against a small HTTP server with the paths of API server and gateway."""
+
+import http.server
+import json
+import pathlib
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from kubetune.cli import access, explain, main, watch
+from tests.unit.test_cli_views import answer, ended, resource
+
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: here
+contexts:
+- {{name: here, context: {{cluster: here, user: me, namespace: team-a}}}}
+- {{name: bare, context: {{cluster: here, user: me}}}}
+clusters: [{{name: here, cluster: {{server: "http://127.0.0.1:{port}"}}}}]
+users: [{{name: me, user: {{token: sesame}}}}]
+"""
+EXPERIMENTS = "/apis/kubetune.dev/v1alpha1/namespaces/team-a/experiments"
+PODS = "/api/v1/namespaces/team-a/pods"
+TOKEN = "/api/v1/namespaces/team-a/serviceaccounts/default/token"
+PROXY = "/api/v1/namespaces/kubetune/services/https:kubetune-gateway:8443/proxy/v1/experiments/team-a/digits"
+Answer = tuple[int, Any]
+
+
+class World:
+    """What the server answers: by ``METHOD path``, an answer or a function of (query, body, headers)."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, Any]] = []
+        self.answers: dict[str, Answer | Callable[[dict[str, str], Any, Any], Answer]] = {
+            f"POST {TOKEN}": (201, {"status": {"token": "read-me"}})
+        }
+
+    def experiment(self, made: dict[str, Any]) -> None:
+        made["metadata"].setdefault("resourceVersion", "7")
+        made["metadata"].setdefault("uid", "u-1")
+        self.answers[f"GET {EXPERIMENTS}/digits"] = (200, made)
+        self.answers[f"GET {EXPERIMENTS}"] = (200, {"items": [made], "metadata": {}})
+
+    def trials(self, *trials: dict[str, Any]) -> None:
+        def page(query: dict[str, str], body: Any, headers: Any) -> Answer:
+            if headers["X-Kubetune-Token"] != "read-me":
+                return 401, {"error": "no token"}
+            wanted = [one for one in trials if query.get("state") in (None, one["state"])]
+            offset, limit = int(query["offset"]), int(query["limit"])
+            return 200, {"study": "s", "counts": {}, "trials": wanted[offset : offset + limit]}
+
+        self.answers[f"GET {PROXY}/trials"] = page
+
+    def answer(self, method: str, address: str, body: Any, headers: Any) -> Answer:
+        path, _, query = address.partition("?")
+        self.seen.append((f"{method} {path}", body))
+        given = self.answers.get(f"{method} {urllib.parse.unquote(path)}", status(404, "NotFound", "not found"))
+        return given(dict(urllib.parse.parse_qsl(query)), body, headers) if callable(given) else given
+
+
+def status(code: int, reason: str, message: str) -> Answer:
+    """An error of the API server itself."""
+    return code, {"kind": "Status", "reason": reason, "message": message, "code": code}
+
+
+@pytest.fixture
+def world(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    world = World()
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def _serve(self) -> None:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            code, body = world.answer(self.command, self.path, json.loads(raw) if raw else None, self.headers)
+            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self.send_response(code)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_POST = do_PATCH = _serve  # noqa: N815
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    path = tmp_path / "kubeconfig"
+    path.write_text(KUBECONFIG.format(port=server.server_address[1]))
+    monkeypatch.setenv("TEST_KUBECONFIG", str(path))
+    monkeypatch.delenv(main.ENV_GATEWAY, raising=False)
+    for pause in ("INTERVAL", "PLAIN_INTERVAL"):
+        monkeypatch.setattr(watch, pause, 0.0)
+    yield world
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@pytest.fixture
+def tune(
+    world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> Callable[..., tuple[int, str, str]]:
+    def run(*words: str) -> tuple[int, str, str]:
+        code = main.main([*words, "--kubeconfig", str(tmp_path / "kubeconfig")])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+Tune = Callable[..., tuple[int, str, str]]
+
+
+# reading
+
+
+def test_get_lists_the_experiments_of_the_contexts_namespace(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    code, out, _ = tune("get")
+    assert code == 0
+    assert out.splitlines()[0].split() == ["NAME", "STATE", "BEST", "FINISHED", "ACTIVE", "AGE"]
+    assert out.splitlines()[1].split()[:5] == ["digits", "Running", "0.9722", "19/40", "4"]
+
+
+@pytest.mark.parametrize(
+    ("words", "namespace"),
+    [
+        (["get"], "team-a"),
+        (["get", "-n", "other"], "other"),
+        (["-n", "other", "get"], "other"),
+        (["get", "--context", "bare"], "default"),
+    ],
+)
+def test_the_namespace_is_the_flags_then_the_contexts_then_default(
+    world: World, tune: Tune, words: list[str], namespace: str
+) -> None:
+    path = f"/apis/kubetune.dev/v1alpha1/namespaces/{namespace}/experiments"
+    world.answers[f"GET {path}"] = (200, {"items": [], "metadata": {}})
+    code, out, err = tune(*words)
+    assert (code, out) == (0, "")
+    assert f"no experiments in namespace {namespace}" in err
+
+
+def test_trials_are_read_page_by_page_with_a_token_of_the_namespace(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    world.trials(*(answer(number) for number in range(1203)))
+    code, out, _ = tune("trials", "digits", "-o", "json")
+    assert code == 0
+    assert [trial["number"] for trial in json.loads(out)] == list(range(1203))
+    asked = [body for path, body in world.seen if path == f"POST {TOKEN}"]
+    assert [body["spec"]["audiences"] for body in asked] == [["kubetune-read"]]
+
+
+def test_trials_by_state_sorted_and_limited(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    world.trials(answer(0, value=0.5), answer(1, "FAIL", None), answer(2, value=0.9), answer(3, value=0.7))
+    _, out, _ = tune("trials", "digits", "--state", "complete", "--sort", "value", "--limit", "2", "-o", "csv")
+    assert [line.split(",")[0] for line in out.splitlines()] == ["number", "2", "3"]
+
+
+def test_a_token_that_is_no_longer_taken_is_asked_for_once_more(world: World, tune: Tune) -> None:
+    tokens = iter(["stale", "read-me"])
+    world.experiment(resource())
+    world.trials(answer(0))
+    world.answers[f"POST {TOKEN}"] = lambda query, body, headers: (201, {"status": {"token": next(tokens)}})
+    code, out, _ = tune("trials", "digits")
+    assert code == 0
+    assert "COMPLETE" in out
+
+
+def test_best_ready_to_paste(world: World, tune: Tune) -> None:
+    world.experiment(ended())
+    given = "--lr=0.00123456 --layers=2 --batch=64.5 --activation=relu --nesterov=true"
+    assert tune("best", "digits", "-o", "args") == (0, given + "\n", "")
+    assert json.loads(tune("best", "digits", "-o", "json")[1])["trial"] == 12
+    assert tune("best", "digits", "-o", "env")[1].splitlines()[1] == "layers=2"
+
+
+def test_best_before_there_is_one(world: World, tune: Tune) -> None:
+    made = resource()
+    del made["status"]["best"]
+    world.experiment(made)
+    code, out, err = tune("best", "digits")
+    assert (code, out) == (1, "")
+    assert "no complete trial yet" in err
+
+
+# logs
+
+
+def pod(attempt: int, **state: Any) -> dict[str, Any]:
+    statuses = [{"name": "trial", "state": state}] if state else []
+    metadata = {"name": f"digits-4-{attempt}", "labels": {"kubetune.dev/attempt": str(attempt)}}
+    return {"metadata": metadata, "status": {"phase": "Pending", "containerStatuses": statuses}}
+
+
+def test_the_log_comes_from_the_latest_attempts_pod_while_it_is_there(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    world.answers[f"GET {PODS}"] = (200, {"items": [pod(2, running={}), pod(1, terminated={})], "metadata": {}})
+    log = "2026-01-01T00:00:00.1Z epoch 1\n2026-01-01T00:00:01.1Z epoch 2"
+    world.answers[f"GET {PODS}/digits-4-2/log"] = (200, log)
+    assert tune("logs", "digits", "4") == (0, "epoch 1\nepoch 2\n", "")
+
+
+def test_the_log_of_a_pod_that_is_gone_is_what_was_kept(world: World, tune: Tune) -> None:
+    world.experiment(ended())
+    world.answers[f"GET {PODS}"] = (200, {"items": [], "metadata": {}})
+    world.answers[f"GET {PROXY}/trials/4/log"] = (200, {"log": "epoch 30"})
+    code, out, err = tune("logs", "digits", "4")
+    assert (code, out) == (0, "epoch 30\n")
+    assert "gone" in err
+
+
+def test_no_log_at_all_says_of_which_trials_it_is_kept(world: World, tune: Tune) -> None:
+    world.experiment(ended())
+    world.answers[f"GET {PODS}"] = (200, {"items": [], "metadata": {}})
+    world.answers[f"GET {PROXY}/trials/4/log"] = (200, {"log": None})
+    code, out, err = tune("logs", "digits", "4")
+    assert (code, out) == (1, "")
+    assert "failed and pruned trials and of the best" in err
+
+
+def test_a_pod_that_waits_says_for_what(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    waits = pod(1, waiting={"reason": "ImagePullBackOff", "message": "no such image"})
+    world.answers[f"GET {PODS}"] = (200, {"items": [waits], "metadata": {}})
+    code, _, err = tune("logs", "digits", "4")
+    assert code == 1
+    assert "ImagePullBackOff no such image" in err
+
+
+# writing
+
+
+def test_stop_merges_under_the_resource_version_and_again_after_a_conflict(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    patches: list[Any] = []
+
+    def patch(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        patches.append(body)
+        if len(patches) == 1:  # someone else stopped trial 9 in between
+            made = resource({"stopTrials": [3, 9]})
+            made["metadata"]["resourceVersion"] = "8"
+            world.experiment(made)
+            return status(409, "Conflict", "the object has been modified")
+        return 200, resource()
+
+    world.answers[f"PATCH {EXPERIMENTS}/digits"] = patch
+    code, out, _ = tune("stop", "digits", "17", "4")
+    assert code == 0
+    assert "trials 17, 4" in out
+    assert patches == [
+        {"metadata": {"resourceVersion": "7"}, "spec": {"stopTrials": [3, 4, 17]}},
+        {"metadata": {"resourceVersion": "8"}, "spec": {"stopTrials": [3, 4, 9, 17]}},
+    ]
+
+
+def test_suspending_twice_writes_once(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    world.answers[f"PATCH {EXPERIMENTS}/digits"] = (200, resource({"suspend": True}))
+    assert tune("suspend", "digits")[0] == 0
+    world.experiment(resource({"suspend": True}))
+    assert tune("suspend", "digits")[0] == 0
+    assert [body["spec"] for path, body in world.seen if path.startswith("PATCH")] == [{"suspend": True}]
+
+
+# watching
+
+
+def course(world: World, *moments: Any) -> None:
+    """The experiment as each look finds it; the last one for ever."""
+    left = list(moments)
+
+    def look(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        made = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(made, tuple):
+            return made
+        made["metadata"].setdefault("uid", "u-1")
+        return 200, made
+
+    world.answers[f"GET {EXPERIMENTS}/digits"] = look
+
+
+@pytest.mark.parametrize(("state", "code"), [("Complete", 0), ("Failed", 1), ("Invalid", 1)])
+def test_watch_ends_with_the_experiment_and_its_exit_code(world: World, tune: Tune, state: str, code: int) -> None:
+    course(world, resource(), resource(), resource(counts={"total": 23, "complete": 20}), ended(state))
+    world.trials(answer(0), answer(1, "RUNNING", None))
+    got, out, _ = tune("watch", "digits")
+    lines = [line.split(" ", 1)[-1] for line in out.splitlines() if " · " in line]
+    assert got == code
+    assert [line.split(" · ")[1] for line in lines] == ["19/40 finished", "20/40 finished", "19/40 finished"]
+    assert f"\n{state}: all done\n" in out
+
+
+def test_watch_goes_on_over_an_api_server_that_is_away_for_a_moment(world: World, tune: Tune) -> None:
+    course(world, resource(), status(503, "ServiceUnavailable", "starting"), ended())
+    world.trials(answer(0))
+    code, out, _ = tune("watch", "digits")
+    assert code == 0
+    assert "! cannot get experiment digits: the API server does not answer" in out
+
+
+def test_watch_without_the_right_to_read_trials_shows_the_status(world: World, tune: Tune) -> None:
+    course(world, resource(), resource(counts={"total": 23, "complete": 20}), ended())
+    world.answers[f"POST {TOKEN}"] = status(403, "Forbidden", "may not create serviceaccounts/token")
+    code, out, _ = tune("watch", "digits")
+    assert code == 0
+    assert "! no right to read the trials of namespace team-a" in out
+    assert len([path for path, _ in world.seen if path == f"POST {TOKEN}"]) == 1
+
+
+def test_watch_reads_no_trial_again_that_has_ended(world: World, tune: Tune) -> None:
+    course(world, resource(), resource(), ended())
+    offsets: list[str] = []
+
+    def page(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        offsets.append(query["offset"])
+        rows = [answer(0), answer(1), answer(2, "RUNNING", None), answer(3)]
+        return 200, {"trials": rows[int(query["offset"]) :]}
+
+    world.answers[f"GET {PROXY}/trials"] = page
+    assert tune("watch", "digits")[0] == 0
+    assert offsets == ["0", "2", "2"]
+
+
+def test_watch_of_an_experiment_that_is_deleted_ends(world: World, tune: Tune) -> None:
+    course(world, resource(), status(404, "NotFound", "gone"))
+    world.trials(answer(0))
+    world.answers[f"GET {EXPERIMENTS}"] = (200, {"items": [], "metadata": {}})
+    code, _, err = tune("watch", "digits")
+    assert code == 1
+    assert "no experiment digits in namespace team-a" in err
+
+
+# errors
+
+
+def test_an_unknown_name_lists_those_that_are_there(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    code, out, err = tune("get", "digist")
+    assert (code, out) == (1, "")
+    assert err == "kubectl tune: no experiment digist in namespace team-a; did you mean digits?\nthere: digits\n"
+
+
+def test_a_cluster_without_kubetune_says_so(world: World, tune: Tune) -> None:
+    code, _, err = tune("get")
+    assert code == 1
+    assert "not installed here" in err
+
+
+@pytest.mark.parametrize(
+    ("request_", "answered", "told"),
+    [
+        (f"POST {TOKEN}", status(403, "Forbidden", "no"), "`create` on serviceaccounts/token"),
+        (f"POST {TOKEN}", status(404, "NotFound", "no"), "--service-account"),
+        (f"GET {PROXY}/trials", status(403, "Forbidden", "no"), "`get` on services/proxy"),
+        (f"GET {PROXY}/trials", status(404, "NotFound", "no service"), "KUBETUNE_GATEWAY_SERVICE"),
+        (f"GET {PROXY}/trials", status(503, "ServiceUnavailable", "no endpoints"), "component=gateway"),
+        (f"GET {PROXY}/trials", (503, {"error": "database away"}), "database away"),
+        (f"GET {PROXY}/trials", (401, {"error": "expired"}), "did not take our token: expired"),
+        (f"GET {PROXY}/trials", (404, {"error": "no study"}), "the gateway says: no study"),
+        (f"GET {PROXY}/trials", (200, "<html>"), "does not speak as kubetune's gateway does"),
+    ],
+)
+def test_what_stands_between_a_person_and_the_trials(
+    world: World, tune: Tune, request_: str, answered: Answer, told: str
+) -> None:
+    world.experiment(resource())
+    world.trials(answer(0))
+    world.answers[request_] = answered
+    code, out, err = tune("trials", "digits")
+    assert (code, out) == (1, "")
+    assert told in err
+
+
+def test_no_cluster_at_all(tmp_path: pathlib.Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["get", "--kubeconfig", str(tmp_path / "none")]) == 1
+    assert "no credentials for the API server" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "namespace", "service"),
+    [
+        ("tuning/gw", "tuning", "https:gw:8443"),
+        ("tuning/gw:9000", "tuning", "https:gw:9000"),
+        ("http://tuning/gw:http", "tuning", "http:gw:http"),
+    ],
+)
+def test_the_gateway_may_be_elsewhere(given: str, namespace: str, service: str) -> None:
+    gateway = access.Gateway.parse(given)
+    assert (gateway.namespace, gateway.service) == (namespace, service)
+
+
+@pytest.mark.parametrize("given", ["", "gw", "a/b/c", "ftp://a/b", "A/b"])
+def test_a_gateway_that_cannot_be_one(given: str) -> None:
+    with pytest.raises(explain.Problem, match="NAMESPACE/SERVICE"):
+        access.Gateway.parse(given)
+
+
+@pytest.mark.parametrize("words", [["trials"], ["logs", "digits", "best"], ["stop", "digits", "-1"], ["nothing"], []])
+def test_wrong_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended_with:
+        main.main(words)
+    assert ended_with.value.code == 2
+    assert capsys.readouterr().err

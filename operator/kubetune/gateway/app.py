@@ -104,7 +104,7 @@ async def gateway(
         stack.callback(authenticator.close)
         handlers = api.Api(storage, authenticator, batcher, metrics)
         stack.callback(handlers.close)
-        cert = certificate.Certificate(settings.tls_directory, metrics) if settings.tls_directory else None
+        cert = certificate.Certificate(settings.tls_directory) if settings.tls_directory else None
         follower = logs.Follower(settings, storage, batcher, metrics, client, credentials, FOLLOWING_CALLS)
         state = health.Health(storage, metrics, batcher, follower, cert)
         http = await stack.enter_async_context(_site(state.application(), host, settings.http_port))
@@ -114,7 +114,7 @@ async def gateway(
             stack.enter_context(_task(cert.watch()))
         await stack.enter_async_context(follower)
         application = handlers.application(settings.body_limit)
-        port = await stack.enter_async_context(_site(application, host, settings.gateway_port, cert))
+        port = await stack.enter_async_context(_site(application, host, settings.listen_port, cert))
         logger.info("listening on port %d (%s) and %d (http)", port, "https" if cert else "http", http)
         begun = time.monotonic()
         yield Served((port, http), handlers, state)

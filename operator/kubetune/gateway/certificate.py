@@ -7,7 +7,6 @@ import ssl
 import time
 
 from kubetune import tls
-from kubetune.metrics.catalog import Metrics
 
 LOOK = 10.0  # seconds between two looks at the files
 
@@ -19,9 +18,8 @@ Pair = tuple[bytes, bytes]
 class Certificate:
     """``directory``: holds tls.crt and tls.key, as the kubelet mounts a Secret of type kubernetes.io/tls."""
 
-    def __init__(self, directory: str, metrics: Metrics) -> None:
+    def __init__(self, directory: str) -> None:
         self._directory = directory
-        self._metrics = metrics
         self._loaded: Pair | None = None
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         self.context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -42,7 +40,6 @@ class Certificate:
                 expiry = tls.expiry(pair[0])
                 self.context.load_cert_chain(crt, key)
                 self._loaded = pair
-                self._metrics.certificate_expiry.set(expiry)
                 logger.info(
                     "the certificate of %s is loaded, good for %.0f days", folder, (expiry - time.time()) / 86400
                 )

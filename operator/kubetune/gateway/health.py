@@ -44,7 +44,7 @@ class Health:
         self._batcher = batcher
         self._follower = follower
         self._certificate = certificate
-        self._database: bool | None = None  # None: it has never answered
+        self._database_seen = False
         self.draining = False
 
     def faults(self) -> list[str]:
@@ -59,7 +59,7 @@ class Health:
         told = []
         if self._certificate is not None and not self._certificate.loaded:
             told.append("the certificate is not there yet")
-        if self._database is None:
+        if not self._database_seen:
             told.append("the database has not answered yet")
         if self.draining:
             told.append("it is stopping")
@@ -67,27 +67,32 @@ class Health:
 
     async def watch_database(self, pause: float = LOOK) -> None:
         """Ask for ever."""
+        last: bool | None = None
         while True:
             up = await asyncio.to_thread(self._storage.healthy)
             self._metrics.database_up.set(up)
-            if up and not self._database:
-                logger.info("the database answers")
-            if not up and self._database is not False:
-                logger.warning("the database does not answer")
-            if up or self._database is not None:
-                self._database = up
+            self._database_seen = self._database_seen or up
+            if up is not last:
+                logger.log(logging.INFO if up else logging.WARNING, "the database %s", "answers" if up else "is away")
+            last = up
             await asyncio.sleep(pause if up else 1.0)
 
     def application(self) -> web.Application:
         application = web.Application()
         application.add_routes(
             [
-                web.get("/healthz", lambda request: _judged(self.faults())),
-                web.get("/readyz", lambda request: _judged(self.wants())),
+                web.get("/healthz", self._alive),
+                web.get("/readyz", self._ready),
                 web.get("/metrics", self._text),
             ]
         )
         return application
+
+    async def _alive(self, request: web.Request) -> web.Response:
+        return _judged(self.faults())
+
+    async def _ready(self, request: web.Request) -> web.Response:
+        return _judged(self.wants())
 
     async def _text(self, request: web.Request) -> web.Response:
         return web.Response(
@@ -95,5 +100,5 @@ class Health:
         )
 
 
-async def _judged(complaints: list[str]) -> web.Response:
+def _judged(complaints: list[str]) -> web.Response:
     return web.json_response({"ok": not complaints, "reasons": complaints}, status=503 if complaints else 200)

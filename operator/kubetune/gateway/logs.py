@@ -95,7 +95,7 @@ class Follower:
         self._credentials = credentials
         self._threads = concurrent.futures.ThreadPoolExecutor(threads, thread_name_prefix="follow")
         self._parts = (storage, batcher, metrics, client)
-        self._holder = holder or f"{os.environ.get('HOSTNAME') or socket.gethostname()}:{settings.gateway_port}"
+        self._holder = holder or f"{os.environ.get('HOSTNAME') or socket.gethostname()}:{settings.listen_port}"
         self._following: dict[str, Following] = {}  # by the pod's UID, also those that are done
         self._tasks: set[asyncio.Task[None]] = set()
         self._gone: set[str] = set()

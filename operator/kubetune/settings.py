@@ -16,7 +16,7 @@ class Settings:
     namespace: str = "kubetune"  # the operator's own
     watch_namespaces: str = ""  # comma-separated; empty: all
     gateway_url: str = "https://kubetune-gateway.kubetune.svc:8443"  # as trial pods reach it
-    gateway_port: int = 8443
+    listen_port: int = 8443
     tls_directory: str = ""  # tls.crt, tls.key, ca.crt; empty: plain http (development)
     tls_secret: str = "kubetune-gateway-tls"  # the operator makes and rotates it in its own namespace
     tls_manage: bool = True  # False: cert-manager or the user makes it

@@ -28,6 +28,8 @@ from kubetune.metrics.catalog import Metrics
 
 logger = logging.getLogger(__name__)
 
+_IDENTITY: Any = names.MANAGED_BY  # else kopf looks up the user's name, and a pod's uid may have none
+
 _Handle = Callable[[Any, bool], Collection[str]]  # raw object, whether it was deleted → keys to wake
 
 
@@ -89,6 +91,7 @@ class Watches:
             registry=self._kopf,
             settings=settings(),
             standalone=True,
+            identity=_IDENTITY,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
             stop_flag=stopping,

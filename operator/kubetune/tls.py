@@ -129,6 +129,7 @@ class Keeper:
         self._client = client
         self._namespace = settings.namespace
         self._secret = settings.tls_secret
+        self._authority_secret = f"{settings.tls_secret}-ca"
         self._manage = settings.tls_manage
         self._plain = settings.gateway_url.startswith("http:")  # development: no certificate at all
         self._hosts = hosts(settings)
@@ -147,7 +148,7 @@ class Keeper:
         if not self._manage:
             return self._read_only()
         authority = self._authority(now)
-        data, version = self._read(self._secret)
+        data, there = self._read(self._secret)
         leaf = Pair(data.get("tls.crt", b""), data.get("tls.key", b""))
         fault = leaf_fault(leaf, authority, self._hosts, now)
         if fault is None and data.get("ca.crt") != authority.certificate:
@@ -156,7 +157,7 @@ class Keeper:
             logger.info("making the gateway's certificate: %s", fault)
             leaf = make_leaf(authority, self._hosts, now)
             secret = {"tls.crt": leaf.certificate, "tls.key": leaf.key, "ca.crt": authority.certificate}
-            self._write(self._secret, "kubernetes.io/tls", secret, version)
+            self._write(self._secret, "kubernetes.io/tls", secret, there, self._owner())
         return authority.certificate.decode(), expiry(leaf.certificate)
 
     def _read_only(self) -> tuple[str | None, float | None]:
@@ -166,35 +167,53 @@ class Keeper:
         return authority.decode() if authority else None, expiry(certificate) if certificate else None
 
     def _authority(self, now: datetime.datetime) -> Pair:
-        name = f"{self._secret}-ca"
-        data, version = self._read(name)
+        name = self._authority_secret
+        data, there = self._read(name)
         authority = Pair(data.get("ca.crt", b""), data.get("ca.key", b""))
         fault = authority_fault(authority, now)
         if fault is None:
             return authority
         logger.info("making the gateway's certificate authority: %s", fault)
         authority = make_authority(now)
-        self._write(name, "Opaque", {"ca.crt": authority.certificate, "ca.key": authority.key}, version)
+        self._write(name, "Opaque", {"ca.crt": authority.certificate, "ca.key": authority.key}, there)
         return authority
 
-    def _read(self, name: str) -> tuple[dict[str, bytes], str | None]:
+    def _owner(self) -> dict[str, str]:
+        """The authority's Secret, which the chart brings (empty) and takes away: the leaf's goes with it."""
+        _, there = self._read(self._authority_secret)
+        uid = (there or {}).get("uid", "")
+        return {"apiVersion": "v1", "kind": "Secret", "name": self._authority_secret, "uid": uid}
+
+    def _read(self, name: str) -> tuple[dict[str, bytes], dict[str, Any] | None]:
+        """A Secret's data and metadata; None: it is not there."""
         try:
             secret = self._client.get(resources.SECRETS, self._namespace, name)
         except errors.NotFound:
             return {}, None
         data = {key: base64.b64decode(value) for key, value in (secret.get("data") or {}).items()}
-        return data, secret["metadata"]["resourceVersion"]
+        return data, secret["metadata"]
 
-    def _write(self, name: str, kind: str, data: Mapping[str, bytes], version: str | None) -> None:
-        """Create, or replace exactly the version that was read; who came in between wins (Conflict)."""
+    def _write(
+        self,
+        name: str,
+        kind: str,
+        data: Mapping[str, bytes],
+        there: Mapping[str, Any] | None,
+        owner: Mapping[str, str] | None = None,
+    ) -> None:
+        """Create, or replace exactly the version that was read; who came in between wins (Conflict). What others wrote
+        into its metadata stays."""
         labels = {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_NAME: "kubetune"}
         metadata: dict[str, Any] = {"name": name, "namespace": self._namespace, "labels": labels}
+        if owner:
+            metadata["ownerReferences"] = [dict(owner)]
         encoded = {key: base64.b64encode(value).decode() for key, value in data.items()}
         body = {"apiVersion": "v1", "kind": "Secret", "type": kind, "metadata": metadata, "data": encoded}
-        if version is None:
+        if there is None:
             self._client.create(resources.SECRETS, self._namespace, body)
         else:
-            metadata["resourceVersion"] = version
+            kept = ("labels", "annotations", "ownerReferences", "resourceVersion")
+            metadata.update({key: there[key] for key in kept if there.get(key)})
             self._client.replace(resources.SECRETS, self._namespace, name, body)
 
 

@@ -46,7 +46,8 @@ class Secrets:
     def _store(self, name: str, body: dict[str, Any]) -> None:
         self.writes.append(name)
         version = str(len(self.writes))
-        self.objects[name] = {**body, "metadata": {**body["metadata"], "resourceVersion": version}}
+        uid = self.objects.get(name, {}).get("metadata", {}).get("uid", f"uid-{version}")
+        self.objects[name] = {**body, "metadata": {**body["metadata"], "resourceVersion": version, "uid": uid}}
 
 
 @pytest.fixture
@@ -139,6 +140,18 @@ def test_both_secrets_are_made_once_and_then_left_alone(keeper: tls.Keeper, secr
     assert sorted(leaf["data"]) == ["ca.crt", "tls.crt", "tls.key"]
     assert sorted(secrets.objects["kubetune-gateway-tls-ca"]["data"]) == ["ca.crt", "ca.key"]
     assert first[1] == (NOW + 90 * DAY).timestamp()
+
+
+def test_the_empty_secret_that_the_chart_brought_is_filled_and_owns_the_leaf(
+    keeper: tls.Keeper, secrets: Secrets
+) -> None:
+    metadata = {"name": "kubetune-gateway-tls-ca", "labels": {"app.kubernetes.io/managed-by": "Helm"}}
+    secrets.create(resources.SECRETS, "kt", {"metadata": metadata, "type": "Opaque"})
+    keeper.keep(NOW)
+    authority, leaf = secrets.objects["kubetune-gateway-tls-ca"], secrets.objects["kubetune-gateway-tls"]
+    assert sorted(authority["data"]) == ["ca.crt", "ca.key"]
+    assert authority["metadata"]["labels"] == {"app.kubernetes.io/managed-by": "Helm"}
+    assert [owner["uid"] for owner in leaf["metadata"]["ownerReferences"]] == [authority["metadata"]["uid"]]
 
 
 def test_a_renewed_leaf_is_of_the_same_authority_so_running_trials_still_trust_it(

@@ -98,7 +98,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - {name: KUBETUNE_NAMESPACE, value: {{ .Release.Namespace | quote }}}
 - {name: KUBETUNE_WATCH_NAMESPACES, value: {{ join "," .Values.watchNamespaces | quote }}}
 - {name: KUBETUNE_GATEWAY_URL, value: {{ printf "https://%s:8443" (include "kubetune.gatewayHost" .) | quote }}}
-- {name: KUBETUNE_GATEWAY_PORT, value: "8443"}
+- {name: KUBETUNE_LISTEN_PORT, value: "8443"}
 - {name: KUBETUNE_HTTP_PORT, value: "8080"}
 - {name: KUBETUNE_TLS_DIRECTORY, value: /etc/kubetune/tls}
 - {name: KUBETUNE_TLS_SECRET, value: {{ include "kubetune.tlsSecret" . | quote }}}

@@ -67,8 +67,9 @@ class Objective:
     window: int = 5  # reports that `mean` takes the mean of, from the end
 
 
-_NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|nan|NaN|inf|Infinity)"
-DEFAULT_PATTERN = rf"(?P<metric>[A-Za-z_][\w./-]*)\s*[=:]\s*(?P<value>{_NUMBER})"
+_NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?:nan|NaN|inf|Infinity)\b)"
+# A name begins where a word does: the T of 2026-03-01T10:00:00Z begins none.
+DEFAULT_PATTERN = rf"\b(?P<metric>[A-Za-z_][\w./-]*)\s*[=:]\s*(?P<value>{_NUMBER})"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -30,15 +30,16 @@ EXPECTED_S = {"node": 480, "local-path-provisioner": 80, "kind": 30, "kwok": 120
 KUBECTL_MINORS = range(33, 36)  # kubectl supports one minor version of skew either way
 
 
-def build(config: settings.Settings, module: str) -> None:
-    """Builds a module's programs into the cache, unless they are there from the same sources."""
-    stamp = config.bin / f".{module}.stamp"
+def build(config: settings.Settings, module: str, *only: str) -> None:
+    """Builds a module's programs into the cache (or only some), less those that are there from the same sources."""
     digest = _digest(module)
-    programs = PROGRAMS[module]
-    if stamp.exists() and stamp.read_text() == digest and all((config.bin / name).exists() for name in programs):
+    wanted = {name: package for name, package in PROGRAMS[module].items() if not only or name in only}
+    programs = {name: package for name, package in wanted.items() if not _is_built(config, name, digest)}
+    if not programs:
         return
     go = _go()
-    with console.step(f"building {', '.join(programs)} from Go modules", EXPECTED_S[module]):
+    expected_s = EXPECTED_S[module] * max(len(programs) / len(PROGRAMS[module]), 0.3)  # they share most of it
+    with console.step(f"building {', '.join(programs)} from Go modules", expected_s):
         staging = config.cache / "building" / module
         shutil.rmtree(staging, ignore_errors=True)
         staging.mkdir(parents=True)
@@ -50,8 +51,13 @@ def build(config: settings.Settings, module: str) -> None:
         config.bin.mkdir(parents=True, exist_ok=True)
         for name, package in programs.items():
             (staging / _built_name(package)).replace(config.bin / name)
+            (config.bin / f".{name}.from").write_text(digest)
         shutil.rmtree(staging)
-    stamp.write_text(digest)
+
+
+def _is_built(config: settings.Settings, name: str, digest: str) -> bool:
+    note = config.bin / f".{name}.from"
+    return note.exists() and note.read_text() == digest and (config.bin / name).exists()
 
 
 def _built_name(package: str) -> str:
@@ -111,9 +117,9 @@ def ensure_tools(config: settings.Settings) -> None:
     wanted = {"kind": ("kind", _kind_fits), "kubectl": ("node", _kubectl_fits), "helm": ("node", _helm_fits)}
     for name, (module, fits) in wanted.items():
         link = config.tools / name
-        if link.exists() or fits(shutil.which(name)):
+        if not link.exists() and fits(shutil.which(name)):
             continue
-        build(config, module)
+        build(config, module, name)
         link.unlink(missing_ok=True)
         link.symlink_to(config.bin / name)
 

@@ -10,7 +10,7 @@ import pathlib
 import re
 import shutil
 
-from dev.cluster import console, engine, images, settings
+from dev.cluster import console, debris, engine, images, settings
 
 IMAGE = "kubetune/debian:bookworm"
 SUITE = "bookworm"
@@ -29,6 +29,7 @@ def ensure_base(config: settings.Settings) -> None:
         engine.install_packages(config, ["debootstrap"])
     root = config.cache / "rootfs"
     with console.step("building a Debian base image (debootstrap)", 60):
+        debris.unmount(config)  # an interrupted debootstrap leaves /proc mounted in there
         shutil.rmtree(root, ignore_errors=True)
         log = config.cache / "logs" / "debootstrap.log"
         mirror = [uri] if (uri := _mirror()) else []

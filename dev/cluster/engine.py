@@ -18,7 +18,8 @@ from dev.cluster import console, debris, settings
 CAP_SYS_RESOURCE = 24
 START_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 25.0
-PACKAGES = ("docker.io", "iptables", "nftables", "iproute2")
+PACKAGES = {"dockerd": "docker.io", "iptables": "iptables", "nft": "nftables", "ip": "iproute2"}  # by program
+APT = ("apt-get", "--quiet=2", "--option=DPkg::Lock::Timeout=300")  # a machine that just started may be at it itself
 NETWORK = "kind"  # the name that kind expects
 HOST_SYSCTLS = {
     "net/ipv4/ip_forward": "1",  # pods reach the world through the node's bridge
@@ -68,12 +69,13 @@ def ensure(config: settings.Settings) -> None:
 
 
 def _install_packages(config: settings.Settings) -> None:
-    wanted = {"dockerd": "docker.io", "iptables": "iptables", "nft": "nftables", "ip": "iproute2"}
     path = environment(config)["PATH"]
-    missing = sorted(package for program, package in wanted.items() if not shutil.which(program, path=path))
+    missing = sorted(package for program, package in PACKAGES.items() if not shutil.which(program, path=path))
     if missing:
         _require_root("No Docker engine answers")
         install_packages(config, missing)
+    if not shutil.which("docker", path=path):
+        install_packages(config, ["docker-cli"])  # a package of its own from Debian 13 on
 
 
 def install_packages(config: settings.Settings, packages: list[str]) -> None:
@@ -82,8 +84,8 @@ def install_packages(config: settings.Settings, packages: list[str]) -> None:
     env = dict(os.environ, DEBIAN_FRONTEND="noninteractive")
     log = config.cache / "logs" / "apt.log"
     with console.step(f"installing Debian packages: {' '.join(packages)}", 30):
-        console.run(["apt-get", "update", "-qq"], log=log, env=env)
-        console.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *packages], log=log, env=env)
+        console.run([*APT, "update"], log=log, env=env)
+        console.run([*APT, "install", "--yes", "--no-install-recommends", *packages], log=log, env=env)
 
 
 def _require_root(why: str) -> None:

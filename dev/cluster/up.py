@@ -97,7 +97,9 @@ def down(config: settings.Settings) -> None:
             kind.delete(config)
         engine.stop(config)
         shutil.rmtree(config.home, ignore_errors=True)
-        shutil.rmtree(config.cache / "building", ignore_errors=True)
+        debris.unmount(config)
+        for folder in ("building", "rootfs"):
+            shutil.rmtree(config.cache / folder, ignore_errors=True)
     leftovers = debris.leftovers(config) if not engine.is_ours(config) else []
     for line in leftovers:
         console.say(f"  left behind: {line}")

@@ -210,20 +210,13 @@ class JobAudit:
 
     def _follow(self) -> None:
         while not self._stop.is_set():
+            path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs?watch=true"
             self._process = subprocess.Popen(
-                ["kubectl", "get", "jobs", "-n", self._namespace, "--watch", "--output-watch-events", "-o", "json"],
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                text=True,
+                ["kubectl", "get", "--raw", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
             )
             assert self._process.stdout
-            decoder, text = json.JSONDecoder(), ""
             for line in self._process.stdout:
-                text += line
-                if line.rstrip() == "}":  # kubectl prints each event indented, its last line alone at the margin
-                    event, _ = decoder.raw_decode(text)
-                    text = ""
-                    self._see(event)
+                self._see(json.loads(line))
             self._process.wait()
             time.sleep(0.2)
 

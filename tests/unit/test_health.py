@@ -63,11 +63,18 @@ def test_no_experiments_are_no_fault_as_long_as_the_heartbeat_comes_through(stat
 def test_workers_that_finish_nothing_are_a_fault(state: health.Health, time: Time) -> None:
     time.now += health.WORK_STALE
     assert state.faults() == []
-    work(state, well=False)
     time.now += 1
     assert state.faults() == ["no worker has finished anything for 121 s"]
     work(state)
     assert state.faults() == []
+
+
+def test_workers_that_fail_are_not_stuck_and_their_age_is_told(state: health.Health, time: Time) -> None:
+    for _ in range(10):
+        time.now += 60
+        work(state, well=False)
+    assert state.faults() == []
+    assert time.now - state.last_work == 600
 
 
 def test_one_stuck_worker_is_a_fault_though_the_others_work(state: health.Health, time: Time) -> None:

@@ -31,7 +31,7 @@ class Bench:
             Health(300, lambda: self.now),
             self.metrics,
             1,
-            lambda: self.now,
+            monotonic=lambda: self.now,
         )
 
     def pass_on(self, key: str = "a") -> None:

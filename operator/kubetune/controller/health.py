@@ -40,7 +40,8 @@ class Health:
         self._monotonic = monotonic
         self._relist = relist
         now = monotonic()
-        self._worked = now
+        self._worked = now  # well
+        self._finished = now  # well or not
         self._listed = now
         self._first_list = False
         self._watching = False
@@ -56,11 +57,13 @@ class Health:
             self._working[key] = self._monotonic()
 
     def ended(self, key: str, well: bool) -> None:
-        """A worker is through with a key."""
+        """A worker is through with a key. One that failed is not stuck: an API server that is away is not mended by a
+        restart of ours."""
         with self._lock:
             self._working.pop(key, None)
+            self._finished = self._monotonic()
             if well:
-                self._worked = self._monotonic()
+                self._worked = self._finished
 
     def heard(self, kind: str) -> None:
         """A watch told something."""
@@ -103,8 +106,8 @@ class Health:
         with self._lock:
             now = self._monotonic()
             told = []
-            if now - self._worked > WORK_STALE:
-                told.append(f"no worker has finished anything for {now - self._worked:.0f} s")
+            if now - self._finished > WORK_STALE:
+                told.append(f"no worker has finished anything for {now - self._finished:.0f} s")
             told += [
                 f"a worker has been at {key} for {now - since:.0f} s"
                 for key, since in self._working.items()

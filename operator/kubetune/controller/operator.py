@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from kubetune import logs, tls
+from kubetune import tls
 from kubetune.api.spec import ExperimentSpec
 from kubetune.controller import act, registry, upkeep
 from kubetune.controller.cache import Cache
@@ -124,6 +124,7 @@ class Operator:
             self._health,
             self._metrics,
             self._settings.reconcile_threads,
+            self._about,
         )
         workers.start()
         chores.start()
@@ -193,9 +194,12 @@ class Operator:
             return None
         if registry.is_deleting(resource):
             return None
-        metadata = resource["metadata"]
-        with logs.about(namespace=metadata["namespace"], experiment=metadata["name"]):
-            return self._reconciler.reconcile(resource)
+        return self._reconciler.reconcile(resource)
+
+    def _about(self, key: str) -> dict[str, str]:
+        resource = self._registry.resource(key)
+        metadata = {} if resource is None else resource["metadata"]
+        return {"namespace": metadata["namespace"], "experiment": metadata["name"]} if metadata else {}
 
     def _load_engine(self, spec: ExperimentSpec) -> Engine:
         return Engine(spec, self._storage, time.time)

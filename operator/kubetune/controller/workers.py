@@ -3,9 +3,11 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from kubetune.controller.health import Health
+from kubetune import logs
+from kubetune.controller.health import HEARTBEAT, Health
 from kubetune.controller.ports import ClusterUnavailable
 from kubetune.controller.queue import Queue
 from kubetune.kube import errors
@@ -22,6 +24,7 @@ class Workers:
 
     Args:
         work: may raise anything; what it raises decides how the key comes again.
+        about: what a key's log lines are about (`logs.FIELDS`).
         on_failure: told of a key whose work failed for another reason than the API server: what is in memory of it
             is not to be trusted.
         on_fenced: another operator took over; no more keys are taken.
@@ -36,6 +39,7 @@ class Workers:
         health: Health,
         metrics: Metrics,
         count: int,
+        about: Callable[[str], Mapping[str, Any]] = lambda key: {},
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._queue = queue
@@ -44,6 +48,7 @@ class Workers:
         self._on_fenced = on_fenced
         self._health = health
         self._metrics = metrics
+        self._about = about
         self._monotonic = monotonic
         self._threads = [
             threading.Thread(target=self._run, name=f"worker-{number}", daemon=True) for number in range(count)
@@ -62,7 +67,8 @@ class Workers:
 
     def _run(self) -> None:
         while (key := self._queue.get()) is not None:
-            self.handle(key)
+            with logs.about(**self._about(key)):
+                self.handle(key)
 
     def handle(self, key: str) -> None:
         """Work on one key that was taken from the queue, and give it back. Raises nothing."""
@@ -84,7 +90,8 @@ class Workers:
             self._again(key, "unexpected", error)
         finally:
             self._health.ended(key, well)
-            self._metrics.reconcile.observe(self._monotonic() - begun)
+            if key != HEARTBEAT:
+                self._metrics.reconcile.observe(self._monotonic() - begun)
 
     def _again(self, key: str, kind: str, error: Exception) -> None:
         if kind != "cluster":

@@ -1,0 +1,396 @@
+"""A hundred and more ways to write an Experiment wrong, each a small change of a good one, and what is then said.
+
+``ADMISSION``: the API server refuses it. ``INVALID``: only the operator can see it; it becomes condition Invalid and
+nothing is created.
+"""
+
+import copy
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+Json = dict[str, Any]
+ADMISSION = "admission"
+INVALID = "Invalid"
+DROP = object()  # in place of a value: the field is left out
+
+GOOD: Json = {
+    "apiVersion": "kubetune.dev/v1alpha1",
+    "kind": "Experiment",
+    "metadata": {"name": "good"},
+    "spec": {
+        "objective": {"metric": "accuracy", "direction": "maximize"},
+        "parameters": {
+            "lr": {"double": [0.0001, 0.1], "scale": "log"},
+            "layers": {"int": [1, 4]},
+            "activation": {"choice": ["relu", "tanh"]},
+        },
+        "maxTrials": 40,
+        "parallelism": {"max": 4},
+        "template": {
+            "spec": {
+                "containers": [
+                    {
+                        "name": "trial",
+                        "image": "digits:1",
+                        "args": ["--lr=$(lr)", "--layers=$(layers)", "--activation=$(activation)"],
+                    }
+                ]
+            }
+        },
+    },
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """One mistake. ``changes``: path below ``spec`` (``/`` between its parts) → value or `DROP`."""
+
+    id: str
+    changes: Mapping[str, Any]
+    kind: str
+    expected: str  # a part of what is said
+
+    def manifest(self) -> Json:
+        body = copy.deepcopy(GOOD)
+        body["metadata"]["name"] = self.id
+        for path, value in self.changes.items():
+            _put(body, ["metadata", "name"] if path == "metadata.name" else ["spec", *path.split("/")], value)
+        return body
+
+
+def _put(body: Any, path: list[str], value: Any) -> None:
+    *parents, last = [int(part) if part.isdigit() else part for part in path]
+    for part in parents:
+        body = body[part] if isinstance(part, int) else body.setdefault(part, {})
+    if value is DROP:
+        del body[last]
+    else:
+        body[last] = copy.deepcopy(value)
+
+
+CONTAINER = "template/spec/containers/0"
+TWO = [{"metric": "accuracy", "direction": "maximize"}, {"metric": "loss", "direction": "minimize"}]
+NAMED = "letters, digits and _"
+DURATION = "for example 90s, 15m, 1h30m or 2d"
+
+
+def _admission(prefix: str, *cases: tuple[str, Mapping[str, Any], str]) -> list[Case]:
+    return [Case(f"{prefix}-{name}", changes, ADMISSION, expected) for name, changes, expected in cases]
+
+
+def _invalid(prefix: str, *cases: tuple[str, Mapping[str, Any], str]) -> list[Case]:
+    return [Case(f"{prefix}-{name}", changes, INVALID, expected) for name, changes, expected in cases]
+
+
+_SHAPE = _admission(
+    "shape",
+    ("no-template", {"template": DROP}, "spec.template: Required value"),
+    ("no-parameters", {"parameters": DROP}, "spec.parameters: Required value"),
+    ("empty-parameters", {"parameters": {}}, "spec.parameters in body should have at least 1 properties"),
+    ("typo-max-trial", {"maxTrial": 10}, 'unknown field "spec.maxTrial"'),
+    ("typo-parallel", {"parallelism": {"maximum": 3}}, 'unknown field "spec.parallelism.maximum"'),
+    ("typo-objective", {"objective/goal": 0.9}, 'unknown field "spec.objective.goal"'),
+    ("typo-parameter", {"parameters/lr/log": True}, 'unknown field "spec.parameters.lr.log"'),
+    ("typo-metrics", {"metrics": {"source": "log"}}, 'unknown field "spec.metrics.source"'),
+    ("typo-deadline", {"deadline": {"trials": "1h"}}, 'unknown field "spec.deadline.trials"'),
+    ("not-yet-budget", {"budget": {"gpuHours": 4}}, 'unknown field "spec.budget"'),
+    ("parallelism-number", {"parallelism": 4}, "spec.parallelism: Invalid value"),
+    ("suspend-text", {"suspend": "no"}, "spec.suspend in body must be of type boolean"),
+    ("parameters-list", {"parameters": ["lr"]}, "spec.parameters in body must be of type object"),
+    ("name-too-long", {"metadata.name": "n" * 64}, "at most 63 characters"),
+)
+_OBJECTIVES = _admission(
+    "objective",
+    ("none", {"objective": DROP}, "give exactly one of spec.objective"),
+    ("both", {"objectives": TWO}, "give exactly one of spec.objective"),
+    ("no-metric", {"objective": {"direction": "maximize"}}, "spec.objective.metric: Required value"),
+    ("empty-metric", {"objective/metric": ""}, "spec.objective.metric in body should be at least 1 chars long"),
+    ("long-metric", {"objective/metric": "m" * 129}, "spec.objective.metric: Too long"),
+    ("no-direction", {"objective": {"metric": "accuracy"}}, "spec.objective.direction: Required value"),
+    ("direction", {"objective/direction": "max"}, 'supported values: "maximize", "minimize"'),
+    ("value", {"objective/value": "first"}, 'supported values: "last", "best", "mean"'),
+    ("target-text", {"objective/target": "high"}, "spec.objective.target in body must be of type number"),
+    ("window-alone", {"objective/window": 3}, "set value: mean"),
+    ("window-best", {"objective/window": 3, "objective/value": "best"}, "window goes with value: mean only"),
+    ("window-zero", {"objective/window": 0, "objective/value": "mean"}, "greater than or equal to 1"),
+    ("window-huge", {"objective/window": 1001, "objective/value": "mean"}, "less than or equal to 1000"),
+    ("empty-list", {"objective": DROP, "objectives": []}, "spec.objectives in body should have at least 1 items"),
+    ("twice", {"objective": DROP, "objectives": [TWO[0], TWO[0]]}, "spec.objectives[1]: Duplicate value"),
+    (
+        "too-many",
+        {"objective": DROP, "objectives": [{"metric": f"m{n}", "direction": "minimize"} for n in range(9)]},
+        "spec.objectives: Too many",
+    ),
+    (
+        "list-direction",
+        {"objective": DROP, "objectives": [TWO[0], {"metric": "loss", "direction": "down"}]},
+        "spec.objectives[1].direction: Unsupported value",
+    ),
+    (
+        "pruner-with-two",
+        {"objective": DROP, "objectives": TWO, "pruner": {"name": "median"}},
+        "with several objectives use pruner: {name: none}",
+    ),
+)
+_RANGES = _admission(
+    "range",
+    ("double-reversed", {"parameters/lr/double": [0.1, 0.001]}, "double: [min, max] needs min below max"),
+    ("double-equal", {"parameters/lr/double": [0.1, 0.1]}, "double: [min, max] needs min below max"),
+    ("double-one", {"parameters/lr/double": [0.1]}, "spec.parameters.lr.double in body should have at least 2 items"),
+    ("double-three", {"parameters/lr/double": [0.1, 0.2, 0.3]}, "spec.parameters.lr.double: Too many"),
+    (
+        "double-text",
+        {"parameters/lr/double": ["0.1", "1"]},
+        "spec.parameters.lr.double[0] in body must be of type number",
+    ),
+    ("double-huge", {"parameters/lr": {"double": [0, 1e301]}}, "must lie within -1e300 and 1e300"),
+    ("int-reversed", {"parameters/layers/int": [4, 1]}, "int: [min, max] needs min below max"),
+    ("int-equal", {"parameters/layers/int": [4, 4]}, "int: [min, max] needs min below max"),
+    (
+        "int-fraction",
+        {"parameters/layers/int": [1, 4.5]},
+        "spec.parameters.layers.int[1] in body must be of type integer",
+    ),
+    ("int-empty", {"parameters/layers/int": []}, "spec.parameters.layers.int in body should have at least 2 items"),
+    ("int-huge", {"parameters/layers/int": [0, 2**60]}, "less than or equal to 9007199254740992"),
+    ("log-zero", {"parameters/lr/double": [0, 0.1]}, "scale: log needs min > 0"),
+    ("log-negative", {"parameters/lr/double": [-1, 0.1]}, "scale: log needs min > 0"),
+    ("log-int-zero", {"parameters/layers": {"int": [0, 4], "scale": "log"}}, "scale: log needs min > 0"),
+    ("log-step", {"parameters/lr/step": 0.01}, "scale: log and step exclude each other"),
+    ("log-int-step", {"parameters/layers": {"int": [1, 8], "scale": "log", "step": 2}}, "exclude each other"),
+    ("scale", {"parameters/lr/scale": "logarithmic"}, 'supported values: "linear", "log"'),
+    ("step-zero", {"parameters/lr": {"double": [0, 1], "step": 0}}, "step must be above 0"),
+    ("step-negative", {"parameters/layers/step": -1}, "step must be above 0"),
+    ("step-wide", {"parameters/lr": {"double": [0, 1], "step": 1.5}}, "step must be at most max - min"),
+    ("step-wide-int", {"parameters/layers/step": 4}, "step must be at most max - min"),
+    ("step-fraction", {"parameters/layers/step": 0.5}, "step of an int must be a whole number"),
+    ("step-text", {"parameters/layers/step": "2"}, "spec.parameters.layers.step in body must be of type number"),
+)
+_CHOICES = _admission(
+    "choice",
+    ("empty", {"parameters/activation/choice": []}, "spec.parameters.activation.choice in body should have at least 1"),
+    ("twice", {"parameters/activation/choice": ["relu", "relu"]}, "choice[1]: Duplicate value"),
+    ("numbers", {"parameters/activation/choice": [1, 2]}, "choice[0] in body must be of type string"),
+    ("too-many", {"parameters/activation/choice": [f"c{n}" for n in range(257)]}, "choice: Too many"),
+    ("too-long", {"parameters/activation/choice": ["c" * 1025]}, "choice[0]: Too long"),
+    ("scale", {"parameters/activation/scale": "log"}, "scale and step are for double and int"),
+    ("step", {"parameters/activation/step": 1}, "scale and step are for double and int"),
+    ("values-empty", {"parameters/b": {"values": []}}, "spec.parameters.b.values in body should have at least 1 items"),
+    ("values-twice", {"parameters/b": {"values": [1, 2, 1.0]}}, "values: each number once"),
+    ("values-text", {"parameters/b": {"values": ["1"]}}, "spec.parameters.b.values[0] in body must be of type number"),
+    ("values-step", {"parameters/b": {"values": [1, 2], "step": 1}}, "scale and step are for double and int"),
+    ("values-too-many", {"parameters/b": {"values": list(range(65))}}, "spec.parameters.b.values: Too many"),
+    ("bool-true", {"parameters/b": {"bool": True}}, "spec.parameters.b.bool in body must be of type object"),
+    ("bool-scale", {"parameters/b": {"bool": {}, "scale": "log"}}, "scale and step are for double and int"),
+)
+_PARAMETERS = _admission(
+    "parameter",
+    ("nothing", {"parameters/b": {}}, "give exactly one of double, int, choice, values, bool"),
+    ("only-scale", {"parameters/b": {"scale": "log"}}, "give exactly one of double, int, choice, values, bool"),
+    ("two-kinds", {"parameters/lr/int": [1, 2]}, "give exactly one of double, int, choice, values, bool"),
+    ("three-kinds", {"parameters/b": {"bool": {}, "int": [1, 2], "values": [1]}}, "give exactly one of double, int"),
+    ("name-dash", {"parameters/learning-rate": {"double": [0, 1]}}, "rename learning-rate: a name is " + NAMED),
+    ("name-dot", {"parameters/opt.lr": {"double": [0, 1]}}, "rename opt.lr: a name is " + NAMED),
+    ("name-digit", {"parameters/2x": {"double": [0, 1]}}, "rename 2x: a name is " + NAMED),
+    ("name-space", {"parameters/a b": {"double": [0, 1]}}, "rename a b: a name is " + NAMED),
+    ("name-accent", {"parameters/größe": {"double": [0, 1]}}, "a name is " + NAMED),
+    ("name-long", {"parameters/" + "p" * 64: {"double": [0, 1]}}, "has at most 63 characters"),
+    ("name-path", {"parameters/PATH": {"double": [0, 1]}}, "rename PATH: it is an environment variable"),
+    ("name-preload", {"parameters/LD_PRELOAD": {"choice": ["x"]}}, "rename LD_PRELOAD"),
+    ("name-pythonpath", {"parameters/PYTHONPATH": {"choice": ["x"]}}, "rename PYTHONPATH"),
+    ("name-kubernetes", {"parameters/KUBERNETES_SERVICE_HOST": {"choice": ["x"]}}, "rename KUBERNETES_SERVICE_HOST"),
+    ("name-kubetune", {"parameters/KUBETUNE_TRIAL": {"int": [0, 1]}}, "rename KUBETUNE_TRIAL"),
+    ("name-cuda", {"parameters/CUDA_VISIBLE_DEVICES": {"int": [0, 1]}}, "rename CUDA_VISIBLE_DEVICES"),
+    ("too-many", {"parameters": {f"p{n}": {"int": [0, 1]} for n in range(65)}}, "spec.parameters: Too many"),
+)
+_ALGORITHMS = _admission(
+    "algorithm",
+    ("sampler", {"sampler": {"name": "bayes"}}, 'supported values: "tpe", "random", "grid"'),
+    ("sampler-text", {"sampler": "tpe"}, "spec.sampler: Invalid value"),
+    ("sampler-settings-list", {"sampler": {"settings": ["x"]}}, "spec.sampler.settings in body must be of type object"),
+    ("sampler-beside", {"sampler": {"nStartupTrials": 5}}, 'unknown field "spec.sampler.nStartupTrials"'),
+    ("pruner", {"pruner": {"name": "asha"}}, 'supported values: "median", "none"'),
+    ("pruner-nameless", {"pruner": {"settings": {}}}, "spec.pruner.name: Required value"),
+    ("grid-double", {"sampler": {"name": "grid"}}, "grid needs a step for every double"),
+    (
+        "grid-plain",
+        {"sampler": {"name": "grid"}, "parameters/lr": {"double": [0, 1]}},
+        "grid needs a step for every double",
+    ),
+    ("metrics-from", {"metrics": {"from": "stdout"}}, 'supported values: "push", "log"'),
+    ("metrics-push-pattern", {"metrics": {"pattern": "(?P<metric>a)(?P<value>b)"}}, "set from: log"),
+    ("metrics-push-step", {"metrics": {"from": "push", "step": "epoch"}}, "set from: log"),
+    ("metrics-groups", {"metrics": {"from": "log", "pattern": "acc=(.*)"}}, "(?P<metric>...) and (?P<value>...)"),
+    ("metrics-one-group", {"metrics": {"from": "log", "pattern": "(?P<value>.*)"}}, "needs the named groups"),
+    ("metrics-empty", {"metrics": {"from": "log", "pattern": ""}}, "spec.metrics.pattern in body should be at least 1"),
+)
+_LIMITS = _admission(
+    "limit",
+    ("trials-zero", {"maxTrials": 0}, "spec.maxTrials in body should be greater than or equal to 1"),
+    ("trials-negative", {"maxTrials": -5}, "spec.maxTrials in body should be greater than or equal to 1"),
+    ("trials-huge", {"maxTrials": 1000001}, "spec.maxTrials in body should be less than or equal to 1000000"),
+    ("trials-text", {"maxTrials": "40"}, "spec.maxTrials in body must be of type integer"),
+    ("trials-fraction", {"maxTrials": 4.5}, "spec.maxTrials in body must be of type integer"),
+    ("failed-negative", {"maxFailedTrials": -1}, "spec.maxFailedTrials in body should be greater than or equal to 0"),
+    (
+        "parallelism-negative",
+        {"parallelism/max": -1},
+        "spec.parallelism.max in body should be greater than or equal to 0",
+    ),
+    ("parallelism-huge", {"parallelism/max": 100001}, "spec.parallelism.max in body should be less than or equal to"),
+    ("parallelism-text", {"parallelism/max": "4"}, "spec.parallelism.max in body must be of type integer"),
+    ("deadline-number", {"deadline": {"trial": 60}}, "spec.deadline.trial in body must be of type string"),
+    ("deadline-word", {"deadline": {"trial": "1 hour"}}, DURATION),
+    ("deadline-unitless", {"deadline": {"experiment": "3600"}}, DURATION),
+    ("deadline-order", {"deadline": {"experiment": "30m1h"}}, DURATION),
+    ("deadline-zero", {"deadline": {"trial": "0s"}}, DURATION),
+    ("deadline-empty", {"deadline": {"trial": ""}}, DURATION),
+    ("deadline-fraction", {"deadline": {"trial": "1.5h"}}, DURATION),
+    ("seed-negative", {"seed": -1}, "spec.seed in body should be greater than or equal to 0"),
+    ("seed-text", {"seed": "seven"}, "spec.seed in body must be of type integer"),
+    ("seed-huge", {"seed": 2**32}, "spec.seed in body should be less than or equal to 4294967295"),
+    ("stop-negative", {"stopTrials": [-1]}, "spec.stopTrials[0] in body should be greater than or equal to 0"),
+    ("stop-twice", {"stopTrials": [3, 3]}, "spec.stopTrials[1]: Duplicate value"),
+    ("stop-text", {"stopTrials": ["3"]}, "spec.stopTrials[0] in body must be of type integer"),
+)
+_TEMPLATE = _admission(
+    "template",
+    ("no-spec", {"template": {}}, "spec.template.spec: Required value"),
+    ("no-containers", {"template/spec": {}}, "spec.template.spec.containers: Required value"),
+    (
+        "empty-containers",
+        {"template/spec/containers": []},
+        "spec.template.spec.containers in body should have at least 1",
+    ),
+    ("no-image", {CONTAINER + "/image": DROP}, "spec.template.spec.containers[0].image: Required value"),
+    ("no-name", {CONTAINER + "/name": DROP}, "spec.template.spec.containers[0].name: Required value"),
+    ("empty-image", {CONTAINER + "/image": ""}, "spec.template.spec.containers[0].image in body should be at least 1"),
+    ("args-text", {CONTAINER + "/args": "--lr=$(lr)"}, "containers[0].args in body must be of type array"),
+    ("args-number", {CONTAINER + "/args": ["--epochs", 3]}, "containers[0].args[1] in body must be of type string"),
+    (
+        "command-text",
+        {CONTAINER + "/command": "python train.py"},
+        "containers[0].command in body must be of type array",
+    ),
+    (
+        "too-many",
+        {"template/spec/containers": [{"name": f"c{n}", "image": "x"} for n in range(17)]},
+        "spec.template.spec.containers: Too many",
+    ),
+)
+_BEYOND = _invalid(
+    "beyond",
+    ("unknown-reference", {CONTAINER + "/args": ["--lr=$(learning_rate)"]}, "$(learning_rate) is neither a parameter"),
+    ("unknown-in-command", {CONTAINER + "/command": ["train", "$(epochs)"]}, "command[1]: $(epochs) is neither"),
+    (
+        "unknown-in-sidecar",
+        {"template/spec/containers": [{"name": "a", "image": "x"}, {"name": "b", "image": "x", "args": ["$(z)"]}]},
+        "template.spec.containers[1].args[0]: $(z)",
+    ),
+    (
+        "env-clash",
+        {CONTAINER + "/env": [{"name": "lr", "value": "0.1"}]},
+        "lr is a parameter; it is set by kubetune, remove it from env",
+    ),
+    (
+        "sampler-setting",
+        {"sampler": {"name": "tpe", "settings": {"startupTrials": 5}}},
+        "sampler.settings.startupTrials: tpe has no such setting; its settings are",
+    ),
+    (
+        "sampler-setting-type",
+        {"sampler": {"name": "tpe", "settings": {"nStartupTrials": "ten"}}},
+        "sampler.settings.nStartupTrials: needs a whole number of at least 0",
+    ),
+    (
+        "sampler-setting-bound",
+        {"sampler": {"settings": {"nEiCandidates": 0}}},
+        "sampler.settings.nEiCandidates: needs a whole number of at least 1",
+    ),
+    (
+        "sampler-setting-switch",
+        {"sampler": {"settings": {"multivariate": "yes"}}},
+        "sampler.settings.multivariate: needs true or false",
+    ),
+    (
+        "random-setting",
+        {"sampler": {"name": "random", "settings": {"seed": 5}}},
+        "sampler.settings.seed: random has no such setting; it has no settings",
+    ),
+    (
+        "pruner-setting",
+        {"pruner": {"name": "median", "settings": {"warmup": 5}}},
+        "pruner.settings.warmup: median has no such setting",
+    ),
+    (
+        "pruner-setting-bound",
+        {"pruner": {"name": "median", "settings": {"intervalSteps": 0}}},
+        "pruner.settings.intervalSteps: needs a whole number of at least 1",
+    ),
+    ("none-setting", {"pruner": {"name": "none", "settings": {"a": 1}}}, "pruner.settings.a: none has no such setting"),
+    (
+        "pattern-broken",
+        {"metrics": {"from": "log", "pattern": "(?P<metric>a=(?P<value>.*)"}},
+        "metrics.pattern:",
+    ),
+    (
+        "pattern-look-ahead",
+        {"metrics": {"from": "log", "pattern": "(?=a)(?P<metric>a)=(?P<value>.*)"}},
+        "it has no look-around or back-references",
+    ),
+    ("step-broken", {"metrics": {"from": "log", "step": "epoch|("}}, "metrics.step:"),
+    ("job-container-name", {CONTAINER + "/name": "My_Trial"}, "RFC 1123"),
+    (
+        "job-mount",
+        {CONTAINER + "/volumeMounts": [{"name": "data", "mountPath": "/data"}]},
+        "volumeMounts[0].name: Not found",
+    ),
+    (
+        "job-resources",
+        {CONTAINER + "/resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
+        "must be less than or equal to memory limit",
+    ),
+    (
+        "job-quantity",
+        {CONTAINER + "/resources": {"limits": {"memory": "lots"}}},
+        "quantities must match",
+    ),
+)
+
+CASES: list[Case] = [
+    *_SHAPE,
+    *_OBJECTIVES,
+    *_RANGES,
+    *_CHOICES,
+    *_PARAMETERS,
+    *_ALGORITHMS,
+    *_LIMITS,
+    *_TEMPLATE,
+    *_BEYOND,
+]
+
+# Once an experiment has started: merge patch of spec → what is said, "" where it may be changed.
+CHANGES: list[tuple[str, Json, str]] = [
+    (
+        "parameters",
+        {"parameters": {"lr": {"double": [0.001, 1]}}},
+        "spec.parameters: Forbidden: parameters cannot change",
+    ),
+    ("a-new-parameter", {"parameters": {"x": {"int": [1, 2]}}}, "parameters cannot change"),
+    ("a-parameter-less", {"parameters": {"layers": None}}, "parameters cannot change"),
+    ("target", {"objective": {"target": 0.5}}, "spec.objective: Forbidden: objective cannot change"),
+    ("direction", {"objective": {"direction": "minimize"}}, "objective cannot change"),
+    ("objectives", {"objective": None, "objectives": [TWO[0]]}, "cannot change once the experiment has started"),
+    ("sampler", {"sampler": {"name": "random"}}, "sampler and seed cannot change"),
+    ("sampler-settings", {"sampler": {"settings": {"nEiCandidates": 12}}}, "sampler and seed cannot change"),
+    ("seed", {"seed": 5}, "sampler and seed cannot change"),
+    ("metrics", {"metrics": {"from": "log"}}, "spec.metrics: Forbidden: metrics cannot change"),
+    ("max-trials", {"maxTrials": 41}, ""),
+    ("max-failed-trials", {"maxFailedTrials": 11}, ""),
+    ("parallelism", {"parallelism": {"max": 0}}, ""),
+    ("deadline", {"deadline": {"experiment": "2d"}}, ""),
+    ("suspend", {"suspend": True}, ""),
+    ("stop-trials", {"stopTrials": [0]}, ""),
+    ("pruner", {"pruner": {"name": "none"}}, ""),
+]

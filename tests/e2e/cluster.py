@@ -211,13 +211,12 @@ class JobAudit:
     def _follow(self) -> None:
         while not self._stop.is_set():
             path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs?watch=true"
-            self._process = subprocess.Popen(
+            with subprocess.Popen(
                 ["kubectl", "get", "--raw", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            )
-            assert self._process.stdout
-            for line in self._process.stdout:
-                self._see(json.loads(line))
-            self._process.wait()
+            ) as self._process:
+                assert self._process.stdout
+                for line in self._process.stdout:
+                    self._see(json.loads(line))
             time.sleep(0.2)
 
     def _see(self, event: Json) -> None:

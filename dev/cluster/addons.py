@@ -14,9 +14,9 @@ def ensure_gpus(config: settings.Settings) -> None:
     program = (FILES / "simulated_gpus.py").read_text()
     metadata = {"name": "simulated-gpus", "namespace": "kubetune-dev"}
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"simulated_gpus.py": program}}
-    manifest = (FILES / "manifests" / "gpus.yaml").read_text() + "\n---\n" + json.dumps(config_map)
+    manifest = (FILES / "manifests" / "gpus.yaml").read_text().replace("GPUS_PER_NODE", str(settings.GPUS_PER_NODE))
     with console.step(f"advertising {settings.GPUS_PER_NODE} SIMULATED nvidia.com/gpu on each node", 5):
-        apply(config, manifest)
+        apply(config, f"{manifest}\n---\n{json.dumps(config_map)}")
         deadline = time.monotonic() + GPU_TIMEOUT_S
         while lacking := [name for name, gpus in gpus_by_node(config).items() if gpus == 0]:
             if time.monotonic() > deadline:

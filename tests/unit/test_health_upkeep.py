@@ -164,6 +164,12 @@ def test_a_list_that_breaks_off_concludes_nothing(bench: Bench) -> None:
     assert len(bench.cache.jobs(k.EXPERIMENT)) == 2
 
 
+def test_a_cluster_without_our_kind_is_told_what_to_install(bench: Bench) -> None:
+    bench.server.listed["experiments"] = [errors.NotFound(404, "", "404 page not found")]
+    with pytest.raises(errors.NotFound, match="install the CRD"):
+        bench.upkeep.list()
+
+
 def test_only_the_namespaces_given_are_listed_and_nodes_where_allowed() -> None:
     bench = Bench(("team-a", "team-b"), nodes=False)
     bench.upkeep.list()

@@ -197,6 +197,7 @@ def test_a_dry_run_is_strict_about_unknown_fields(api: client.Client) -> None:
         ("one\ntwo\n", 100, "one\ntwo\n"),
         ("first\nsecond\nthird\n", 13, "third\n"),  # a line cut in the middle is dropped
         ("x" * 300_000, 10, "x" * 10),  # unless it is all there is
+        ("one\n", 0, ""),
     ],
 )
 def test_the_end_of_a_log(api: client.Client, text: str, limit: int, expected: str) -> None:

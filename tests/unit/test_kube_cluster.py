@@ -152,6 +152,17 @@ def test_a_status_is_for_this_uid_only(bench: Bench, answer: Any) -> None:
     assert body["status"] == {"state": "Running"}
 
 
+def test_a_status_that_the_schema_refuses_is_told_and_stops_nothing(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    bench.server.answers = [errors.Invalid(422, "Invalid", "status.active: Invalid value")]
+    bench.cluster.write_status("team-a", "digits", "uid-1", {"active": -1})
+    assert "status.active: Invalid value" in caplog.text
+    bench.server.answers = [AWAY]
+    with pytest.raises(ports.ClusterUnavailable):
+        bench.cluster.write_status("team-a", "digits", "uid-1", {"active": 1})
+
+
 def test_logs_of_the_container_that_has_something_to_say(bench: Bench) -> None:
     several = errors.Invalid(400, "BadRequest", "a container name must be specified")
     bench.server.answers = ["the end\n"]

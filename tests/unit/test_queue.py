@@ -142,8 +142,11 @@ def test_a_failing_key_rests_whatever_wakes_it_and_delays_no_other(queue: Queue,
     queue.add("poison")
     queue.get(timeout=0)
     queue.add("poison")  # an event while it was in work
+    queue.add_after("poison", 0.1)  # and a report
     rest = queue.failed("poison")
-    queue.add("poison")  # and one after
+    queue.add("poison")  # and both after
+    queue.add_after("poison", 0.1)
+    time.now = rest - 0.01
     queue.add("healthy")
     assert drain(queue) == ["healthy"]
     time.now = rest

@@ -1,6 +1,7 @@
 """The cluster as the loop sees it (`ports.Cluster`), on a real API server: client, cache and events in one."""
 
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Iterator
 
@@ -12,6 +13,8 @@ from kubetune.controller.events import Recorder
 from kubetune.controller.plan import JobView
 from kubetune.kube import errors, resources
 from kubetune.kube.client import Client
+
+logger = logging.getLogger(__name__)
 
 
 class KubeCluster:
@@ -105,7 +108,10 @@ class KubeCluster:
             "status": status,
         }
         with _translated(), contextlib.suppress(errors.NotFound, errors.Conflict):  # Conflict: another UID by now
-            self._client.apply(resources.EXPERIMENTS, namespace, name, body, names.STATUS_MANAGER, "status")
+            try:
+                self._client.apply(resources.EXPERIMENTS, namespace, name, body, names.STATUS_MANAGER, "status")
+            except errors.Invalid as error:  # another version's schema: a summary that cannot be told stops no trial
+                logger.error("the server refuses the status; are the CRDs of this version installed? %s", error)
 
     def event(self, spec: ExperimentSpec, kind: str, reason: str, message: str) -> None:
         self._recorder.event(spec, kind, reason, message)

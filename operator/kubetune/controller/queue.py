@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import heapq
 import itertools
+import math
 import random
 import threading
 import time
@@ -62,17 +63,22 @@ class Queue:
     def add(self, key: str) -> None:
         """Work on ``key`` as soon as a worker is free; if it is failing, when its rest is over."""
         with self._changed:
-            failing = self._failing.get(key)
             now = self._monotonic()
-            if failing is not None and failing.until > now and key not in self._working:
-                self._schedule(key, failing.until)
+            rests_until = self._rests_until(key)
+            if rests_until > now and key not in self._working:
+                self._schedule(key, rests_until)
             else:
                 self._push(key, now)
 
     def add_after(self, key: str, seconds: float) -> None:
-        """Work on ``key`` in so many seconds at the latest; an earlier date stands."""
+        """Work on ``key`` in so many seconds at the latest (if it is failing, not before its rest is over); an
+        earlier date stands."""
         with self._changed:
-            self._schedule(key, self._monotonic() + max(0.0, seconds))
+            self._schedule(key, max(self._monotonic() + seconds, self._rests_until(key)))
+
+    def _rests_until(self, key: str) -> float:
+        failing = self._failing.get(key)
+        return -math.inf if failing is None else failing.until
 
     def get(self, timeout: float | None = None) -> str | None:
         """The next key, to be given back by `done` or `failed`. None after ``timeout`` seconds or `close`."""
@@ -106,6 +112,7 @@ class Queue:
             failing.times += 1
             failing.until = self._monotonic() + rest
             self._again.discard(key)
+            self._due.pop(key, None)  # whatever woke it while it was in work waits as well
             self._release(key)
             self._schedule(key, failing.until)
             return rest

@@ -68,7 +68,11 @@ class Relist:
         studies = self._storage.studies()  # first: an experiment is there before its study
         begun = self._monotonic()
         listed = self._each(resources.EXPERIMENTS)
-        return self._registry.reconcile_with(listed, studies, begun, self._namespaces)
+        try:
+            return self._registry.reconcile_with(listed, studies, begun, self._namespaces)
+        except errors.NotFound as error:
+            message = "the cluster knows no Experiments: install the CRD (kubectl apply -f crds/)"
+            raise errors.NotFound(error.status, error.reason, message) from error
 
     def _each(self, resource: Resource, labels: str = "") -> Iterator[Json]:
         """One page of raw objects in memory at a time. A list that expires on the way raises before anything is

@@ -202,7 +202,7 @@ class Client:
             for chunk in response.stream(65536):
                 tail += chunk
                 cut = cut or len(tail) > limit_bytes
-                del tail[:-limit_bytes]
+                del tail[: max(0, len(tail) - limit_bytes)]
         except urllib3.exceptions.HTTPError as error:
             raise errors.Unavailable(0, type(error).__name__, f"log of {pod}: {error}") from error
         finally:

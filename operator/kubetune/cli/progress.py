@@ -57,7 +57,7 @@ def times(moment: Moment) -> str:
     if shown.completed is not None:
         return f"took {text.duration(elapsed)}"
     left = model.seconds_left(shown, moment.trials, moment.now)
-    return text.duration(elapsed) + (f", about {text.duration(left)} to go" if left is not None else "")
+    return text.duration(elapsed) + (f", about {text.age(left)} to go" if left is not None else "")
 
 
 def _best(moment: Moment, plain: bool) -> list[str]:

@@ -1,0 +1,73 @@
+"""The examples and the manifests in docs/: what a beginner copies must be right, and links must lead somewhere."""
+
+import pathlib
+import re
+from typing import Any
+
+import pytest
+import re2
+import yaml
+
+from kubetune.api import spec
+
+ROOT = pathlib.Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "examples").glob("*/experiment*.yaml"))
+PAGES = [
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "examples").glob("*/*.md")),
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+]
+FENCE = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+
+
+def experiments_in(page: pathlib.Path) -> list[dict[str, Any]]:
+    """The whole Experiments among a page's YAML blocks."""
+    documents = [one for block in FENCE.findall(page.read_text()) for one in yaml.safe_load_all(block)]
+    return [one for one in documents if isinstance(one, dict) and one.get("kind") == "Experiment"]
+
+
+def parse(body: dict[str, Any]) -> spec.ExperimentSpec:
+    metadata = {"namespace": "default", "uid": "u", **body["metadata"]}
+    return spec.parse({**body, "metadata": metadata})
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_an_example_hands_every_parameter_to_its_program(path: pathlib.Path) -> None:
+    body = yaml.safe_load(path.read_text())
+    parsed = parse(body)
+    container = parsed.template["spec"]["containers"][0]
+    assert {name for text in container["args"] for name in spec.references(text)} == set(parsed.parameters)
+    options = (path.parent / "digits.py").read_text()
+    for text in container["args"]:
+        assert f'"{text.split("=")[0]}"' in options
+
+
+def test_the_digits_examples_differ_in_what_they_are_about_only() -> None:
+    bodies = {path.name: yaml.safe_load(path.read_text())["spec"] for path in EXAMPLES}
+    plain, log, gpu = (bodies[f"experiment{kind}.yaml"] for kind in ("", "-nocode", "-gpu"))
+    assert log.pop("metrics") == {"from": "log"}
+    assert log["template"]["spec"]["containers"][0].pop("command") == ["python", "train_plain.py"]
+    assert gpu["template"]["spec"]["containers"][0]["resources"]["limits"].pop("nvidia.com/gpu") == 1
+    assert plain == log == gpu
+
+
+def test_the_default_pattern_reads_what_the_plain_program_prints() -> None:
+    line = re.search(r'print\(f"(epoch=.*?)"', (ROOT / "examples/digits/train_plain.py").read_text())
+    assert line
+    printed = re.sub(r"\{[^}]*\}", "0.5", line.group(1))
+    found = {match.group("metric") for match in re2.finditer(spec.DEFAULT_PATTERN, printed)}
+    assert found == {"epoch", "loss", "accuracy"}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if experiments_in(page)], ids=lambda page: page.name)
+def test_experiments_shown_to_people_can_be_run(page: pathlib.Path) -> None:
+    for body in experiments_in(page):
+        assert parse(body).parameters
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_pages_that_exist(page: pathlib.Path) -> None:
+    links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
+    assert [link for link in links if not (page.parent / link).exists()] == []

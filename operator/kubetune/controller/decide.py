@@ -49,6 +49,12 @@ class Limits:
     config_grace: float = 10.0
     log_grace: float = 30.0
     max_attempts: int = 20
+    relist: float = 300.0
+
+    @property
+    def patience(self) -> float:
+        """Seconds in which the cache has surely heard of what has happened."""
+        return self.relist + 30.0
 
     @classmethod
     def of(cls, settings: Settings) -> "Limits":
@@ -101,7 +107,7 @@ def decide(spec: ExperimentSpec, seen: Observed, now: float, limits: Limits) -> 
         starts, later = _starts(spec, seen, steps, closing, now)
         actions += starts
         again += later
-    again += deadline(spec, seen)
+    again += [time for time in deadline(spec, seen) if time > now]
     state, reason, message = _state(spec, seen, closing, actions)
     return Plan(tuple(actions), state, reason, message, max(0.0, min(again) - now) if again else None)
 
@@ -232,6 +238,7 @@ def _outcome(
         troubled_since=troubled_since,
         image_grace=limits.image_grace,
         config_grace=limits.config_grace,
+        patience=limits.patience,
     )
 
 
@@ -336,7 +343,7 @@ def attempt_goes_on(case: Case) -> Step:
         grace = case.limits.image_grace if case.outcome.reason is Reason.IMAGE else case.limits.config_grace
         again_at = (case.now if case.troubled_since is None else case.troubled_since) + grace
     elif case.job is not None and case.job.phase is JobPhase.FAILED:  # its pod's last words are under way
-        again_at = (case.job.ended or case.now) + case.limits.config_grace
+        again_at = (case.job.ended or case.now) + case.limits.patience
     return Step(live=True, again_at=again_at)
 
 

@@ -107,6 +107,7 @@ def judge(
     troubled_since: float | None = None,
     image_grace: float = 60.0,
     config_grace: float = 10.0,
+    patience: float = 330.0,
 ) -> Outcome:
     """What has become of the attempt that ``job`` belongs to.
 
@@ -116,6 +117,7 @@ def judge(
         nodes_gone: Nodes deleted or unreachable for longer than the patience with them.
         troubled_since: When its start failure (`trouble`) was first seen; None: just now.
         image_grace, config_grace: Seconds such a trouble may last.
+        patience: Seconds to wait, after a Job failed, for its pod's last words: longer than the cache takes to heal.
     """
     if job.phase is JobPhase.SUCCEEDED:
         return _succeeded(job)
@@ -123,7 +125,7 @@ def judge(
     if lost is not None:
         return lost
     if job.phase is JobPhase.FAILED:
-        return _failed(job, now, config_grace)
+        return _failed(job, now, patience)
     if job.phase is JobPhase.RUNNING:
         return Outcome(Kind.RUNNING)
     return _starting(job, now, troubled_since, image_grace, config_grace)

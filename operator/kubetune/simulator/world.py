@@ -5,6 +5,7 @@ import itertools
 import random
 from collections.abc import Callable
 
+AT_ONCE = 1000  # things that may happen at one moment
 BEGIN = 1_800_000_000.0  # epoch seconds at which every run begins
 
 
@@ -17,6 +18,7 @@ class World:
         self.trace: list[str] = []
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
+        self._at_once = 0
 
     def clock(self) -> float:
         return self.now
@@ -33,7 +35,11 @@ class World:
         """The next thing; False if there is none."""
         if not self._heap:
             return False
+        before = self.now
         self.now, _, happen = heapq.heappop(self._heap)
+        self._at_once = self._at_once + 1 if self.now == before else 0
+        if self._at_once > AT_ONCE:
+            raise AssertionError(f"{AT_ONCE} things in a row in which no time passed: something looks again and again")
         happen()
         return True
 

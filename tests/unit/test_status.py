@@ -1,0 +1,130 @@
+"""What the status says, and that it stays a summary."""
+
+import dataclasses
+import json
+from typing import Any
+
+from kubetune.api.spec import InvalidSpec, Json, Objective
+from kubetune.api.trial import Best, Counts, Reason
+from kubetune.controller import status
+from kubetune.controller.plan import Observed, Plan
+from kubetune.controller.status import Facts
+from tests.unit import loop_objects as o
+
+NOW = o.NOW
+STUDY = Facts("team-a/digits-1a2b3c4d")
+
+
+def make(seen: Observed, state: str = "Running", reason: Reason = Reason.RUNNING, **more: Any) -> Json:
+    plan = Plan((), state, reason, more.pop("message", "trials are running"))
+    whole = more.pop("spec", o.spec())
+    return status.status(whole, plan, seen, more.pop("facts", STUDY), more.pop("previous", None), more.pop("now", NOW))
+
+
+def condition(body: Json, kind: str) -> Json | None:
+    return next((each for each in body["conditions"] if each["type"] == kind), None)
+
+
+def test_a_running_experiment() -> None:
+    rows = (o.row(4), o.row(5), o.row(6, job_uid=None))
+    counts = Counts(running=3, complete=2, pruned=1, failed=1, lost_attempts=2)
+    recent = (Reason.COMPLETED, Reason.EXIT_CODE, Reason.PRUNED)
+    seen = o.seen(*rows, jobs=(o.job(4), o.pending(5)), counts=counts, recent_failures=recent)
+    best = Best(1, (0.93,), {"lr": 0.01, "act": "relu", "bias": True})
+    body = make(seen, facts=dataclasses.replace(STUDY, best=[best], saved_steps=(75, 25)))
+    assert body["counts"] == {
+        "total": 7,
+        "running": 3,
+        "pending": 2,
+        "complete": 2,
+        "pruned": 1,
+        "failed": 1,
+        "lostAttempts": 2,
+    }
+    assert (body["active"], body["finished"], body["progress"]) == (2, 4, "4/10")
+    assert body["best"] == {
+        "trial": 1,
+        "value": "0.93",
+        "metrics": {"accuracy": 0.93},
+        "parameters": {"lr": "0.01", "act": "relu", "bias": "true"},
+    }
+    assert body["saved"] == {"steps": 25, "share": 0.25}
+    assert body["failures"] == [{"reason": "ExitCode", "count": 1}]
+    assert body["parallelism"] == {"current": 2, "reason": "Spec"}
+    assert (body["study"], body["observedGeneration"]) == ("team-a/digits-1a2b3c4d", 3)
+    assert body["startTime"] == "1970-01-01T00:15:00Z"
+    assert "completionTime" not in body
+    assert "front" not in body
+
+
+def test_running_is_always_a_condition_and_the_others_from_their_first_true_on() -> None:
+    first = make(o.seen(), "Pending")
+    assert [each["type"] for each in first["conditions"]] == ["Running"]
+    assert condition(first, "Running") == {
+        "type": "Running",
+        "status": "False",
+        "reason": "Running",
+        "message": "trials are running",
+        "observedGeneration": 3,
+        "lastTransitionTime": "1970-01-01T00:16:40Z",
+    }
+    suspended = make(o.seen(), "Suspended", Reason.SUSPENDED, previous=first)
+    resumed = make(o.seen(), previous=suspended)
+    kinds = {each["type"]: each["status"] for each in resumed["conditions"]}
+    assert kinds == {"Running": "True", "Suspended": "False"}
+
+
+def test_a_condition_keeps_the_time_of_its_last_change() -> None:
+    first = make(o.seen())
+    later = make(o.seen(), message="others", previous=first, now=NOW + 100)
+    assert condition(later, "Running") == {**(condition(first, "Running") or {}), "message": "others"}
+    ended = make(o.seen(), "Complete", Reason.MAX_TRIALS, previous=later, now=NOW + 200)
+    assert (condition(ended, "Running") or {})["lastTransitionTime"] == "1970-01-01T00:20:00Z"
+    assert (condition(ended, "Complete") or {})["status"] == "True"
+
+
+def test_an_end_keeps_its_time_and_takes_the_parallelism_away() -> None:
+    ended = make(o.seen(), "Complete", Reason.MAX_TRIALS)
+    again = make(o.seen(), "Complete", Reason.MAX_TRIALS, previous=ended, now=NOW + 100)
+    assert again == ended
+    assert ended["completionTime"] == "1970-01-01T00:16:40Z"
+    assert ended["parallelism"] == {"current": 0, "reason": "MaxTrials"}
+
+
+def test_suspended_nothing_is_in_force() -> None:
+    body = make(o.seen(), "Suspended", Reason.SUSPENDED, spec=o.spec(suspend=True))
+    assert body["parallelism"] == {"current": 0, "reason": "Suspended"}
+
+
+def test_several_objectives_have_a_front_of_bounded_size() -> None:
+    both = o.spec(objectives=(Objective("accuracy", "maximize"), Objective("size", "minimize")))
+    front = [Best(number, (0.5, float(number)), {"lr": 0.1}) for number in range(50)]
+    body = make(o.seen(), spec=both, facts=dataclasses.replace(STUDY, best=front))
+    assert len(body["front"]) == 20
+    assert body["front"][3]["metrics"] == {"accuracy": 0.5, "size": 3.0}
+    assert body["best"] == body["front"][0]
+
+
+def test_infinity_is_text_only() -> None:
+    body = make(o.seen(), facts=dataclasses.replace(STUDY, best=[Best(0, (float("inf"),), {})]))
+    assert (body["best"]["value"], body["best"]["metrics"]) == ("inf", {})
+    json.dumps(body, allow_nan=False)
+
+
+def test_it_is_bounded_however_many_trials_there_are() -> None:
+    rows = [o.row(number) for number in range(5000)]
+    jobs = tuple(o.job(number) for number in range(5000))
+    seen = o.seen(*rows, jobs=jobs, recent_failures=(Reason.EXIT_CODE,) * 10)
+    body = make(seen, message="x" * 5000, facts=dataclasses.replace(STUDY, best=[Best(0, (1.0,), {"lr": 0.1})]))
+    assert len(json.dumps(body)) < 5000
+
+
+def test_an_invalid_spec_says_what_to_do_and_keeps_what_was_known() -> None:
+    before = make(o.seen(counts=Counts(complete=3)))
+    body = status.invalid(InvalidSpec("parameters.lr", "min must be below max"), 4, before, NOW)
+    assert (body["state"], body["reason"], body["observedGeneration"]) == ("Invalid", "InvalidSpec", 4)
+    assert body["message"] == "parameters.lr: min must be below max"
+    assert body["counts"] == before["counts"]
+    assert (condition(body, "Invalid") or {})["status"] == "True"
+    mended = make(o.seen(), previous=body)
+    assert (condition(mended, "Invalid") or {})["status"] == "False"

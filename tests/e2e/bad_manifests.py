@@ -256,6 +256,16 @@ _LIMITS = _admission(
 )
 _TEMPLATE = _admission(
     "template",
+    (
+        "quantity",
+        {CONTAINER + "/resources": {"limits": {"memory": "lots", "cpu": "500m", "nvidia.com/gpu": 1}}},
+        "spec.template.spec.containers[0].resources.limits.memory: Invalid value",
+    ),
+    (
+        "quantity-words",
+        {CONTAINER + "/resources": {"requests": {"memory": "2 GB"}}},
+        "write an amount such as 2, 500m or 512Mi",
+    ),
     ("no-spec", {"template": {}}, "spec.template.spec: Required value"),
     ("no-containers", {"template/spec": {}}, "spec.template.spec.containers: Required value"),
     (
@@ -350,11 +360,6 @@ _BEYOND = _invalid(
         "job-resources",
         {CONTAINER + "/resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
         "must be less than or equal to memory limit",
-    ),
-    (
-        "job-quantity",
-        {CONTAINER + "/resources": {"limits": {"memory": "lots"}}},
-        "quantities must match",
     ),
 )
 

@@ -22,8 +22,8 @@ from kubetune.metrics.catalog import Metrics
 from kubetune.settings import Settings
 from kubetune.storage import base, postgres
 
-LAME_DUCK = 3.0  # seconds between "not ready" and closed ears: Services learn it in the meantime
-DRAIN = 20.0  # seconds for requests in hand
+LAME_DUCK = 2.0  # seconds between "not ready" and closed ears: Services learn it in the meantime
+DRAIN = 15.0  # seconds for requests in hand
 FOLLOWING_CALLS = 4  # threads, so connections, for the leases and positions of followed logs
 CONNECTIONS = batch.IN_FLIGHT + api.CALLS + FOLLOWING_CALLS + 1
 

@@ -239,3 +239,26 @@ def test_many_workers_never_share_a_key_and_miss_no_addition() -> None:
     for thread in workers:
         thread.join()
     assert mill.shared == []
+
+
+def test_an_event_during_a_repetition_that_succeeds_is_looked_at_at_once(queue: Queue, time: Time) -> None:
+    queue.add("a")
+    queue.get(timeout=0)
+    queue.failed("a")
+    queue.retry_now()
+    assert queue.get(timeout=0) == "a"
+    queue.add("a")
+    queue.done("a")
+    assert drain(queue) == ["a"]
+
+
+def test_a_report_during_a_repetition_waits_for_no_rest_that_is_over(queue: Queue, time: Time) -> None:
+    queue.add("a")
+    queue.get(timeout=0)
+    rest = queue.failed("a")
+    queue.retry_now()
+    assert queue.get(timeout=0) == "a"
+    queue.add_after("a", rest / 10)
+    queue.done("a")
+    time.now = rest / 10
+    assert drain(queue) == ["a"]

@@ -65,7 +65,7 @@ class Queue:
         with self._changed:
             now = self._monotonic()
             rests_until = self._rests_until(key)
-            if rests_until > now and key not in self._working:
+            if rests_until > now:
                 self._schedule(key, rests_until)
             else:
                 self._push(key, now)

@@ -14,7 +14,7 @@ def main() -> None:
         accuracy = network.score(validation.images, validation.digits)
         print(f"epoch {epoch}: loss {network.loss_:.4f}, accuracy {accuracy:.4f}", flush=True)
         if kubetune_trial.report(epoch, accuracy=accuracy, loss=network.loss_):
-            print("told to stop: worse than the median of the others at this epoch")
+            print("told to stop")
             return
     if options.score_test_set:
         print(f"accuracy on the test part: {network.score(test.images, test.digits):.4f}")

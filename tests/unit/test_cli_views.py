@@ -1,12 +1,14 @@
 """What is shown of an experiment and its trials: from the custom resource and the gateway's answers to lines."""
 
 import copy
+import io
 import math
+import os
 from typing import Any
 
 import pytest
 
-from kubetune.cli import edits, explain, model, progress, render
+from kubetune.cli import edits, explain, model, progress, render, watch
 
 NOW = 1_000_100.0
 RESOURCE: dict[str, Any] = {
@@ -395,3 +397,23 @@ def test_nothing_is_written_to_an_experiment_that_ended() -> None:
         edits.stop(ended(), [1])
     with pytest.raises(explain.Problem, match="has ended"):
         edits.suspend(ended("Failed"), True)
+
+
+def test_what_waits_while_suspended_waits_to_go_on() -> None:
+    shown = model.experiment(resource({"suspend": True}, state="Suspended", active=0))
+    assert render.active(shown) == "0 (1 waiting to go on)"
+
+
+def test_each_picture_is_drawn_over_the_last_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.get_terminal_size", lambda: os.terminal_size((60, 5)))
+    out = io.StringIO()
+    screen = watch.Screen(out, plain=True)
+    rows = trials(*(answer(number, "RUNNING", None) for number in range(6)))
+    screen.draw(progress.Moment(model.experiment(RESOURCE), rows, NOW))  # ten lines and more, on a screen of five
+    screen.draw(progress.Moment(model.experiment(ended(best=None, saved=None, failures=None)), [], NOW))
+    first, second, rest = out.getvalue().split("\x1b[J")
+    assert first.count("\n") == 4
+    assert "\x1b[4A" not in first
+    assert second.startswith("\x1b[4A\r")
+    assert second.count("\n") == 3
+    assert rest == ""

@@ -63,8 +63,10 @@ def breakdown(shown: Experiment) -> str:
 
 
 def active(shown: Experiment) -> str:
-    waiting = f" ({shown.pending} waiting for a slot, a node or an image)" if shown.pending else ""
-    return "" if shown.ended else f"{shown.active}{waiting}"
+    if shown.ended:
+        return ""
+    what = "to go on" if shown.suspend else "for a slot, a node or an image"
+    return f"{shown.active}" + (f" ({shown.pending} waiting {what})" if shown.pending else "")
 
 
 def best_line(shown: Experiment) -> str:

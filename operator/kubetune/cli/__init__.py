@@ -1,1 +1,1 @@
-"""`kubectl tune`: pure renderings (text, model, render, progress) and the few modules that read and write the cluster."""
+"""`kubectl tune`: pure renderings (text, model, render, progress) and the few modules that talk to the cluster."""

@@ -55,7 +55,7 @@ def _check_study(status: cluster.Json) -> None:
     )
     try:
         time.sleep(2)
-        storage = f"postgresql://kubetune:{password}@127.0.0.1:15432/kubetune"
+        storage = f"postgresql+psycopg2://kubetune:{password}@127.0.0.1:15432/kubetune"
         study = cluster.wait_for(
             "the study", lambda: optuna.load_study(study_name=status["study"], storage=storage), timeout=30
         )

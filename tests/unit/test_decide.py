@@ -189,13 +189,15 @@ def test_a_finished_trial_whose_pod_stays_is_ended_after_the_grace() -> None:
 
 @pytest.mark.parametrize("job", [o.succeeded(), o.failed()])
 def test_the_log_is_read_to_its_end_before_the_trial_ends(job: JobView) -> None:
-    waits = plan(o.seen(o.row(), jobs=(job,), counts=FULL), o.spec(metrics=LOG))
-    assert (waits.actions, waits.again_in) == ((), 29.0)
-    for row, jobs in (
-        (o.row(log_read=True), (job,)),
-        (o.row(), (dataclasses.replace(job, ended=NOW - 30),)),
-    ):
-        assert [type(action) for action in actions(o.seen(row, jobs=jobs), metrics=LOG)] == [Finish]
+    def looked_at(since: float | None, read: bool = False) -> Plan:
+        over = {} if since is None else {"job-0-1": since}
+        seen = o.seen(o.row(log_read=read), jobs=(job,), counts=FULL, over_since=over)
+        return plan(seen, o.spec(metrics=LOG))
+
+    assert (looked_at(None).actions, looked_at(None).again_in) == ((), 30.0)
+    assert (looked_at(NOW - 29).actions, looked_at(NOW - 29).again_in) == ((), 1.0)
+    for found in (looked_at(NOW - 30), looked_at(None, read=True)):
+        assert [type(action) for action in found.actions] == [Finish]
 
 
 # ---- stops

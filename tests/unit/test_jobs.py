@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubetune.api import names
-from kubetune.api.spec import Categorical, Double, Int, Json, Metrics
+from kubetune.api.spec import Categorical, Double, Int, Json, Metrics, Parameter
 from kubetune.controller import jobs
 from kubetune.controller.jobs import Wiring
 from tests.unit import loop_objects as o
@@ -263,5 +263,5 @@ def test_a_toleration_that_is_there_is_not_added_again() -> None:
 
 
 def test_a_sample_is_a_point_of_the_space() -> None:
-    space = {"x": Double(0.5, 1), "k": Int(2, 5), "c": Categorical(("a", "b"))}
+    space: dict[str, Parameter] = {"x": Double(0.5, 1), "k": Int(2, 5), "c": Categorical(("a", "b"))}
     assert jobs.sample(space) == {"x": 0.5, "k": 2, "c": "a"}

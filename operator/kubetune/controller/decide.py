@@ -76,6 +76,7 @@ class Case:
     limits: Limits
     not_before: float  # of its next Job
     troubled_since: float | None
+    over_since: float | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,6 +224,7 @@ def _case(
         limits=limits,
         not_before=seen.backoff.get(row.number, 0.0),
         troubled_since=troubled_since,
+        over_since=seen.over_since.get(job.uid) if job else None,
     )
 
 
@@ -291,10 +293,10 @@ def log_is_being_read(case: Case) -> Step | None:
         return None
     if found.kind not in (Kind.WELL, Kind.FAILED) or job.phase not in (JobPhase.SUCCEEDED, JobPhase.FAILED):
         return None
-    ended = job.ended or (job.pod.ended if job.pod else None)
-    if job.pod is None or job.pod.deleted or ended is None or case.now >= ended + case.limits.log_grace:
+    until = (case.now if case.over_since is None else case.over_since) + case.limits.log_grace
+    if job.pod is None or job.pod.deleted or case.now >= until:
         return None
-    return Step(live=True, again_at=ended + case.limits.log_grace)
+    return Step(live=True, again_at=until)
 
 
 def attempt_is_over(case: Case) -> Step | None:

@@ -2,10 +2,12 @@
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 
 from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.trial import TrialRow
 from kubetune.controller import outcome
-from kubetune.controller.plan import JobView, Observed
+from kubetune.controller.plan import JobPhase, JobView, Observed
 from kubetune.controller.ports import Cluster, Engine
 
 
@@ -16,6 +18,7 @@ class Memory:
 
     backoff: dict[int, float] = dataclasses.field(default_factory=dict)  # number → no Job before (epoch seconds)
     troubled: dict[str, float] = dataclasses.field(default_factory=dict)  # Job UID → start trouble first seen
+    over: dict[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, its UID recorded
     last_failure: str = ""  # message of the trial that failed last
     freed: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=1000))
     checked: int | None = None  # the generation whose Job passed its dry run
@@ -26,8 +29,8 @@ class Memory:
 def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float) -> Observed:
     """What there is now, as far as it can be seen."""
     jobs = cluster.jobs(spec.uid)
-    _remember_troubles(memory, jobs, now)
     running = engine.running
+    _remember(memory, jobs, running, now)
     memory.backoff = {number: until for number, until in memory.backoff.items() if number in running and until > now}
     ended, end_message = engine.ended or (None, "")
     best = engine.best
@@ -45,6 +48,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         backoff=memory.backoff,
         nodes_gone=cluster.nodes_gone(),
         troubled_since=memory.troubled,
+        over_since=memory.over,
         last_failure=memory.last_failure,
     )
 
@@ -63,6 +67,10 @@ def starts(engine: Engine, jobs: tuple[JobView, ...]) -> dict[int, float]:
     }
 
 
-def _remember_troubles(memory: Memory, jobs: tuple[JobView, ...], now: float) -> None:
-    troubled = (job.uid for job in jobs if outcome.trouble(job) is not None)
+def _remember(memory: Memory, jobs: tuple[JobView, ...], running: Mapping[int, TrialRow], now: float) -> None:
+    """Since when a Job has been in trouble, or over. What its log says is accepted from the recording of its UID on."""
+    troubled = [job.uid for job in jobs if outcome.trouble(job) is not None]
+    recorded = {row.job_uid for row in running.values()}
+    over = [job.uid for job in jobs if job.phase in (JobPhase.SUCCEEDED, JobPhase.FAILED) and job.uid in recorded]
     memory.troubled = {uid: memory.troubled.get(uid, now) for uid in troubled}
+    memory.over = {uid: memory.over.get(uid, now) for uid in over}

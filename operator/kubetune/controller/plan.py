@@ -75,6 +75,7 @@ class Observed:
     backoff: Mapping[int, float] = dataclasses.field(default_factory=dict)  # number → not before (epoch seconds)
     nodes_gone: frozenset[str] = frozenset()  # unreachable for longer than nodeLostAfter, or deleted
     troubled_since: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Job UID → start trouble first seen
+    over_since: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, recorded
     last_failure: str = ""  # message of the trial that failed last, as far as this process saw it
 
 

@@ -98,6 +98,7 @@ class Operator:
         self, name: str, world: World, server: ApiServer, database: Database, chaos: Chaos, on_death: Callable[[], None]
     ) -> None:
         self.name, self.alive = name, True
+        self._ready = False  # it has taken the epoch and listed everything
         self._world, self._server, self._chaos, self._on_death = world, server, chaos, on_death
         self._storage = MemoryStorage(world.clock, database, self._storage_fault)
         self._cache = Cache(SETTINGS.node_lost_after, world.clock)
@@ -138,6 +139,7 @@ class Operator:
             return
         self._world.note(f"{self.name} takes over")
         self._server.watchers.append(self._watch)
+        self._ready = True
         self._relist()
 
     def stop(self) -> None:
@@ -200,7 +202,7 @@ class Operator:
     def wake(self, uid: str, seconds: float) -> None:
         """Look at the experiment in so many seconds at the latest."""
         due = self._world.now + seconds
-        if self.alive and due < self._due.get(uid, float("inf")):
+        if self.alive and self._ready and due < self._due.get(uid, float("inf")):
             self._due[uid] = due
             self._world.after(seconds, lambda: self._turn(uid, due))
 

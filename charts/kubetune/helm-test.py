@@ -11,8 +11,9 @@ AUTHORITY = "/etc/kubetune/tls/ca.crt"
 
 def status(url: str, authority: str | None = None, token: str | None = None) -> int:
     request = urllib.request.Request(url, headers={"Authorization": f"Bearer {token}"} if token else {})
+    context = ssl.create_default_context(cafile=authority)
     try:
-        with urllib.request.urlopen(request, timeout=10, context=ssl.create_default_context(cafile=authority)) as answer:
+        with urllib.request.urlopen(request, timeout=10, context=context) as answer:
             return int(answer.status)
     except urllib.error.HTTPError as error:
         return error.code

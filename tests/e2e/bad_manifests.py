@@ -259,7 +259,7 @@ _TEMPLATE = _admission(
     (
         "quantity",
         {CONTAINER + "/resources": {"limits": {"memory": "lots", "cpu": "500m", "nvidia.com/gpu": 1}}},
-        "spec.template.spec.containers[0].resources.limits.memory: Invalid value",
+        "spec.template.spec.containers[0].resources.limits[memory]: Invalid value",
     ),
     (
         "quantity-words",

@@ -11,22 +11,9 @@ from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.nodes import Cluster, trial_of
 from kubetune.simulator.trials import Behaviour, Ledger
+from kubetune.simulator.violation import check
 from kubetune.storage.base import EngineStorage
 from kubetune.storage.memory import Database
-
-
-class Violation(AssertionError):  # noqa: N818
-    """An invariant does not hold."""
-
-    def __init__(self, invariant: str, what: str) -> None:
-        super().__init__(f"{invariant}: {what}")
-        self.invariant = invariant
-
-
-def check(holds: bool, invariant: str, what: str) -> None:
-    """Raises Violation unless it holds."""
-    if not holds:
-        raise Violation(invariant, what)
 
 
 @dataclasses.dataclass

@@ -108,8 +108,9 @@ class Cluster:
                 self._condition(pod, "PodScheduled", "Unschedulable", "0/1 nodes are available", "False")
                 continue
             pod.node = node
-            self.server.put("pods", {**raw, "spec": {**raw["spec"], "nodeName": node.name}})
-            self._condition(pod, "PodScheduled", "", "")
+            scheduled = {"conditions": [_true("PodScheduled", "", timestamp(self.world.now))]}
+            spec, status = {**raw["spec"], "nodeName": node.name}, {**raw["status"], **scheduled}
+            self.server.put("pods", {**raw, "spec": spec, "status": status})  # in one write, as the API server does
             self.world.soon(0.2, 3.0, lambda pod=pod: self._tell_from(pod, lambda: self._start(pod)))  # type: ignore[misc]
 
     def _free(self, node: Node) -> bool:

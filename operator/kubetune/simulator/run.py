@@ -8,11 +8,12 @@ from kubetune.api.spec import Json
 from kubetune.kube import errors
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
-from kubetune.simulator.invariants import Violation, Watchdog, check
+from kubetune.simulator.invariants import Watchdog
 from kubetune.simulator.nodes import Cluster
 from kubetune.simulator.operators import SETTINGS, Chaos, Operator
 from kubetune.simulator.scenario import STORM, Change, Scenario
 from kubetune.simulator.trials import Behaviour, Ledger, Trials
+from kubetune.simulator.violation import check
 from kubetune.simulator.world import BEGIN, World
 from kubetune.storage.memory import Database, MemoryStorage
 
@@ -203,7 +204,7 @@ def simulate(scenario: Scenario) -> Result:
     run = Run(scenario)
     try:
         return run.finish()
-    except (Violation, Exception) as error:
+    except Exception as error:
         story = "\n".join(run.world.trace[-40:])
         error.add_note(f"seed {scenario.seed}; resync {SETTINGS.resync:g} s; the story so far:\n{story}")
         raise

@@ -5,6 +5,8 @@ import itertools
 import random
 from collections.abc import Callable
 
+from kubetune.simulator.violation import Violation
+
 AT_ONCE = 1000  # things that may happen at one moment
 BEGIN = 1_800_000_000.0  # epoch seconds at which every run begins
 
@@ -39,7 +41,7 @@ class World:
         self.now, _, happen = heapq.heappop(self._heap)
         self._at_once = self._at_once + 1 if self.now == before else 0
         if self._at_once > AT_ONCE:
-            raise AssertionError(f"{AT_ONCE} things in a row in which no time passed: something looks again and again")
+            raise Violation("I7", f"{AT_ONCE} things in a row and no time passed: something looks again and again")
         happen()
         return True
 

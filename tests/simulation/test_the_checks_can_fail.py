@@ -1,0 +1,187 @@
+"""The simulator finds what is broken on purpose: each mutation of the loop breaks an invariant, and is caught by it."""
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from kubetune.api.trial import Reason, TrialState
+from kubetune.controller import decide, jobs, outcome, reconcile
+from kubetune.controller.plan import Ask, CreateJob, DeleteJob, End, Finish, NewAttempt, Observed, Plan
+from kubetune.engine.engine import Engine
+from kubetune.simulator.run import simulate
+from kubetune.simulator.scenario import Scenario, draw, experiment
+from kubetune.simulator.violation import Violation
+from kubetune.storage.memory import MemoryStorage
+
+RUNS = 60
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def change(monkeypatch: pytest.MonkeyPatch, mutate: Callable[[Plan, Observed], Plan]) -> None:
+    """Every plan is changed before it is carried out."""
+    real = decide.decide
+
+    def mutant(spec: Any, seen: Observed, now: float, limits: Any) -> Plan:
+        return mutate(real(spec, seen, now, limits), seen)
+
+    monkeypatch.setattr(reconcile, "decide", mutant)
+
+
+def replaced(plan: Plan, kind: type, by: Callable[[Any], Any]) -> Plan:
+    actions = [by(action) if isinstance(action, kind) else action for action in plan.actions]
+    return dataclasses.replace(plan, actions=tuple(action for action in actions if action is not None))
+
+
+def one_too_many(plan: Plan, seen: Observed) -> Plan:
+    return replaced(plan, Ask, lambda ask: dataclasses.replace(ask, count=ask.count + 1))
+
+
+def never_clears_away(plan: Plan, seen: Observed) -> Plan:
+    return replaced(plan, DeleteJob, lambda delete: None)
+
+
+def loses_what_runs(plan: Plan, seen: Observed) -> Plan:
+    """An attempt is given up for nothing."""
+    return replaced(
+        plan,
+        Finish,
+        lambda finish: NewAttempt(finish.number, finish.attempt, Reason.EVICTED, "", finish.job, finish.job_uid),
+    )
+
+
+def counts_losses_as_failures(plan: Plan, seen: Observed) -> Plan:
+    return replaced(
+        plan,
+        NewAttempt,
+        lambda lost: Finish(lost.number, lost.lost, Reason.EXIT_CODE, "", lost.job, lost.job_uid),
+    )
+
+
+def forgets_committed_trials(plan: Plan, seen: Observed) -> Plan:
+    return replaced(plan, CreateJob, lambda create: None)
+
+
+def never_ends(plan: Plan, seen: Observed) -> Plan:
+    return replaced(plan, End, lambda end: None)
+
+
+def ends_too_early(plan: Plan, seen: Observed) -> Plan:
+    if seen.counts.complete < 2 or seen.ended:
+        return plan
+    return dataclasses.replace(plan, actions=(End(Reason.MAX_TRIALS, ""),))
+
+
+PLANS: dict[str, tuple[Callable[[Plan, Observed], Plan], set[str]]] = {
+    "asks one too many": (one_too_many, {"I2", "I3"}),
+    "never clears away": (never_clears_away, {"I1", "I2", "I6", "I7"}),
+    "gives attempts up for nothing": (loses_what_runs, {"I7", "I9"}),
+    "counts losses as failures": (counts_losses_as_failures, {"I3", "I4"}),
+    "forgets committed trials": (forgets_committed_trials, {"I7"}),
+    "never ends": (never_ends, {"I7"}),
+    "ends too early": (ends_too_early, {"I3", "I7", "I9"}),
+}
+
+
+def run_until_caught() -> str:
+    """Whether any of the runs finds it, and by which invariant."""
+    caught = (caught_by(draw(seed)) for seed in range(1, RUNS))
+    return next((invariant for invariant in caught if invariant != "nothing"), "nothing")
+
+
+def caught_by(scenario: Scenario, *others: type[Exception]) -> str:
+    """The invariant that a run breaks. ``others``: what else may stop it, such as a number given twice."""
+    try:
+        simulate(scenario)
+    except Violation as violation:
+        return violation.invariant
+    except others as error:
+        return type(error).__name__
+    return "nothing"
+
+
+@pytest.mark.parametrize("case", PLANS)
+def test_a_plan_that(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    mutate, invariants = PLANS[case]
+    change(monkeypatch, mutate)
+    assert run_until_caught() in invariants
+
+
+def test_jobs_with_names_by_chance_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the deterministic name, an answer that is lost on its way makes a second Job."""
+    real, made = jobs.build_job, iter(range(10**6))
+
+    def build(*args: Any) -> Any:
+        body = real(*args)
+        return {**body, "metadata": {**body["metadata"], "name": f"{body['metadata']['name']}-{next(made)}"}}
+
+    monkeypatch.setattr(jobs, "build_job", build)
+    body = experiment("small", maxTrials=3)
+    found = {caught_by(Scenario(seed, (body,), unavailable=0.2, lag=5.0)) for seed in range(10)} - {"nothing"}
+    assert found
+    assert found <= {"I1", "I2", "I9"}
+
+
+def test_acting_before_committing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A trial that is handed out before its row is there."""
+
+    def create_trials(self: MemoryStorage, uid: str, space: Any, trials: Any) -> None:
+        pass
+
+    monkeypatch.setattr(MemoryStorage, "create_trials", create_trials)
+    with pytest.raises(Violation, match="no committed trial"):
+        simulate(Scenario(3, (experiment("small"),)))
+
+
+def test_an_end_that_changes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Engine.finish
+
+    def finish(self: Engine, number: int, attempt: int, *args: Any) -> Any:
+        row = real(self, number, attempt, *args)
+        for study in self._storage.database.studies.values():  # type: ignore[attr-defined]
+            first = study.trials[0]
+            if number and first.row.state is not TrialState.RUNNING:
+                first.row = dataclasses.replace(first.row, message=f"settled again with trial {number}")
+        return row
+
+    monkeypatch.setattr(Engine, "finish", finish)
+    with pytest.raises(Violation, match="I5"):
+        simulate(Scenario(3, (experiment("small"),)))
+
+
+def test_a_report_that_is_acknowledged_and_lost_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = MemoryStorage.finish_trial
+
+    def finish_trial(self: MemoryStorage, uid: str, number: int, *args: Any) -> Any:
+        row = real(self, uid, number, *args)
+        self.database.studies[uid].trials[number].reports.pop()
+        return row
+
+    monkeypatch.setattr(MemoryStorage, "finish_trial", finish_trial)
+    with pytest.raises(Violation, match="I5"):
+        simulate(Scenario(3, (experiment("small"),)))
+
+
+def test_an_unfenced_predecessor_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two operators at once, and no epoch to tell them apart."""
+    always = property(lambda self: self.database.epoch, lambda self, epoch: None)
+    monkeypatch.setattr(MemoryStorage, "epoch", always, raising=False)
+    body = experiment("two", maxTrials=8, parallelism={"max": 3})
+    found = {
+        caught_by(Scenario(seed, (body,), takeovers=(1.0, 5.0), lag=5.0, lost_event=0.2), ValueError, LookupError)
+        for seed in range(20)
+    }
+    assert found - {"nothing"}
+
+
+def test_an_eviction_taken_for_a_failure_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(outcome, "_loss", lambda *args: None)
+    assert run_until_caught() in ("I3", "I4", "I7")

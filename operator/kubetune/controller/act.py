@@ -24,6 +24,7 @@ from kubetune.controller.plan import (
     DeleteJob,
     End,
     Finish,
+    JobPhase,
     JobView,
     NewAttempt,
     Observed,
@@ -105,10 +106,10 @@ class Act:
     # ---- attempts
 
     def _new_attempts(self, plans: Sequence[NewAttempt]) -> list[DeleteJob]:
-        gone = dict(zip(plans, self._together([functools.partial(self._is_gone, plan) for plan in plans]), strict=True))
+        lost = dict(zip(plans, self._together([functools.partial(self._is_lost, plan) for plan in plans]), strict=True))
         deletes = []
         for plan in plans:
-            if not gone[plan] or not self._engine.new_attempt(plan.number, plan.lost, plan.reason, plan.message):
+            if not lost[plan] or not self._engine.new_attempt(plan.number, plan.lost, plan.reason, plan.message):
                 continue
             self._tell_loss(plan)
             if plan.reason is not Reason.SUSPENDED:
@@ -117,16 +118,19 @@ class Act:
                 deletes.append(DeleteJob(plan.job, plan.job_uid, plan.reason))
         return deletes
 
-    def _is_gone(self, plan: NewAttempt) -> bool:
-        """The cache may lag behind: a Job missing there is lost only if a live read says so."""
-        if plan.reason is not Reason.JOB_DELETED:
+    def _is_lost(self, plan: NewAttempt) -> bool:
+        """The cache may lag behind: a Job missing there, or on a node that is gone, is lost only if a live read does
+        not say otherwise."""
+        if plan.reason not in (Reason.JOB_DELETED, Reason.NODE_LOST):
             return True
         name = names.job_name(self._spec.name, self._spec.uid, plan.number, plan.lost)
         try:
             found = self._tools.cluster.get_job(self._spec.namespace, name)
         except Refused:  # another's Job has taken the name: ours is gone
             return True
-        return found is None or found.uid != self._engine.running[plan.number].job_uid
+        if found is None or found.uid != self._engine.running[plan.number].job_uid:
+            return True
+        return plan.reason is Reason.NODE_LOST and found.phase is not JobPhase.SUCCEEDED
 
     def _tell_loss(self, plan: NewAttempt) -> None:
         self._tools.meter.observe("attempts_lost", 1, {**self._labels, "reason": str(plan.reason)})

@@ -4,8 +4,9 @@ Trial by trial a chain of facts is asked, each a function named after the fact i
 follows. Then the slots are filled, then the end is found. Every action carries its reason.
 
 What is observed may be late (the Jobs come from a cache). Nothing is done twice or lost for it:
-- A Job created a moment ago may be missing. `observe` lays our own writes over the cache; and where a recorded Job is
-  still missing, `NewAttempt(JOB_DELETED)` is carried out by `act` only after a live read says that it is gone.
+- A Job created a moment ago may be missing, though the cache takes in our own writes at once; one that has succeeded
+  may look as if it ran on a node that is gone. `NewAttempt` for JOB_DELETED and NODE_LOST is carried out by `act`
+  only after a live read has not said otherwise.
 - A Job that we do not see and have not recorded is created again under the same name: the API server answers 409, and
   what is there is adopted.
 - A Job deleted a moment ago may still be shown: deleting is by UID, and 404 means done.

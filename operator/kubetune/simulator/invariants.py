@@ -26,7 +26,7 @@ class Watchdog:
     ledger: Ledger
     flaky: bool = False  # database and API server are away at times
     ended: dict[tuple[str, int], TrialRow] = dataclasses.field(default_factory=dict)
-    made: set[str] = dataclasses.field(default_factory=set)  # names of Jobs ever created
+    made: dict[str, str] = dataclasses.field(default_factory=dict)  # name of a Job ever created → UID of the last
     uids: set[str] = dataclasses.field(default_factory=set)
     maxima: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
     suspended: set[str] = dataclasses.field(default_factory=set)  # experiments that ever were
@@ -41,8 +41,7 @@ class Watchdog:
     def _job_made(self, job: Json) -> None:
         metadata, (uid, number, attempt) = job["metadata"], trial_of(job)
         self.uids.add(metadata["uid"])
-        check(metadata["name"] not in self.made, "I9", f"Job {metadata['name']} was created a second time")
-        self.made.add(metadata["name"])
+        before, self.made[metadata["name"]] = self.made.get(metadata["name"]), metadata["uid"]
         row = self._rows(uid).get(number)
         check(row is not None, "I9", f"Job {metadata['name']} has no committed trial")
         check(
@@ -50,6 +49,8 @@ class Watchdog:
             "I1",
             f"Job {metadata['name']} is not of the current attempt: {row}",
         )
+        again = before in self.cluster.disturbed and row is not None and row.job_uid is None
+        check(before is None or again, "I9", f"Job {metadata['name']} was created a second time")
         live = collections.Counter(trial_of(other)[1] for other in self._live(uid))
         check(live[number] == 1, "I1", f"trial {number} has {live[number]} live Jobs")
         spec = self._spec(uid)
@@ -155,7 +156,8 @@ class Watchdog:
                 lost = attempt < rows[number].attempt
                 check(not lost or job["metadata"]["uid"] in self.cluster.disturbed, "I9", f"{trial_of(job)} was lost")
             attempts = sum(row.attempt for row in rows.values())
-            check(len(mine) <= attempts, "I9", f"{len(mine)} Jobs for {attempts} attempts")
+            made = {job["metadata"]["name"] for job in mine}
+            check(len(made) <= attempts, "I9", f"{len(made)} Jobs for {attempts} attempts")
 
     # ---- what there is
 

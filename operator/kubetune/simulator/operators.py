@@ -81,14 +81,17 @@ class Chaos:
         return rate > 0 and self._world.now < self.until and self._world.dice.random() < rate
 
 
-class Nothing:
-    """A meter and an events' recorder in one, for which nobody waits."""
+class Onlooker:
+    """A meter that nobody reads, and events as lines of the run's story."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
 
     def observe(self, name: str, value: float, labels: object) -> None:
         pass
 
     def event(self, spec: ExperimentSpec, kind: str, reason: str, message: str) -> None:
-        pass
+        self._world.note(f"{spec.name}: {reason}: {message}")
 
 
 class Operator:
@@ -105,11 +108,11 @@ class Operator:
         self._engines: dict[str, Engine] = {}
         self._due: dict[str, float] = {}
         self._failures: dict[str, int] = {}
-        nothing: Any = Nothing()
+        onlooker: Any = Onlooker(world)
         cluster = KubeCluster(
             cast(Any, Client(server, self._api_fault)),
             self._cache,
-            nothing,
+            onlooker,
             home=self._home,
             clock=world.clock,
             monotonic=world.clock,
@@ -120,7 +123,7 @@ class Operator:
             confirm=self._storage.confirm,
             wiring=lambda: Wiring("https://gateway"),
             parallel=sequential,
-            meter=nothing,
+            meter=onlooker,
             log_tail_bytes=100,
         )
         self._reconciler = Reconciler(self, tools, SETTINGS)

@@ -84,3 +84,9 @@ def test_what_always_fails_ends_soon(kind: str, reason: str) -> None:
 def test_no_node_is_no_failure() -> None:
     found = simulate(small(nodes=1, slots=1))
     assert (found.trials, found.jobs, found.reasons) == (5, 5, ("MaxTrials",))
+
+
+@pytest.mark.parametrize("seed", [23, 47, 138, 218, 223, 349, 548, 1026])
+def test_what_once_went_wrong(seed: int) -> None:
+    """Seeds that found something while the loop was written."""
+    simulate(draw(seed))

@@ -15,7 +15,7 @@ from kubetune.engine.history import History, Past
 from kubetune.engine.live import Live
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
-from kubetune.storage.base import EngineStorage, NewTrial
+from kubetune.storage.base import EngineStorage, Fenced, NewTrial
 
 _NONE: Mapping[int, float] = {}
 
@@ -164,6 +164,9 @@ class Engine:
         for number, live in self._live.items():
             live.said(news.finishes.get(number), number in news.logs_read)
         found = set()
+        unknown = news.reports.keys() - self._live.keys()
+        if unknown:
+            raise Fenced(f"trial {min(unknown)} was asked by another operator")
         for number, reports in news.reports.items():
             live = self._live[number]
             if live.take(reports, pruner) or pruner is None:

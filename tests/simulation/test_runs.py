@@ -86,7 +86,7 @@ def test_no_node_is_no_failure() -> None:
     assert (found.trials, found.jobs, found.reasons) == (5, 5, ("MaxTrials",))
 
 
-@pytest.mark.parametrize("seed", [23, 47, 138, 218, 223, 349, 548, 1026])
+@pytest.mark.parametrize("seed", [23, 47, 138, 218, 223, 349, 548, 1026, 1531, 1599])
 def test_what_once_went_wrong(seed: int) -> None:
     """Seeds that found something while the loop was written."""
     simulate(draw(seed))

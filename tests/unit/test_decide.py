@@ -200,6 +200,14 @@ def test_the_log_is_read_to_its_end_before_the_trial_ends(job: JobView) -> None:
         assert [type(action) for action in found.actions] == [Finish]
 
 
+def test_a_log_that_was_gone_before_it_was_read_is_a_lost_attempt() -> None:
+    job = o.succeeded(pod=o.pod(phase="Succeeded", deleted=True))
+    seen = o.seen(o.row(), jobs=(job,), over_since={"job-0-1": NOW - 30})
+    (found,) = actions(seen, metrics=LOG)
+    assert isinstance(found, NewAttempt)
+    assert found.reason is Reason.POD_DELETED
+
+
 # ---- stops
 
 

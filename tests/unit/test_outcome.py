@@ -56,7 +56,12 @@ CASES: dict[str, tuple[JobView, tuple[Kind, Reason | None]]] = {
     "collected with its node": (failed(disruption="DeletionByPodGC"), (Kind.LOST, Reason.NODE_LOST)),
     "its node was shut down": (failed(reason="Terminated"), (Kind.LOST, Reason.NODE_LOST)),
     "pod deleted by hand": (failed(deleted=True), (Kind.LOST, Reason.POD_DELETED)),
-    "pod vanished": (o.failed(pod=None), (Kind.LOST, Reason.POD_DELETED)),
+    "pod never seen, and its Job failed long ago": (
+        o.failed(pod=None, ended=NOW - 330),
+        (Kind.LOST, Reason.POD_DELETED),
+    ),
+    "pod not seen yet": (o.failed(pod=None), (Kind.RUNNING, None)),
+    "disrupted before it was seen": (o.failed(pod=None, failure="PodFailurePolicy"), (Kind.LOST, Reason.EVICTED)),
     "disrupted, says the Job's policy alone": (
         failed({"failure": "PodFailurePolicy"}),
         (Kind.LOST, Reason.EVICTED),

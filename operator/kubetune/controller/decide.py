@@ -295,9 +295,11 @@ def log_is_being_read(case: Case) -> Step | None:
     if found.kind not in (Kind.WELL, Kind.FAILED) or job.phase not in (JobPhase.SUCCEEDED, JobPhase.FAILED):
         return None
     until = (case.now if case.over_since is None else case.over_since) + case.limits.log_grace
-    if job.pod is None or job.pod.deleted or case.now >= until:
-        return None
-    return Step(live=True, again_at=until)
+    if case.now < until:
+        return Step(live=True, again_at=until)
+    if found.kind is Kind.WELL and (job.pod is None or job.pod.deleted):
+        return _lose(case, Reason.POD_DELETED, "its pod was gone before its log was read")
+    return None
 
 
 def attempt_is_over(case: Case) -> Step | None:

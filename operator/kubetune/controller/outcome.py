@@ -141,9 +141,9 @@ def _succeeded(job: JobView) -> Outcome:
 def _loss(job: JobView, now: float, nodes_gone: frozenset[str]) -> Outcome | None:
     pod = job.pod
     over = job.phase is JobPhase.FAILED
+    if over and job.failure == "PodFailurePolicy" and (pod is None or pod.disruption is None):
+        return Outcome(Kind.LOST, Reason.EVICTED, job.failure_message or "the pod was disrupted")
     if pod is None:
-        if over and job.failure != "DeadlineExceeded":
-            return Outcome(Kind.LOST, Reason.POD_DELETED, f"the pod is gone ({job.failure or 'the Job failed'})")
         return None
     lately = pod.bound is not None and now - pod.bound < JUST_BOUND
     if pod.node in nodes_gone and not lately and pod.phase not in ("Succeeded", "Failed"):
@@ -155,9 +155,7 @@ def _loss(job: JobView, now: float, nodes_gone: frozenset[str]) -> Outcome | Non
     if pod.reason in _TAKEN_BY_NODE:
         message = f"{pod.reason} on node {pod.node}: {pod.terminated_message}".rstrip(": ")
         return Outcome(Kind.LOST, _TAKEN_BY_NODE[pod.reason], message)
-    if job.failure == "PodFailurePolicy":
-        return Outcome(Kind.LOST, Reason.EVICTED, job.failure_message or "the pod was disrupted")
-    if pod.deleted and pod.reason != "DeadlineExceeded":
+    if pod.deleted and "DeadlineExceeded" not in (pod.reason, job.failure):
         return Outcome(Kind.LOST, Reason.POD_DELETED, f"pod {pod.name} was deleted")
     return None
 
@@ -169,11 +167,11 @@ def _disrupted(pod: PodView) -> Outcome:
 
 def _failed(job: JobView, now: float, patience: float) -> Outcome:
     pod = job.pod
-    if pod is None:
+    if job.failure == "DeadlineExceeded":
         return Outcome(Kind.FAILED, Reason.DEADLINE_EXCEEDED, job.failure_message or "the Job's deadline is over")
-    if pod.reason == "DeadlineExceeded":
+    if pod is not None and pod.reason == "DeadlineExceeded":
         return Outcome(Kind.FAILED, Reason.DEADLINE_EXCEEDED, "ran longer than deadline.trial")
-    if pod.phase not in ("Failed", "Succeeded") and pod.exit_code is None:
+    if pod is None or (pod.phase not in ("Failed", "Succeeded") and pod.exit_code is None):
         if now - (job.ended or now) < patience:  # its last words are under way
             return Outcome(Kind.RUNNING)
         message = f"the Job failed ({job.failure}) and its pod's end was never seen"

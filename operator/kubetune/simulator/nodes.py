@@ -256,8 +256,7 @@ class Cluster:
         self.world.soon(1.0, 30.0, self.schedule)
 
     def _lose_pod(self, pod: Pod) -> None:
-        if not pod.over:
-            self.disturbed[pod.job_uid] = "node lost"
+        self.disturbed[pod.job_uid] = "node lost"
         raw = self._raw(pod)
         if raw is not None and raw["status"].get("phase") not in ("Succeeded", "Failed"):
             self._condition(pod, "DisruptionTarget", "DeletionByPodGC", "")

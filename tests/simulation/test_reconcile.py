@@ -1,0 +1,135 @@
+"""What a reconcile says and does not do: specs that cannot run, Jobs that are refused, ends that stay."""
+
+import itertools
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from kubetune.api.spec import Json
+from kubetune.api.trial import TrialState
+from kubetune.kube import errors
+from kubetune.simulator.run import Run
+from kubetune.simulator.scenario import Scenario, experiment
+from kubetune.simulator.world import BEGIN
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+def begin(**spec: Any) -> Run:
+    return Run(Scenario(3, (experiment("small", **{"maxTrials": 4, **spec}),)))
+
+
+def until(run: Run, seconds: float) -> Json:
+    """Let time pass; the status then."""
+    while run.world.now < BEGIN + seconds:
+        run.world.step()
+        run.watchdog.step()
+    return status(run)
+
+
+def status(run: Run) -> Json:
+    found = run.server.get("experiments", "team-a", "small")
+    assert found is not None
+    return dict(found.get("status") or {})
+
+
+def edit(run: Run, **spec: Any) -> None:
+    found = run.server.get("experiments", "team-a", "small")
+    assert found is not None
+    metadata = {**found["metadata"], "generation": found["metadata"]["generation"] + 1}
+    run.server.put("experiments", {**found, "metadata": metadata, "spec": {**found["spec"], **spec}})
+
+
+def test_a_spec_that_cannot_run_says_so_within_seconds_and_starts_nothing() -> None:
+    run = begin()
+    container = {"name": "trial", "image": "x", "args": ["--y=$(y)"]}
+    edit(run, template={"spec": {"containers": [container]}})
+    body = until(run, 5)
+    assert (body["state"], body["reason"]) == ("Invalid", "InvalidSpec")
+    assert "$(y)" in body["message"]
+    assert not run.cluster.jobs_made
+    assert not run.database.studies
+    edit(run, template={"spec": {"containers": [{"name": "trial", "image": "x"}]}})
+    assert until(run, 200)["state"] == "Complete"
+
+
+def test_a_job_that_the_server_refuses_is_found_before_the_first_trial() -> None:
+    run = begin()
+    run.server.refuse = lambda body: errors.Invalid(422, "Invalid", "spec.template: unknown field imagee")
+    body = until(run, 40)
+    assert body["state"] == "Invalid"
+    assert "unknown field imagee" in body["message"]
+    assert all(not study.trials for study in run.database.studies.values())
+    run.server.refuse = lambda body: None
+    assert until(run, 300)["state"] == "Complete"
+
+
+def test_jobs_refused_later_fail_their_trials_and_after_three_the_experiment() -> None:
+    run = begin(maxTrials=50, parallelism={"max": 1})
+    until(run, 5)
+    run.server.refuse = lambda body: errors.Forbidden(403, "Forbidden", "a policy says no")
+    body = until(run, 200)
+    assert (body["state"], body["reason"]) == ("Failed", "StartFailures")
+    assert "a policy says no" in body["message"]
+    assert body["failures"] == [{"reason": "JobRefused", "count": 3}]
+
+
+def test_a_quota_is_waited_for() -> None:
+    run = begin()
+    run.server.refuse = lambda body: errors.QuotaExceeded(403, "Forbidden", "exceeded quota")
+    body = until(run, 60)
+    assert (body["state"], body["counts"]["pending"], body["active"]) == ("Running", 2, 0)
+    run.server.refuse = lambda body: None
+    assert until(run, 300)["counts"]["complete"] + status(run)["counts"]["pruned"] == 4
+
+
+def test_suspended_it_says_so_and_resumes_the_same_trials() -> None:
+    run = begin()
+    until(run, 6)
+    before = set(run.database.studies["uid-small"].trials)
+    edit(run, suspend=True)
+    body = until(run, 12)
+    assert (body["state"], body["active"]) == ("Suspended", 0)
+    assert body["parallelism"] == {"current": 0, "reason": "Suspended"}
+    assert not list(run.server.all("jobs"))
+    trials = run.database.studies["uid-small"].trials
+    assert set(trials) == before
+    assert all(trial.row.state is TrialState.RUNNING for trial in trials.values())
+    edit(run, suspend=False)
+    assert until(run, 300)["state"] == "Complete"
+
+
+def test_an_end_stays_when_max_trials_is_raised_afterwards() -> None:
+    run = begin()
+    ended = until(run, 200)
+    edit(run, maxTrials=50)
+    again = until(run, 400)
+    assert (again["state"], again["completionTime"]) == ("Complete", ended["completionTime"])
+    assert again["counts"] == ended["counts"]
+    assert again["observedGeneration"] == 2
+
+
+def test_figures_alone_are_written_at_most_once_a_second() -> None:
+    run = begin(maxTrials=60, parallelism={"max": 20})
+    writes_of_status: list[tuple[float, str]] = []
+
+    def watch(plural: str, raw: Json, deleted: bool) -> None:
+        if plural == "experiments" and raw.get("status"):
+            writes_of_status.append((run.world.now, raw["status"]["state"]))
+
+    run.server.watchers.append(watch)
+    until(run, 400)
+    gaps = [
+        later - earlier
+        for (earlier, before), (later, after) in itertools.pairwise(writes_of_status)
+        if before == after == "Running"
+    ]
+    assert len(gaps) > 5
+    assert sum(gap < 0.99 for gap in gaps) <= 1  # the one that says that all trials are made

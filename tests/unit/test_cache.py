@@ -9,22 +9,15 @@ import pytest
 from kubetune.controller.cache import Cache
 from kubetune.controller.plan import JobPhase, JobView
 from tests.unit import kube_objects as k
+from tests.unit.clock import Time
 
 WOKEN = frozenset({k.EXPERIMENT})
 NOBODY: frozenset[str] = frozenset()
 
 
-class Time:
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def time() -> Time:
-    return Time()
+    return Time(100.0)
 
 
 @pytest.fixture

@@ -9,19 +9,12 @@ import pytest
 
 from kubetune.controller import health
 from kubetune.metrics.catalog import Metrics
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.clock import Time
 
 
 @pytest.fixture
 def time() -> Time:
-    return Time()
+    return Time(1000.0)
 
 
 @pytest.fixture

@@ -7,14 +7,7 @@ from time import sleep
 import pytest
 
 from kubetune.controller.queue import BACKOFF_BASE, BACKOFF_CAP, Queue
-
-
-class Time:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.unit.clock import Time
 
 
 @pytest.fixture

@@ -1,12 +1,23 @@
 """Fixtures of every suite: a real PostgreSQL that is thrown away, and the storages over it and over memory."""
 
 import itertools
+import os
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from kubetune.storage import memory, migrate, postgres
 from tests import postgresql
+
+# How long an example takes says nothing on a machine that others use too; in CI the same examples come each time.
+hypothesis.settings.register_profile(
+    "kubetune",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    derandomize=os.environ.get("CI") == "true",
+)
+hypothesis.settings.load_profile("kubetune")
 
 
 @pytest.fixture(scope="session")

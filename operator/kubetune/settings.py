@@ -31,7 +31,7 @@ class Settings:
     stop_grace: float = 60.0  # a stop not obeyed for so long deletes the Job
     image_grace: float = 60.0  # an image that cannot be pulled for so long is a failure
     config_grace: float = 10.0  # the same for CreateContainerConfigError and its like
-    log_grace: float = 30.0  # wait so long for a log to be read to its end
+    log_grace: float = 600.0  # wait so long for a log to be read to its end: longer than a gateway is ever away
     node_lost_after: float = 300.0
     max_attempts: int = 20  # per trial, attempts lost to infrastructure; then it fails
     retention: float = 7 * 86400.0  # a deleted experiment's study is kept so long

@@ -194,9 +194,9 @@ def test_the_log_is_read_to_its_end_before_the_trial_ends(job: JobView) -> None:
         seen = o.seen(o.row(log_read=read), jobs=(job,), counts=FULL, over_since=over)
         return plan(seen, o.spec(metrics=LOG))
 
-    assert (looked_at(None).actions, looked_at(None).again_in) == ((), 30.0)
-    assert (looked_at(NOW - 29).actions, looked_at(NOW - 29).again_in) == ((), 1.0)
-    for found in (looked_at(NOW - 30), looked_at(None, read=True)):
+    assert (looked_at(None).actions, looked_at(None).again_in) == ((), 600.0)
+    assert (looked_at(NOW - 599).actions, looked_at(NOW - 599).again_in) == ((), 1.0)
+    for found in (looked_at(NOW - 600), looked_at(None, read=True)):
         assert [type(action) for action in found.actions] == [Finish]
 
 

@@ -40,6 +40,8 @@ from kubetune.controller.plan import (
 )
 from kubetune.settings import Settings
 
+GONE_LOG_GRACE = 30.0  # seconds; a log goes with its pod: what a follower has in hand by then comes in within this
+
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
@@ -48,7 +50,7 @@ class Limits:
     stop_grace: float = 60.0
     image_grace: float = 60.0
     config_grace: float = 10.0
-    log_grace: float = 30.0
+    log_grace: float = 600.0
     max_attempts: int = 20
     relist: float = 300.0
 
@@ -294,10 +296,12 @@ def log_is_being_read(case: Case) -> Step | None:
         return None
     if found.kind not in (Kind.WELL, Kind.FAILED) or job.phase not in (JobPhase.SUCCEEDED, JobPhase.FAILED):
         return None
-    until = (case.now if case.over_since is None else case.over_since) + case.limits.log_grace
+    gone = job.pod is None or job.pod.deleted
+    grace = min(GONE_LOG_GRACE, case.limits.log_grace) if gone else case.limits.log_grace
+    until = (case.now if case.over_since is None else case.over_since) + grace
     if case.now < until:
         return Step(live=True, again_at=until)
-    if found.kind is Kind.WELL and (job.pod is None or job.pod.deleted):
+    if found.kind is Kind.WELL and gone:
         return _lose(case, Reason.POD_DELETED, "its pod was gone before its log was read")
     return None
 

@@ -29,7 +29,7 @@ from kubetune.metrics.catalog import Metrics
 from kubetune.settings import Settings
 from kubetune.storage import base
 
-# The operator waits settings.log_grace (30 s) for a log to be read to its end: another replica takes over before that.
+# The operator waits settings.log_grace for a log to be read to its end: another replica takes over long before that.
 LEASE = 20.0  # seconds
 RENEW = 6.0
 TRY_LEASE = (2.0, 4.0)  # seconds between two tries to get a lease that another one has, drawn at random

@@ -144,6 +144,15 @@ def test_a_component_goes_where_it_is_told_and_otherwise_where_all_go() -> None:
     assert all(spec["imagePullSecrets"] == [{"name": "pull"}] for spec in specs.values())
 
 
+def test_a_second_database_server_waits_for_the_first_to_be_gone() -> None:
+    """Two on one volume corrupt it; see docs/decisions/0007-one-database-server.md."""
+    pod = rendered.one(rendered.objects("default"), "StatefulSet", "kubetune-postgresql")["spec"]["template"]["spec"]
+    command = pod["containers"][0]["command"]
+    assert command[:3] == ["flock", "--exclusive", "--no-fork"]
+    volume = next(mount for mount in pod["containers"][0]["volumeMounts"] if mount["name"] == "data")
+    assert command[3].startswith(volume["mountPath"] + "/"), "the lock must lie on the volume that it guards"
+
+
 def test_an_upgrade_of_the_chart_does_not_restart_the_database() -> None:
     template = rendered.one(rendered.objects("default"), "StatefulSet", "kubetune-postgresql")["spec"]["template"]
     assert not re.search(r"helm.sh/chart|app.kubernetes.io/version", str(template))

@@ -81,7 +81,7 @@ class Cluster:
         metadata = job["metadata"]
         if self._job(metadata["uid"]) is None:
             return
-        name = f"{metadata['name']}-pod"
+        name = f"{metadata['name']}-{metadata['uid'][-5:]}"  # a Job's name may come again, its pods' never
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}
         body = {
             "metadata": {

@@ -224,6 +224,18 @@ class TestAttempts:
         assert not experiment.lose(9)
         assert experiment.storage.count_lost_attempts(experiment.uid) == 1
 
+    @pytest.mark.parametrize("reason", [Reason.SUSPENDED, Reason.UNSCHEDULABLE])
+    def test_one_that_was_given_up_on_purpose_is_none_lost(self, experiment: Experiment, reason: Reason) -> None:
+        experiment.create(0)
+        experiment.lose(0)
+        assert experiment.lose(0, 2, reason)
+        assert (experiment.row(0).attempt, experiment.row(0).losses) == (3, 1)
+        assert experiment.lose(0, 3)
+        assert (experiment.row(0).attempt, experiment.row(0).losses) == (4, 2)
+        assert experiment.storage.count_lost_attempts(experiment.uid) == 2
+        _, counts, _ = experiment.storage.trials(experiment.namespace, experiment.name, None, 0, 1)
+        assert counts.lost_attempts == 2
+
     def test_reports_go_on_counting_and_steps_begin_anew(self, experiment: Experiment) -> None:
         experiment.create(0)
         experiment.report(0)

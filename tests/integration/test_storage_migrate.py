@@ -9,6 +9,7 @@ import optuna
 import psycopg2
 import pytest
 
+from kubetune.api.trial import Reason
 from kubetune.storage import base, migrate, postgres
 from tests import postgresql
 from tests.integration.experiments import Experiment
@@ -47,6 +48,26 @@ def test_run_again_it_keeps_what_is_there(empty_database: str) -> None:
     migrate.migrate(empty_database)
     assert experiment.row(0).job_uid is not None
     assert storage.acquire("test") == 2
+    storage.close()
+
+
+def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> None:
+    """Attempts given up for a suspend were counted as lost."""
+    migrate.migrate(empty_database)
+    storage = postgres.PostgresStorage(empty_database)
+    storage.acquire("test")
+    experiment = Experiment(storage)
+    experiment.create(0, 1)
+    for lost, reason in enumerate((Reason.SUSPENDED, Reason.EVICTED, Reason.SUSPENDED), 1):
+        experiment.lose(0, lost, reason)
+    experiment.finish(1)
+    with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE kubetune.experiment_trials DROP losses")
+        cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation")
+        cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")
+        connection.commit()
+    migrate.migrate(empty_database)
+    assert [row.losses for row in storage.load_trials(experiment.uid)] == [1, 0]
     storage.close()
 
 

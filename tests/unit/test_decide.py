@@ -129,14 +129,28 @@ def test_a_job_being_deleted_by_someone_is_waited_for() -> None:
 
 
 def test_too_many_lost_attempts_fail_the_trial() -> None:
-    (found,) = actions(o.seen(o.row(attempt=20)))
+    (found,) = actions(o.seen(o.row(attempt=20, losses=19)))
     assert isinstance(found, Finish)
     assert found.failure is Reason.ATTEMPTS_EXHAUSTED
+    assert found.message == "20 attempts were lost to infrastructure, the last one: its Job was deleted"
+
+
+def test_attempts_that_were_suspended_are_none_lost() -> None:
+    row = o.row(attempt=30, losses=3)
+    (found,) = actions(o.seen(row))
+    assert isinstance(found, NewAttempt)
+    assert plan(o.seen(row)).again_in == retry_delay(4)
+
+
+def test_a_suspend_is_never_one_loss_too_many() -> None:
+    (found,) = actions(o.seen(o.row(losses=19), jobs=(o.job(),)), suspend=True)
+    assert isinstance(found, NewAttempt)
+    assert found.reason is Reason.SUSPENDED
 
 
 def test_the_next_attempt_waits_longer_each_time() -> None:
     assert [retry_delay(attempt) for attempt in (1, 2, 3, 7, 50)] == [1, 2, 4, 60, 60]
-    assert plan(o.seen(o.row(attempt=3))).again_in == 4.0
+    assert plan(o.seen(o.row(attempt=3, losses=2))).again_in == 4.0
 
 
 @pytest.mark.parametrize("row", [o.row(stop_requested=NOW, stop_reason=Reason.PRUNED), o.row(finish=o.finish())])

@@ -239,6 +239,17 @@ def test_the_best_is_the_earliest_of_equals(objective: Objective) -> None:
     assert best.params == experiment.row(best.number).params
 
 
+def test_an_attempt_given_up_for_a_suspend_is_none_lost() -> None:
+    experiment = Experiment()
+    (row,) = experiment.trials.start(experiment.engine)
+    for lost, reason in enumerate((Reason.NODE_LOST, Reason.SUSPENDED, Reason.EVICTED), 1):
+        assert experiment.engine.new_attempt(row.number, lost, reason, "")
+    for _ in range(2):
+        again = experiment.engine.running[row.number]
+        assert (again.attempt, again.losses, experiment.engine.counts.lost_attempts) == (4, 2, 2)
+        experiment.restart()
+
+
 def test_a_new_attempt_starts_its_series_anew() -> None:
     experiment = Experiment()
     for _ in range(2):

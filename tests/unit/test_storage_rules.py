@@ -51,8 +51,8 @@ def test_a_series_is_ascending_and_the_latest_report_of_a_step_counts() -> None:
 
 
 def test_counts_by_state_and_the_attempts_lost_on_the_way() -> None:
-    states = [(TrialState.RUNNING, 3), (TrialState.COMPLETE, 1), (TrialState.FAIL, 2), (TrialState.PRUNED, 1)]
-    rows = [TrialRow(number, state, {}, attempt, 0.0) for number, (state, attempt) in enumerate(states)]
+    states = [(TrialState.RUNNING, 2), (TrialState.COMPLETE, 0), (TrialState.FAIL, 1), (TrialState.PRUNED, 0)]
+    rows = [TrialRow(number, state, {}, 5, 0.0, losses=losses) for number, (state, losses) in enumerate(states)]
     assert rules.counts(rows) == Counts(running=1, complete=1, pruned=1, failed=1, lost_attempts=3)
 
 

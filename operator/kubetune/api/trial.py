@@ -59,6 +59,9 @@ class Reason(enum.StrEnum):
     INVALID_SPEC = "InvalidSpec"
 
 
+NO_LOSS = frozenset({Reason.SUSPENDED, Reason.UNSCHEDULABLE})  # an attempt given up for these counts against nobody
+
+
 @dataclasses.dataclass(frozen=True)
 class Report:
     """One accepted report. ``seq`` counts 1, 2, … within its trial, over all attempts, without gaps."""
@@ -102,6 +105,7 @@ class TrialRow:
     log_read: bool = False  # of the current attempt: the follower has read its log to the end
     last_step: int | None = None
     last_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    losses: int = 0  # attempts lost to infrastructure so far; those given up for a `NO_LOSS` are none
 
 
 @dataclasses.dataclass(frozen=True)

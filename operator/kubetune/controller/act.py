@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec
-from kubetune.api.trial import Reason, TrialRow, TrialState
+from kubetune.api.trial import NO_LOSS, Reason, TrialRow, TrialState
 from kubetune.controller import decide, jobs
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.observe import Memory
@@ -112,8 +112,9 @@ class Act:
             if not lost[plan] or not self._engine.new_attempt(plan.number, plan.lost, plan.reason, plan.message):
                 continue
             self._tell_loss(plan)
-            if plan.reason is not Reason.SUSPENDED:
-                self._memory.backoff[plan.number] = self._tools.clock() + decide.retry_delay(plan.lost)
+            if plan.reason not in NO_LOSS:
+                delay = decide.retry_delay(self._engine.running[plan.number].losses)
+                self._memory.backoff[plan.number] = self._tools.clock() + delay
             if plan.job is not None and plan.job_uid is not None:
                 deletes.append(DeleteJob(plan.job, plan.job_uid, plan.reason))
         return deletes
@@ -135,7 +136,7 @@ class Act:
     def _tell_loss(self, plan: NewAttempt) -> None:
         self._tools.meter.observe("attempts_lost", 1, {**self._labels, "reason": str(plan.reason)})
         logger.info("attempt %d is lost (%s): %s", plan.lost, plan.reason, plan.message, extra={"trial": plan.number})
-        if plan.reason is not Reason.SUSPENDED:
+        if plan.reason not in NO_LOSS:
             message = f"trial {plan.number}, attempt {plan.lost}: {plan.message}"
             self._tools.cluster.event(self._spec, "Warning", str(plan.reason), message)
 

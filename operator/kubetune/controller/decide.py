@@ -19,7 +19,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec
-from kubetune.api.trial import Reason, TrialRow
+from kubetune.api.trial import NO_LOSS, Reason, TrialRow
 from kubetune.controller import outcome
 from kubetune.controller.closing import Closing, deadline, final_state, find_closing
 from kubetune.controller.outcome import Kind, Outcome
@@ -181,9 +181,9 @@ def _starts(
 # ---- one trial
 
 
-def retry_delay(attempt: int) -> float:
-    """Seconds between the loss of an attempt and the Job of the next: 1, 2, 4, … 60."""
-    return float(min(60, 2 ** min(attempt - 1, 6)))
+def retry_delay(losses: int) -> float:
+    """Seconds between a trial's latest loss, its first, second, … and the Job of the next attempt: 1, 2, 4, … 60."""
+    return float(min(60, 2 ** min(losses - 1, 6)))
 
 
 def _trials(
@@ -253,18 +253,18 @@ def _finish(case: Case, failure: Reason | None, message: str) -> Step:
 
 
 def _lose(case: Case, reason: Reason, message: str) -> Step:
-    """The attempt is lost. A trial that is to stop, or said that it has finished, needs no other."""
+    """The attempt is given up. A trial that is to stop, or said that it has finished, needs no other."""
     row, name, uid = case.row, case.job.name if case.job else None, case.job.uid if case.job else None
     if case.stop is not None or row.finish is not None:
         return _finish(case, None, message)
-    if reason is not Reason.SUSPENDED and row.attempt >= case.limits.max_attempts:
-        return _finish(
-            case, Reason.ATTEMPTS_EXHAUSTED, f"attempt {row.attempt} of {case.limits.max_attempts}: {message}"
-        )
+    counts, losses = reason not in NO_LOSS, row.losses + 1
+    if counts and losses >= case.limits.max_attempts:
+        said = f"{losses} attempts were lost to infrastructure, the last one: {message}"
+        return _finish(case, Reason.ATTEMPTS_EXHAUSTED, said)
     return Step(
         (NewAttempt(row.number, row.attempt, reason, message, name, uid),),
         live=True,  # its slot is kept for the next attempt
-        again_at=case.now + (0.0 if reason is Reason.SUSPENDED else retry_delay(row.attempt)),
+        again_at=case.now + (retry_delay(losses) if counts else 0.0),
     )
 
 

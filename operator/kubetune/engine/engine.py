@@ -206,9 +206,11 @@ class Engine:
     def new_attempt(self, number: int, lost: int, reason: Reason, message: str) -> bool:
         made = self._storage.new_attempt(self._spec.uid, number, lost, reason, message)
         if made:
-            self._tally.lost_attempts += 1
-            self._live[number].start_again()
-            self._history.replace(self._live[number].past)
+            live = self._live[number]
+            before = live.row.losses
+            live.start_again(reason)
+            self._tally.lost_attempts += live.row.losses - before
+            self._history.replace(live.past)
         return made
 
     def request_stop(self, stops: Mapping[int, Reason]) -> None:

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from kubetune.api.trial import Finish, Report, TrialRow
+from kubetune.api.trial import Finish, Reason, Report, TrialRow
 from kubetune.engine.curve import Curve
 from kubetune.engine.history import Past
 from kubetune.engine.pruners import Pruner
@@ -52,7 +52,7 @@ class Live:
                 stop = stop or (pruner is not None and pruner.prune(self.curve))
         return stop
 
-    def start_again(self) -> None:
-        """The attempt is lost: the next one begins with an empty series."""
-        self.row = rules.next_attempt(self.row)
+    def start_again(self, reason: Reason) -> None:
+        """The attempt is given up: the next one begins with an empty series."""
+        self.row = rules.next_attempt(self.row, reason)
         self.curve = Curve(self.curve.maximize)

@@ -88,7 +88,7 @@ class EngineStorage(Protocol):
         """The first objective's series, by trial number and step, of trials that ended (accepted attempt)."""
 
     def count_lost_attempts(self, uid: str) -> int:
-        """Attempts lost to infrastructure so far."""
+        """Attempts lost to infrastructure so far (`TrialRow.losses` of all trials)."""
 
     def create_trials(self, uid: str, space: Mapping[str, Parameter], trials: Sequence[NewTrial]) -> None:
         """Commit trials as RUNNING, in kubetune's table and Optuna's. Raises if a number is given already; then

@@ -165,7 +165,7 @@ class EngineSide(base.EngineStorage):
     def count_lost_attempts(self, uid: str) -> int:
         with self.pool.transaction() as cursor:
             cursor.execute(
-                "SELECT coalesce(sum(t.attempt - 1), 0)"
+                "SELECT coalesce(sum(t.losses), 0)"
                 " FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
                 " WHERE e.uid = %s",
                 (uid,),
@@ -274,13 +274,19 @@ class EngineSide(base.EngineStorage):
             locked = trial_ends.lock(cursor, uid, [number])
             if not locked or locked[0].row.attempt != lost:
                 return False
-            trial, after = locked[0], rules.next_attempt(locked[0].row)
+            trial, after = locked[0], rules.next_attempt(locked[0].row, reason)
             trial_ends.keep_attempts(cursor, [(trial, reason, rules.clean(message))], self.clock())
             cursor.execute(
-                "UPDATE kubetune.experiment_trials SET attempt = %s, job_uid = NULL, finish_status = NULL,"
+                "UPDATE kubetune.experiment_trials SET attempt = %s, losses = %s, job_uid = NULL, finish_status = NULL,"
                 " finish_message = NULL, finish_time = NULL, last_step = NULL, last_metrics = '{}',"
                 " stop_requested = %s, stop_reason = %s WHERE id = %s",
-                (after.attempt, after.stop_requested, after.stop_reason and str(after.stop_reason), trial.id),
+                (
+                    after.attempt,
+                    after.losses,
+                    after.stop_requested,
+                    after.stop_reason and str(after.stop_reason),
+                    trial.id,
+                ),
             )
             return True
 

@@ -161,7 +161,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     @_transaction
     def count_lost_attempts(self, uid: str) -> int:
-        return sum(trial.row.attempt - 1 for trial in self._trials(uid).values())
+        return sum(trial.row.losses for trial in self._trials(uid).values())
 
     @_write
     def create_trials(self, uid: str, space: Mapping[str, Parameter], trials: Sequence[base.NewTrial]) -> None:
@@ -197,7 +197,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         trial = self._live(uid, number, lost)
         if trial is None:
             return False
-        trial.row = rules.next_attempt(trial.row)
+        trial.row = rules.next_attempt(trial.row, reason)
         return True
 
     @_write

@@ -65,8 +65,7 @@ def _trial(cursor: pool.Cursor, namespace: str, name: str, number: int) -> tuple
 
 def _counts(cursor: pool.Cursor, experiment_id: int) -> Counts:
     cursor.execute(
-        "SELECT state, count(*), sum(attempt - 1) FROM kubetune.experiment_trials WHERE experiment_id = %s"
-        " GROUP BY state",
+        "SELECT state, count(*), sum(losses) FROM kubetune.experiment_trials WHERE experiment_id = %s GROUP BY state",
         (experiment_id,),
     )
     by_state = {state: (int(number), int(lost)) for state, number, lost in cursor.fetchall()}

@@ -21,7 +21,7 @@ STUDY_COLUMNS = (
 BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
-    " t.last_step, t.last_metrics"
+    " t.last_step, t.last_metrics, t.losses"
 )
 TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
 NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
@@ -92,7 +92,8 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
         finish=finish,
         last_step=row[17],
         last_metrics=from_json_metrics(row[18]),
-        log_read=row[19],
+        losses=row[19],
+        log_read=row[20],
     )
 
 

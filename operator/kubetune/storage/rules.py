@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from kubetune.api.trial import Counts, Ending, Finish, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import NO_LOSS, Counts, Ending, Finish, Reason, Report, TrialRow, TrialState
 from kubetune.storage import base
 
 STEP_LIMIT = 2**63  # a step is a signed 64-bit number
@@ -71,12 +71,14 @@ def with_finish(row: TrialRow, status: str, message: str, now: float) -> TrialRo
     return dataclasses.replace(row, finish=Finish(row.attempt, status, clean(message), now))
 
 
-def next_attempt(row: TrialRow) -> TrialRow:
-    """The trial with its next attempt current: nothing of the lost one counts, but a stop that the user asked for."""
+def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:
+    """The trial with its next attempt current, the one before given up for this reason: nothing of that one counts, but
+    a stop that the user asked for."""
     kept = row.stop_reason is Reason.STOPPED
     return dataclasses.replace(
         row,
         attempt=row.attempt + 1,
+        losses=row.losses + (reason not in NO_LOSS),
         job_uid=None,
         finish=None,
         log_read=False,
@@ -114,12 +116,12 @@ def series(reports: Iterable[Report], metric: str) -> dict[int, float]:
 
 
 def counts(rows: Sequence[TrialRow]) -> Counts:
-    """Trials by state. Each attempt but a trial's current or last one was lost."""
+    """Trials by state, and the attempts lost on the way."""
     states = [row.state for row in rows]
     return Counts(
         running=states.count(TrialState.RUNNING),
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),
-        lost_attempts=sum(row.attempt - 1 for row in rows),
+        lost_attempts=sum(row.losses for row in rows),
     )

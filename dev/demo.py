@@ -4,6 +4,7 @@ Only kubectl and `kubectl tune` are used, as a person would; KUBECONFIG and PATH
 """
 
 import json
+import os
 import pathlib
 import shlex
 import subprocess
@@ -27,7 +28,7 @@ def main() -> int:
     try:
         _fresh_namespace()
         begun = time.monotonic()
-        _show("kubectl", "apply", "-n", NAMESPACE, "-f", MANIFEST)
+        _apply(os.environ.get("IMAGE_PREFIX", ""))
         code = _watch()
         took = time.monotonic() - begun
         if code == 0:
@@ -65,6 +66,16 @@ def _fresh_namespace() -> None:
     _read("kubectl", "label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
 
 
+def _apply(prefix: str) -> None:
+    """The manifest as it is; where the cluster takes its images from a registry, with that before the image's name."""
+    if not prefix:
+        _show("kubectl", "apply", "-n", NAMESPACE, "-f", MANIFEST)
+        return
+    manifest = (ROOT / MANIFEST).read_text().replace("image: ", f"image: {prefix}")
+    print(f"$ kubectl apply -n {NAMESPACE} -f -    # {MANIFEST}, its image from {prefix}", flush=True)
+    print(_run(["kubectl", "apply", "-n", NAMESPACE, "-f", "-"], capture=True, stdin=manifest), end="")
+
+
 def _watch() -> int:
     command = ["kubectl", "tune", "watch", NAME, "-n", NAMESPACE]
     print(f"$ {shlex.join(command)}\n", flush=True)
@@ -97,10 +108,10 @@ def _read(*command: str) -> str:
     return _run(command, capture=True)
 
 
-def _run(command: Sequence[str], capture: bool) -> str:
+def _run(command: Sequence[str], capture: bool, stdin: str | None = None) -> str:
     pipe = subprocess.PIPE if capture else None
     try:
-        done = subprocess.run(command, cwd=ROOT, stdout=pipe, text=True, timeout=180, check=False)
+        done = subprocess.run(command, cwd=ROOT, input=stdin, stdout=pipe, text=True, timeout=180, check=False)
     except FileNotFoundError:
         raise CommandFailed(f"{command[0]} is not on PATH: run it by `make demo`") from None
     except subprocess.TimeoutExpired:

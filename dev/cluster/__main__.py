@@ -20,7 +20,9 @@ def main(arguments: list[str]) -> int:
     commands.add_parser("env", help='shell lines that point at the cluster: eval "$(… env)"')
     commands.add_parser("smoke", help="check that jobs, logs, exec, DNS, volumes and simulated GPUs work")
     commands.add_parser("build", help="docker build with what this machine needs: build -t TAG -f DOCKERFILE CONTEXT")
-    load = commands.add_parser("load", help="put images of Docker on the nodes")
+    load = commands.add_parser(
+        "load", help="put images of Docker on the nodes, or push them to REGISTRY for a cluster of yours"
+    )
     load.add_argument("images", nargs="+", metavar="IMAGE")
     chosen = parser.parse_args(arguments)
     return run(chosen.command, settings.load(), getattr(chosen, "images", []))
@@ -44,9 +46,15 @@ def run(command: str, config: settings.Settings, names: list[str]) -> int:
 
 
 def load(config: settings.Settings, names: list[str]) -> int:
-    if config.user_kubeconfig:
-        raise settings.UserError("KUBECONFIG names a cluster of yours: push the images to a registry it can reach.")
-    images.load(config, names, kind.nodes(config))
+    if not config.user_kubeconfig:
+        images.load(config, names, kind.nodes(config))
+    elif config.registry is None:
+        raise settings.UserError(
+            "KUBECONFIG names a cluster of yours. Say by REGISTRY=host/path where it takes images from: they are pushed"
+            " there. Or say REGISTRY=loaded if its nodes see this machine's Docker images (minikube, Docker Desktop)."
+        )
+    elif config.registry != settings.LOADED:
+        images.push(config, names)
     return 0
 
 
@@ -56,6 +64,8 @@ def print_environment(config: settings.Settings) -> None:
     print(f'case ":$PATH:" in *:{tools}:*) ;; *) export PATH={tools}:"$PATH" ;; esac')
     values = {"KUBECONFIG": config.user_kubeconfig or str(config.kubeconfig)}
     values |= {name: env[name] for name in ("DOCKER_HOST", "DOCKER_BUILDKIT") if name in env}
+    if config.user_kubeconfig and config.registry not in (None, settings.LOADED):
+        values["IMAGE_PREFIX"] = f"{config.registry}/"  # before the names of our images, in the chart and the examples
     for name, value in values.items():
         print(f"export {name}={shlex.quote(value)}")
 

@@ -13,6 +13,8 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
 
 def build(config: settings.Settings, arguments: list[str]) -> int:
     """`docker build` with what this machine needs: its proxies, and its network where our engine has no other."""
+    if config.user_kubeconfig:
+        engine.ensure(config)
     env = engine.environment(config)
     extra = [word for name in PROXIES if name in env for word in ("--build-arg", name)]
     if engine.is_ours(config):
@@ -55,6 +57,17 @@ def load(config: settings.Settings, images: list[str], nodes: list[str]) -> None
         with console.step(f"loading {', '.join(missing)} into the nodes", 5 + 5 * len(missing)):
             kind = ["kind", "load", "docker-image", *missing, "--name", config.cluster]
             console.run(kind, log=config.cache / "logs" / "kind-load.log", env=env)
+
+
+def push(config: settings.Settings, images: list[str]) -> None:
+    """To the registry of a cluster that the user brought, by the same names below its prefix."""
+    env = engine.environment(config)
+    log = config.cache / "logs" / "push.log"
+    for image in images:
+        target = f"{config.registry}/{image}"
+        with console.step(f"pushing {target}", 20):
+            console.run(["docker", "tag", image, target], log=log, env=env)
+            console.run(["docker", "push", target], log=log, env=env)
 
 
 def _on_node(image: str, node: str, env: dict[str, str]) -> bool:

@@ -19,6 +19,7 @@ PUBLIC_NODE_IMAGE = "kindest/node:v1.34.0"  # the one kind-config.yaml names; wh
 PYTHON_IMAGE = "python:3.11-slim-bookworm"
 POSTGRES_IMAGE = "postgres:15-bookworm"
 GPUS_PER_NODE = 8
+LOADED = "loaded"  # as REGISTRY
 
 
 class UserError(Exception):
@@ -35,6 +36,8 @@ class Settings:
     cache: pathlib.Path
     user_kubeconfig: str | None
     """A cluster that the user brought; then we create nothing."""
+    registry: str | None = None
+    """Where that cluster takes images from: host[:port]/path. "loaded": its nodes see this machine's Docker images."""
 
     @property
     def identity(self) -> str:
@@ -84,6 +87,7 @@ def load(environ: Mapping[str, str] = os.environ) -> Settings:
         kwok_nodes=_count(environ, "KWOK_NODES", least=0, most=5000),
         cache=cache,
         user_kubeconfig=_user_kubeconfig(environ, cache),
+        registry=_registry(environ),
     )
 
 
@@ -94,6 +98,15 @@ def _count(environ: Mapping[str, str], name: str, *, least: int, most: int) -> i
     if not text.isdigit() or not least <= int(text) <= most:
         raise UserError(f"{name}={text!r}: a whole number from {least} to {most}, please")
     return int(text)
+
+
+def _registry(environ: Mapping[str, str]) -> str | None:
+    text = (environ.get("REGISTRY") or "").rstrip("/")
+    if text and not re.fullmatch(r"[a-zA-Z0-9.-]+(:[0-9]+)?(/[a-z0-9._-]+)*", text):
+        raise UserError(
+            f"REGISTRY={text!r}: host[:port]/path as in `docker push`, without a scheme, please; or: loaded"
+        )
+    return text or None
 
 
 def _user_kubeconfig(environ: Mapping[str, str], cache: pathlib.Path) -> str | None:

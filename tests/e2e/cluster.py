@@ -11,6 +11,7 @@ from typing import Any
 
 Json = dict[str, Any]
 NAMESPACE = "kubetune"  # of the release under test
+IMAGE_PREFIX = os.environ.get("IMAGE_PREFIX", "")  # a registry with our images, where the cluster is one of your own
 TRIALS = "kubetune.experiment_trials t JOIN kubetune.experiments e ON e.id = t.experiment_id"
 EVERYTHING = os.environ.get("KUBETUNE_TEST_ALL") == "1"  # make test-all
 
@@ -164,7 +165,7 @@ def manifest(name: str, script: str, **spec: Any) -> Json:
                 "containers": [
                     {
                         "name": "trial",
-                        "image": "kubetune/trial:0.1.0",
+                        "image": f"{IMAGE_PREFIX}kubetune/trial:0.1.0",
                         "command": ["python3", "-c", script],
                         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
                     }

@@ -16,7 +16,8 @@ EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 
 
 def load(path: str) -> cluster.Json:
-    body: cluster.Json = yaml.safe_load((EXAMPLES / path).read_text())
+    text = (EXAMPLES / path).read_text().replace("image: ", f"image: {cluster.IMAGE_PREFIX}")
+    body: cluster.Json = yaml.safe_load(text)
     return body
 
 

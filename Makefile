@@ -48,7 +48,7 @@ venv: setup .venv/.done ## .venv from requirements-dev.lock
 	@$(call say,python packages into .venv: about a minute)
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --require-hashes -r requirements-dev.lock
-	$(BIN)/pip install --quiet --no-deps -e .
+	$(BIN)/pip install --quiet --no-deps --no-build-isolation -e .
 	touch $@
 
 .PHONY: lock

@@ -35,6 +35,12 @@ test-all: lint test-unit test-integration test-chart ## everything: more simulat
 	$(MAKE) test-e2e E2E_ARGS="$(E2E_ARGS)" KUBETUNE_TEST_ALL=1
 	$(IN_CLUSTER) $(CLUSTER) smoke
 
+.PHONY: bench
+bench: venv ## the benchmarks of docs/benchmarks.md: 75 minutes; QUICK=1: ten; ONLY=gap: one; writes bench.json
+	@$(MAKE) images install KWOK_NODES=$${KWOK_NODES-460}
+	$(call say,benchmarks)
+	$(IN_CLUSTER) python -m dev.bench --only "$(ONLY)" $(if $(QUICK),--quick)
+
 # ---- set-up
 
 .PHONY: setup

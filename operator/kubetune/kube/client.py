@@ -4,6 +4,7 @@ The official package's models cost more CPU than the requests themselves (FACTS.
 TLS set-up are used. Controller, gateway and command line share this one; all methods may be called from any thread.
 """
 
+import dataclasses
 import json
 import time
 import urllib.parse
@@ -24,6 +25,28 @@ _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
 _MERGE = "application/merge-patch+json"
 PAGE = 500
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call:
+    """One request: what it is called in metrics, and what is sent."""
+
+    verb: str
+    method: str
+    plural: str
+    path: str
+    params: Params = dataclasses.field(default_factory=dict)
+    body: Mapping[str, Any] | None = None
+    content_type: str = _JSON
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return self.path + ("?" + urllib.parse.urlencode(self.params) if self.params else "")
+
+    @property
+    def data(self) -> bytes | None:
+        return None if self.body is None else json.dumps(self.body).encode()
 
 
 def _unobserved(verb: str, plural: str, code: int, seconds: float) -> None:
@@ -55,7 +78,7 @@ class Client:
 
     def get(self, resource: Resource, namespace: str | None, name: str, subresource: str | None = None) -> Json:
         """Raises NotFound and the other errors of `kube.errors`, as every method here does."""
-        return self._json("get", "GET", resource, resource.path(namespace, name, subresource))
+        return self._json(_Call("get", "GET", resource.plural, resource.path(namespace, name, subresource)))
 
     def list(
         self,
@@ -92,7 +115,7 @@ class Client:
         if fields:
             params["fieldSelector"] = fields
         while True:
-            answer = self._json("list", "GET", resource, resource.path(namespace), params)
+            answer = self._json(_Call("list", "GET", resource.plural, resource.path(namespace), params))
             yield answer
             token = (answer.get("metadata") or {}).get("continue")
             if not token:
@@ -114,7 +137,7 @@ class Client:
             params["dryRun"] = "All"
         if strict:
             params["fieldValidation"] = "Strict"
-        return self._json("create", "POST", resource, resource.path(namespace), params, body)
+        return self._json(_Call("create", "POST", resource.plural, resource.path(namespace), params, body))
 
     def delete(
         self, resource: Resource, namespace: str | None, name: str, uid: str | None = None, grace: int | None = None
@@ -125,11 +148,11 @@ class Client:
             options["preconditions"] = {"uid": uid}
         if grace is not None:
             options["gracePeriodSeconds"] = grace
-        self._json("delete", "DELETE", resource, resource.path(namespace, name), body=options)
+        self._json(_Call("delete", "DELETE", resource.plural, resource.path(namespace, name), body=options))
 
     def replace(self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]) -> Json:
         """PUT; with metadata.resourceVersion in the body it raises Conflict when another wrote in between."""
-        return self._json("update", "PUT", resource, resource.path(namespace, name), body=body)
+        return self._json(_Call("update", "PUT", resource.plural, resource.path(namespace, name), body=body))
 
     def apply(
         self,
@@ -143,7 +166,7 @@ class Client:
         """Server-side apply, by force: what ``manager`` says of its fields stands."""
         params: Params = {"fieldManager": manager, "force": "true"}
         path = resource.path(namespace, name, subresource)
-        return self._json("apply", "PATCH", resource, path, params, body, _APPLY)
+        return self._json(_Call("apply", "PATCH", resource.plural, path, params, body, _APPLY))
 
     def patch(
         self,
@@ -155,14 +178,13 @@ class Client:
     ) -> Json:
         """JSON merge patch."""
         path = resource.path(namespace, name, subresource)
-        return self._json("patch", "PATCH", resource, path, {}, body, _MERGE)
+        return self._json(_Call("patch", "PATCH", resource.plural, path, body=body, content_type=_MERGE))
 
     # what is no object
 
     def version(self) -> Json:
         """GET /version: the cheapest question that proves the server answers."""
-        parsed: Json = json.loads(self._request("get", "GET", "version", "/version"))
-        return parsed
+        return self._json(_Call("get", "GET", "version", "/version"))
 
     def token_request(
         self, namespace: str, service_account: str, audience: str, seconds: int = 600, pod: Json | None = None
@@ -173,7 +195,7 @@ class Client:
             spec["boundObjectRef"] = {"kind": "Pod", "apiVersion": "v1", "name": pod["name"], "uid": pod["uid"]}
         body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
         path = resources.SERVICE_ACCOUNTS.path(namespace, service_account, "token")
-        answer = self._json("create", "POST", resources.SERVICE_ACCOUNTS, path, body=body)
+        answer = self._json(_Call("create", "POST", resources.SERVICE_ACCOUNTS.plural, path, body=body))
         return str(answer["status"]["token"])
 
     def token_review(self, token: str, audiences: Sequence[str]) -> Json:
@@ -183,7 +205,8 @@ class Client:
             "kind": resources.TOKEN_REVIEWS.kind,
             "spec": {"token": token, "audiences": list(audiences)},
         }
-        answer = self._json("create", "POST", resources.TOKEN_REVIEWS, resources.TOKEN_REVIEWS.path(), body=body)
+        reviews = resources.TOKEN_REVIEWS
+        answer = self._json(_Call("create", "POST", reviews.plural, reviews.path(), body=body))
         status: Json = answer.get("status") or {}
         return status
 
@@ -196,7 +219,7 @@ class Client:
         be very long (progress bars), memory stays bounded.
         """
         params: dict[str, str | int | bool] = {"tailLines": lines} | ({"container": container} if container else {})
-        response = self._answer("get", "GET", "pods/log", resources.PODS.path(namespace, pod, "log"), params)
+        response = self._answer(_Call("get", "GET", "pods/log", resources.PODS.path(namespace, pod, "log"), params))
         tail, cut = bytearray(), False
         try:
             for chunk in response.stream(65536):
@@ -227,70 +250,42 @@ class Client:
             headers: passed on, but the server drops ``Authorization``.
         """
         address = resources.SERVICES.path(namespace, service, "proxy") + "/" + path.lstrip("/")
-        return self._request("proxy", method, "services/proxy", address, params, body, headers=headers)
+        return self._request(
+            _Call("proxy", method, "services/proxy", address, params or {}, body, headers=headers or {})
+        )
 
     # how
 
-    def _json(
-        self,
-        verb: str,
-        method: str,
-        resource: Resource,
-        path: str,
-        params: Params | None = None,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = _JSON,
-    ) -> Json:
-        answer: Json = json.loads(self._request(verb, method, resource.plural, path, params, body, content_type))
+    def _json(self, call: _Call) -> Json:
+        answer: Json = json.loads(self._request(call))
         return answer
 
-    def _request(
-        self,
-        verb: str,
-        method: str,
-        plural: str,
-        path: str,
-        params: Params | None = None,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = _JSON,
-        headers: Mapping[str, str] | None = None,
-    ) -> bytes:
-        response = self._answer(verb, method, plural, path, params, body, content_type, headers)
+    def _request(self, call: _Call) -> bytes:
+        response = self._answer(call)
         try:
             return response.data
         except urllib3.exceptions.HTTPError as error:
-            raise errors.Unavailable(0, type(error).__name__, f"{method} {path}: {error}") from error
+            raise errors.Unavailable(0, type(error).__name__, f"{call.method} {call.path}: {error}") from error
         finally:
             response.release_conn()
 
-    def _answer(
-        self,
-        verb: str,
-        method: str,
-        plural: str,
-        path: str,
-        params: Params | None = None,
-        body: Mapping[str, Any] | None = None,
-        content_type: str = _JSON,
-        headers: Mapping[str, str] | None = None,
-    ) -> urllib3.BaseHTTPResponse:
+    def _answer(self, call: _Call) -> urllib3.BaseHTTPResponse:
         """A response below 400 with its body unread. A GET on a kept connection that the server had closed, and
         any request that met a token just renewed, is sent a second time."""
-        sent = {"Accept": "application/json, */*", "User-Agent": self._user_agent, **(headers or {})}
-        data = None
-        if body is not None:
-            data, sent["Content-Type"] = json.dumps(body).encode(), content_type
-        url = path + ("?" + urllib.parse.urlencode(params) if params else "")
+        sent = {"Accept": "application/json, */*", "User-Agent": self._user_agent, **call.headers}
+        url, data = call.url, call.data
+        if data is not None:
+            sent["Content-Type"] = call.content_type
         for again in (True, False):
             begun = time.monotonic()
             try:
-                response = self._send(method, url, data, sent)
+                response = self._send(call.method, url, data, sent)
             except errors.Unavailable as error:
-                self._on_request(verb, plural, 0, time.monotonic() - begun)
-                if again and method == "GET" and error.reason == "ProtocolError":
+                self._on_request(call.verb, call.plural, 0, time.monotonic() - begun)
+                if again and call.method == "GET" and error.reason == "ProtocolError":
                     continue
                 raise
-            self._on_request(verb, plural, response.status, time.monotonic() - begun)
+            self._on_request(call.verb, call.plural, response.status, time.monotonic() - begun)
             if response.status < 400:
                 return response
             refused = errors.from_response(response.status, response.data, response.headers)

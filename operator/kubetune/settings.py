@@ -25,7 +25,7 @@ class Settings:
     log_level: str = "INFO"
     log_format: str = "json"  # json | text
     reconcile_threads: int = 8
-    api_threads: int = 16  # concurrent requests to the API server
+    api_threads: int = 32  # operator: Job writes at once at most (kube.limiter); gateway: requests
     resync: float = 30.0  # every live experiment is looked at at least this often
     relist: float = 300.0  # the cache is healed by a paginated list this often
     stop_grace: float = 60.0  # a stop not obeyed for so long deletes the Job

@@ -228,7 +228,7 @@ def test_a_service_is_reached_through_the_api_server(api: client.Client) -> None
 def test_requests_are_counted_by_verb_and_code(access: credentials.Credentials) -> None:
     counted: list[tuple[str, str, int]] = []
     api = client.Client(
-        access, timeout=5, on_request=lambda verb, plural, code, _: counted.append((verb, plural, code))
+        access, timeout=5, on_request=lambda verb, plural, code, *_: counted.append((verb, plural, code))
     )
     answer(200)
     answer(404)

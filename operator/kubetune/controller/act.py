@@ -5,11 +5,10 @@ Every write is safe to repeat: commits by the storage's rules, creates by the Jo
 is away ends it all, since nothing may be done that is not committed.
 """
 
-import concurrent.futures
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 from kubetune.api import names
@@ -32,7 +31,7 @@ from kubetune.controller.plan import (
     RecordJob,
     RequestStop,
 )
-from kubetune.controller.ports import Clock, Cluster, ClusterUnavailable, Engine, Exists, Meter, Parallel, Refused
+from kubetune.controller.ports import Clock, Cluster, ClusterUnavailable, Engine, Exists, Meter, Parallel, Rank, Refused
 
 QUOTA_DELAY = 15.0  # seconds until a Job that a quota refused is tried again
 _NO_WARNING = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
@@ -41,20 +40,17 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-def sequential(calls: Sequence[Callable[[], object]]) -> list[object]:
+def sequential(calls: Sequence[Callable[[], object]], key: str, rank: Rank) -> list[object]:
     """A `Parallel` that carries out one after the other."""
-    return [call() for call in calls]
+    return [attempt(call) for call in calls]
 
 
-def threaded(pool: concurrent.futures.Executor) -> Parallel:
-    """A `Parallel` on a pool of threads (not the one that reconciles run on: they wait for it)."""
-
-    def run(calls: Sequence[Callable[[], object]]) -> list[object]:
-        if len(calls) < 2:
-            return sequential(calls)
-        return [future.result() for future in [pool.submit(call) for call in calls]]
-
-    return run
+def attempt(call: Callable[[], object]) -> object:
+    """What ``call`` returns, or the ClusterUnavailable that it raises."""
+    try:
+        return call()
+    except ClusterUnavailable as error:
+        return error
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +185,8 @@ class Act:
 
     def _delete(self, deletes: Sequence[DeleteJob]) -> None:
         namespace, cluster = self._spec.namespace, self._tools.cluster
-        self._together([functools.partial(cluster.delete_job, namespace, job.name, job.uid) for job in deletes])
+        calls = [functools.partial(cluster.delete_job, namespace, job.name, job.uid) for job in deletes]
+        self._together(calls, Rank.DELETE)
 
     def _ask(self, count: int) -> list[TrialRow]:
         begun = self._tools.clock()
@@ -199,7 +196,7 @@ class Act:
 
     def _create(self, rows: Sequence[TrialRow]) -> None:
         """Create, or adopt, the Jobs of current attempts, then record them."""
-        created = self._together([functools.partial(self._create_one, row) for row in rows])
+        created = self._together([functools.partial(self._create_one, row) for row in rows], Rank.CREATE)
         for row, result in zip(rows, created, strict=True):
             if isinstance(result, JobView):
                 self._engine.record_job(row.number, row.attempt, result.uid)
@@ -241,16 +238,12 @@ class Act:
             waited = self._tools.clock() - self._memory.freed.popleft()
             self._tools.meter.observe("slot_refill", waited, self._labels)
 
-    def _together(self, calls: Iterable[Callable[[], object]]) -> list[object]:
+    def _together(self, calls: Sequence[Callable[[], object]], rank: Rank = Rank.READ) -> list[object]:
         """All of them at once; one that the API server does not answer gives None, and is remembered."""
-        return self._tools.parallel([functools.partial(self._patiently, call) for call in calls])
-
-    def _patiently(self, call: Callable[[], object]) -> object:
-        try:
-            return call()
-        except ClusterUnavailable as error:
-            self.trouble = self.trouble or error
-            return None
+        results = self._tools.parallel(calls, self._spec.uid, rank)
+        failures = [result for result in results if isinstance(result, ClusterUnavailable)]
+        self.trouble = self.trouble or next(iter(failures), None)
+        return [None if isinstance(result, ClusterUnavailable) else result for result in results]
 
 
 def _of(plan: Plan, kind: type[T]) -> list[T]:

@@ -67,7 +67,7 @@ class KubeCluster:
         except (errors.Invalid, errors.Forbidden) as error:
             raise ports.Refused(error.message) from error
         except errors.ApiError as error:
-            raise ports.ClusterUnavailable(str(error)) from error
+            raise ports.ClusterUnavailable(str(error), busy=error.status == 429) from error
         return views.job(raw) if dry_run else self._taken_in(raw)
 
     def _taken_in(self, raw: Json) -> JobView:
@@ -123,4 +123,4 @@ def _translated() -> Iterator[None]:
     try:
         yield
     except errors.ApiError as error:
-        raise ports.ClusterUnavailable(str(error)) from error
+        raise ports.ClusterUnavailable(str(error), busy=error.status == 429) from error

@@ -4,7 +4,6 @@ Order: database, epoch (from here on an older operator is fenced), the first lis
 cache is complete before the first worker looks at it: a Job that is not in it is then gone, not merely unheard of.
 """
 
-import concurrent.futures
 import logging
 import os
 import signal
@@ -19,6 +18,7 @@ from kubetune.api.spec import ExperimentSpec
 from kubetune.controller import act, registry, upkeep
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
+from kubetune.controller.dispatch import Dispatcher
 from kubetune.controller.events import Recorder
 from kubetune.controller.handlers import Watches
 from kubetune.controller.health import HEARTBEAT, Health, serve
@@ -30,6 +30,7 @@ from kubetune.engine.engine import Engine
 from kubetune.kube import errors, resources
 from kubetune.kube.client import Client
 from kubetune.kube.credentials import Credentials
+from kubetune.kube.limiter import Limiter
 from kubetune.metrics.catalog import Metrics
 from kubetune.settings import Settings
 from kubetune.storage.base import StorageUnavailable
@@ -38,6 +39,7 @@ from kubetune.storage.postgres import PostgresStorage
 RETRY = 3.0  # seconds between attempts while starting
 PATIENCE = 10.0  # seconds for the work in hand when stopping
 COALESCE = 0.1  # seconds in which reports of one experiment are taken together
+OTHER_REQUESTS = 4  # lists, events, lease: no request ever waits for a connection behind creates
 EXIT_STOPPED, EXIT_FENCED = 0, 3
 
 logger = logging.getLogger(__name__)
@@ -68,7 +70,9 @@ class Operator:
         self._credentials = credentials
         self._metrics = Metrics("operator")
         self._health = Health(settings.relist)
-        self._client = Client(credentials, settings.api_threads, on_request=self._metrics.observe_request)
+        self._dispatch = Dispatcher(Limiter(settings.api_threads), settings.api_threads, self._waited)
+        connections = settings.api_threads + settings.reconcile_threads + OTHER_REQUESTS
+        self._client = Client(credentials, connections, on_request=self._requested)
         self._storage = PostgresStorage(settings.database_url, size=settings.reconcile_threads + 2)
         self._queue = Queue(on_wait=self._metrics.queue_wait.observe)
         self._cache = Cache(settings.node_lost_after)
@@ -77,18 +81,18 @@ class Operator:
         self._cluster = KubeCluster(self._client, self._cache, self._recorder, self._registry.home)
         self._keeper = tls.Keeper(self._client, settings)
         self._wiring = Wiring(settings.gateway_url)
-        self._pool = concurrent.futures.ThreadPoolExecutor(settings.api_threads, "api")
         tools = act.Tools(
             cluster=self._cluster,
             clock=time.time,
             confirm=self._storage.confirm,
             wiring=lambda: self._wiring,
-            parallel=act.threaded(self._pool),
+            parallel=self._dispatch,
             meter=self._metrics,
             log_tail_bytes=settings.log_tail_bytes,
         )
         self._reconciler = Reconciler(self._registry, tools, settings)
         self._metrics.queue_depth.set_function(lambda: len(self._queue))
+        self._metrics.api_write_limit.set_function(lambda: self._dispatch.limit)
         self._metrics.age_since(self._metrics.reconcile_age, lambda: self._health.last_work)
         self._metrics.age_since(self._metrics.relist_age, lambda: self._health.last_list)
 
@@ -100,7 +104,7 @@ class Operator:
         except Stopped:
             logger.info("asked to stop while starting")
         finally:
-            self._pool.shutdown(wait=False, cancel_futures=True)
+            self._dispatch.close()
             self._recorder.close()
             self._storage.close()
             self._client.close()
@@ -182,7 +186,14 @@ class Operator:
             return False
         return True
 
-    # what the parts ask of each other
+    # what the parts tell and ask each other
+
+    def _requested(self, verb: str, plural: str, code: int, seconds: float, wait: float | None) -> None:
+        self._metrics.observe_request(verb, plural, code, seconds)
+        self._dispatch.observed(verb, plural, code, seconds, wait)
+
+    def _waited(self, rank: str, seconds: float) -> None:
+        self._metrics.api_wait.labels(rank).observe(seconds)
 
     def _work(self, key: str) -> float | None:
         """One key of the queue."""

@@ -3,6 +3,7 @@
 `kube` and `engine` are the real ones; the simulator brings its own cluster and drives the same loop with it.
 """
 
+import enum
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
@@ -12,11 +13,37 @@ from kubetune.api.trial import Counts, Reason, TrialRow
 from kubetune.controller.plan import JobView
 
 Clock = Callable[[], float]  # seconds since the epoch
-Parallel = Callable[[Sequence[Callable[[], object]]], list[object]]  # carries all out, in any order; results in order
+
+
+class Rank(enum.IntEnum):
+    """Of calls to the cluster: under pressure the lower go first."""
+
+    READ = 0
+    DELETE = 1  # frees what creates need
+    CREATE = 2
+
+
+class Parallel(Protocol):
+    """Carries out calls to the cluster at the same time, in any order."""
+
+    def __call__(self, calls: Sequence[Callable[[], object]], key: str, rank: Rank) -> list[object]:
+        """What each returned, or the ClusterUnavailable that it raised, in their order. Raises what else one raised,
+        after all of them.
+
+        Args:
+            key: whose calls these are; nobody's many hold up another's few.
+        """
 
 
 class ClusterUnavailable(Exception):  # noqa: N818
-    """The API server cannot be reached, or said 429 or 5xx: try again later; the request may have been carried out."""
+    """The API server cannot be reached, or said 429 or 5xx: try again later; the request may have been carried out.
+
+    ``busy``: it was not (429).
+    """
+
+    def __init__(self, message: str = "", busy: bool = False) -> None:
+        super().__init__(message)
+        self.busy = busy
 
 
 class Exists(Exception):  # noqa: N818

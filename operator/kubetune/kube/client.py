@@ -19,7 +19,8 @@ from kubetune.kube.resources import Resource
 
 Json: TypeAlias = dict[str, Any]
 Params: TypeAlias = Mapping[str, str | int | bool]
-Observer: TypeAlias = Callable[[str, str, int, float], None]  # verb, plural, code (0: none came), seconds
+# verb, plural, code (0: none came), seconds, and the seconds that the server asked to wait (Retry-After)
+Observer: TypeAlias = Callable[[str, str, int, float, float | None], None]
 
 _JSON = "application/json"
 _APPLY = "application/apply-patch+yaml"  # JSON is YAML
@@ -49,7 +50,7 @@ class _Call:
         return None if self.body is None else json.dumps(self.body).encode()
 
 
-def _unobserved(verb: str, plural: str, code: int, seconds: float) -> None:
+def _unobserved(verb: str, plural: str, code: int, seconds: float, wait: float | None) -> None:
     pass
 
 
@@ -281,15 +282,17 @@ class Client:
             try:
                 response = self._send(call.method, url, data, sent)
             except errors.Unavailable as error:
-                self._on_request(call.verb, call.plural, 0, time.monotonic() - begun)
+                self._on_request(call.verb, call.plural, 0, time.monotonic() - begun, None)
                 if again and call.method == "GET" and error.reason == "ProtocolError":
                     continue
                 raise
-            self._on_request(call.verb, call.plural, response.status, time.monotonic() - begun)
+            seconds = time.monotonic() - begun
             if response.status < 400:
+                self._on_request(call.verb, call.plural, response.status, seconds, None)
                 return response
             refused = errors.from_response(response.status, response.data, response.headers)
             response.release_conn()
+            self._on_request(call.verb, call.plural, response.status, seconds, _wait(refused))
             if not (again and isinstance(refused, errors.Unauthorized)):
                 raise refused
         raise AssertionError("the second pass returns or raises")
@@ -308,3 +311,7 @@ class Client:
             )
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise errors.Unavailable(0, type(error).__name__, f"{method} {url}: {error}") from error
+
+
+def _wait(refused: errors.ApiError) -> float | None:
+    return refused.retry_after if isinstance(refused, errors.Unavailable) else None

@@ -95,6 +95,12 @@ class Metrics:
             "kubetune_certificate_expiry_timestamp_seconds", "When the gateway's certificate ends (epoch seconds)."
         )
         self.watch_events = self._counter("kubetune_watch_events_total", "Watch events received.", "kind")
+        self.api_write_limit = self._gauge(
+            "kubetune_api_write_limit", "Creates and deletes of Jobs that may be in flight at once."
+        )
+        self.api_wait = self._histogram(
+            "kubetune_api_wait_seconds", "From wanting a request to sending it, by rank.", _FAST, "rank"
+        )
 
     def _surroundings(self) -> None:
         self.database_up = self._gauge("kubetune_database_up", "1: the database answered when last asked, else 0.")
@@ -119,7 +125,7 @@ class Metrics:
         else:
             child.observe(value)
 
-    def observe_request(self, verb: str, resource: str, code: int, seconds: float) -> None:
+    def observe_request(self, verb: str, resource: str, code: int, seconds: float, wait: float | None = None) -> None:
         """One request to the API server; fits `kube.client.Client`'s ``on_request``."""
         self.api_requests.labels(verb, resource, str(code)).inc()
         self.api_request.labels(verb).observe(seconds)

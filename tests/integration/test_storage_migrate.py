@@ -14,7 +14,17 @@ from kubetune.storage import base, migrate, postgres
 from tests import postgresql
 from tests.integration.experiments import Experiment
 
-OWN = {"leader", "experiments", "experiment_trials", "attempts", "reports", "logs", "kubetune_version"}
+OWN = {
+    "leader",
+    "experiments",
+    "experiment_trials",
+    "attempts",
+    "reports",
+    "logs",
+    "workers",
+    "leases",
+    "kubetune_version",
+}
 
 
 def tables(url: str, schema: str) -> set[str]:
@@ -62,7 +72,8 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         experiment.lose(0, lost, reason)
     experiment.finish(1)
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE kubetune.experiment_trials DROP losses")
+        cursor.execute("ALTER TABLE kubetune.experiment_trials DROP losses, DROP offered")
+        cursor.execute("DROP TABLE kubetune.workers, kubetune.leases")
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")
         connection.commit()

@@ -16,6 +16,8 @@ LABEL_EXPERIMENT = f"{GROUP}/experiment"  # the experiment's name
 LABEL_EXPERIMENT_UID = f"{GROUP}/experiment-uid"
 LABEL_TRIAL = f"{GROUP}/trial"  # the trial's number, decimal
 LABEL_ATTEMPT = f"{GROUP}/attempt"  # 1, 2, …
+LABEL_WORKER = f"{GROUP}/worker"  # on worker Jobs and their pods: the worker's number, decimal
+LABEL_INCARNATION = f"{GROUP}/incarnation"  # 1, 2, … of that worker
 LABEL_METRICS = f"{GROUP}/metrics"  # push | log: how the pod's metrics are taken
 # On pods whose metrics are read from their log: put there by controller/jobs.py, read by gateway/logs.py.
 ANNOTATION_LOG_PATTERN = f"{GROUP}/log-pattern"  # spec.metrics.pattern, RE2
@@ -50,6 +52,7 @@ RESERVED_ENV = re.compile(
 PARAMETER_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
 
 NOTIFY_CHANNEL = "kubetune"  # PostgreSQL NOTIFY; payload: an experiment's UID
+OFFER_CHANNEL = "kubetune_offers"  # the other way: something for the experiment's workers
 
 STATUS_MANAGER = "kubetune"  # field manager of server-side apply
 
@@ -60,6 +63,12 @@ def job_name(experiment: str, uid: str, number: int, attempt: int) -> str:
     ``digits-3f2a91c0-17-1``: the experiment's name (cut to fit), 8 hex digits of a hash of its UID, number, attempt.
     """
     tail = f"-{hashlib.sha256(uid.encode()).hexdigest()[:8]}-{number}-{attempt}"
+    return experiment[: 63 - len(tail)].rstrip("-.").replace(".", "-") + tail
+
+
+def worker_name(experiment: str, uid: str, number: int, incarnation: int) -> str:
+    """The Job of one worker, as `job_name`: ``digits-3f2a91c0-w3-1``."""
+    tail = f"-{hashlib.sha256(uid.encode()).hexdigest()[:8]}-w{number}-{incarnation}"
     return experiment[: 63 - len(tail)].rstrip("-.").replace(".", "-") + tail
 
 

@@ -42,11 +42,14 @@ class Reason(enum.StrEnum):
     NODE_LOST = "NodeLost"
     POD_DELETED = "PodDeleted"
     JOB_DELETED = "JobDeleted"
+    WORKER_LOST = "WorkerLost"  # the worker said nothing for longer than its lease
+    RETURNED = "Returned"  # the worker had to stop and gave the trial back
     SUSPENDED = "Suspended"
     # starting, waiting
     SLOT_FREE = "SlotFree"
     JOB_MISSING = "JobMissing"  # committed, no Job yet: create it
     UNSCHEDULABLE = "Unschedulable"
+    DRAINED = "Drained"  # a worker that is not needed any more
     STALE_ATTEMPT = "StaleAttempt"  # a Job whose attempt is not the current one
     # an experiment's state
     RUNNING = "Running"
@@ -84,6 +87,26 @@ class Finish:
 
 
 @dataclasses.dataclass(frozen=True)
+class Exit:
+    """How a process that a worker ran for a trial ended. ``reason`` None: well; RETURNED: not by its own account."""
+
+    reason: Reason | None
+    message: str
+    time: float = 0.0  # seconds since the epoch; when it was committed
+
+
+@dataclasses.dataclass(frozen=True)
+class Lease:
+    """Which worker has a trial's current attempt. ``expired``: when it was read, by the database's clock."""
+
+    job_uid: str
+    pod_uid: str
+    slot: int
+    expired: bool = False
+    exit: Exit | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class TrialRow:
     """A trial as the database has it. Times in seconds since the epoch."""
 
@@ -106,6 +129,8 @@ class TrialRow:
     last_step: int | None = None
     last_metrics: Mapping[str, float] = dataclasses.field(default_factory=dict)
     losses: int = 0  # attempts lost to infrastructure so far; those given up for a `NO_LOSS` are none
+    offered: bool = False  # the current attempt is a worker's to run, leased or not; no Job is made for it
+    lease: Lease | None = None  # of the current attempt
 
 
 @dataclasses.dataclass(frozen=True)

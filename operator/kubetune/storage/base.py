@@ -5,11 +5,12 @@ one transaction: it happened whole or not at all. A writer's methods check the w
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, Finish, Reason, Report, TrialRow
+from kubetune.api.trial import Counts, Ending, Exit, Finish, Lease, Reason, Report, TrialRow
 
 
 class StorageUnavailable(Exception):  # noqa: N818
@@ -47,10 +48,25 @@ class StudyRow:
 
 @dataclasses.dataclass(frozen=True)
 class NewTrial:
-    """A trial to be committed: RUNNING, attempt 1, no Job yet."""
+    """A trial to be committed: RUNNING, attempt 1, no Job yet. ``offered``: for workers to lease, at once."""
 
     number: int
     params: Mapping[str, ParamValue]
+    offered: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class WorkerRow:
+    """One incarnation of a worker: a Job whose pod leases trial after trial. Times in seconds since the epoch."""
+
+    number: int  # 0, 1, … of its experiment
+    incarnation: int  # 1, 2, …: each is a Job of its own
+    created: float
+    job_uid: str | None = None  # None: not created, or created and not recorded
+    draining: bool = False  # it gets no more leases and exits when it has none
+    ended: float | None = None
+    reason: Reason | None = None
+    message: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +76,7 @@ class News:
     reports: Mapping[int, Sequence[Report]]  # by trial number, ascending seq, current attempt and earlier ones
     finishes: Mapping[int, Finish]  # of current attempts, all there are
     logs_read: frozenset[int]  # trials whose current attempt's log was read to its end
+    leases: Mapping[int, Lease] = dataclasses.field(default_factory=dict)  # of current attempts, all there are
 
 
 Settle = Callable[[Sequence[Report], Finish | None], Ending]
@@ -116,6 +133,31 @@ class EngineStorage(Protocol):
     def news(self, uid: str, seen: Mapping[int, int]) -> News:
         """What came for RUNNING trials after the sequence numbers ``seen`` (number → last seq, 0 if never)."""
 
+    def offer(self, uid: str, attempts: Mapping[int, int]) -> set[int]:
+        """Current attempts (number → attempt) of RUNNING trials without a Job are for workers from now on. Returns the
+        numbers of those that are offered, now or before."""
+
+    def withdraw(self, uid: str, attempts: Mapping[int, int]) -> set[int]:
+        """Offered attempts that nobody leased are no worker's any more. Returns the numbers that are not offered."""
+
+    def leased_log(self, uid: str, number: int) -> str | None:
+        """The end of the log that a worker sent at the end of the current attempt."""
+
+    def workers(self, uid: str) -> list[WorkerRow]:
+        """The latest incarnation of each worker, by number."""
+
+    def open_worker(self, uid: str, number: int) -> WorkerRow:
+        """The current incarnation of a worker; the next one is begun if there is none, or the last one has ended."""
+
+    def record_worker(self, uid: str, number: int, incarnation: int, job_uid: str) -> bool:
+        """Record the Job of a worker. False, and no write, if it has ended, or another Job is recorded for it."""
+
+    def drain_workers(self, uid: str, numbers: Collection[int]) -> None:
+        """The current incarnations get no more leases."""
+
+    def end_worker(self, uid: str, number: int, incarnation: int, reason: Reason, message: str) -> None:
+        """A worker is over: nothing is leased to it any more. What it holds is for `new_attempt` and `finish_trial`."""
+
     def end_study(self, uid: str, reason: Reason, message: str) -> StudyRow:
         """Write the experiment's end; an earlier one stands."""
 
@@ -143,6 +185,45 @@ class Identity:
     attempt: int
     job_uid: str
     pod_uid: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Worker:
+    """Whom a worker's token speaks for, as labels and owner of its pod say; the leasing transaction has the last
+    word."""
+
+    experiment_uid: str
+    namespace: str
+    experiment: str
+    number: int
+    job_uid: str
+    pod_uid: str
+
+    def of_trial(self, number: int, attempt: int) -> Identity:
+        """The same pod, speaking for a trial that it says it has on lease."""
+        return Identity(
+            self.experiment_uid, self.namespace, self.experiment, number, attempt, self.job_uid, self.pod_uid
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Ended:
+    """A worker's process for a trial has ended. ``log``: the end of what it wrote, None: not worth sending."""
+
+    number: int
+    attempt: int
+    exit: Exit
+    log: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Granted:
+    """What a slot gets: a trial's attempt to run, or nothing now; ``drain``: nor ever again."""
+
+    number: int | None = None
+    attempt: int = 0
+    params: Mapping[str, ParamValue] = dataclasses.field(default_factory=dict)
+    drain: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +269,21 @@ class GatewayStorage(Protocol):
 
     def parameters(self, who: Identity) -> Mapping[str, ParamValue]:
         """The trial's parameters. Raises NotCurrent if there is no such trial."""
+
+    def lease(self, who: Worker, slot: int, seconds: float, ended: Ended | None = None) -> Granted:
+        """Take the end of the slot's last trial, if it comes with it, and give the slot the first offered attempt, for
+        so many seconds from now. A slot has one lease at a time: what it holds without end is given again (the answer
+        was lost). An end that is known, or of an attempt that is over, changes nothing. Raises NotRecorded, or
+        NotCurrent for a worker that is over."""
+
+    def renew(self, who: Worker, held: Sequence[tuple[int, int]], seconds: float) -> tuple[list[Answer | None], bool]:
+        """The worker lives and runs these (number, attempt): their leases are good for so many seconds from now.
+        Returns for each whether to stop, None: it is not this worker's any more; and whether the worker is to drain.
+        Raises as `lease`, but for NotCurrent: then every answer is None."""
+
+    def listen_for_offers(self, callback: Callable[[str], None], stop: threading.Event) -> None:
+        """Call ``callback`` with an experiment's UID whenever its workers may find something new in `lease`, and with
+        "" when anything may have come unheard; from another thread, until ``stop`` is set."""
 
     def claim_log(self, who: Identity, holder: str, seconds: float) -> LogPosition | None:
         """Lease the following of one attempt's log for so long (again by the same holder: extended). None if

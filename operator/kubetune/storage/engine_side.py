@@ -9,8 +9,8 @@ import psycopg2.errors
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter
-from kubetune.api.trial import Ending, Reason, Report, TrialRow, TrialState
-from kubetune.storage import base, optuna_tables, pool, rows, rules, trial_ends
+from kubetune.api.trial import Ending, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.storage import base, optuna_tables, pool, rows, rules, tell, trial_ends
 
 PURGED_AT_ONCE = 200  # trials a transaction: a new leader never waits long for the old one's
 
@@ -126,6 +126,7 @@ class EngineSide(base.EngineStorage):
                 pass
             with self._write() as cursor:
                 optuna_tables.delete_study(cursor, study_id)
+                cursor.execute("DELETE FROM kubetune.workers WHERE experiment_id = %s", (experiment_id,))
                 cursor.execute("DELETE FROM kubetune.experiments WHERE id = %s", (experiment_id,))
         return len(gone)
 
@@ -138,7 +139,7 @@ class EngineSide(base.EngineStorage):
             found = cursor.fetchall()
             ids = [trial_id for trial_id, _ in found]
             optuna_tables.delete_trials(cursor, [optuna_id for _, optuna_id in found])
-            for table in ("reports", "logs", "attempts"):
+            for table in ("reports", "logs", "attempts", "leases"):
                 cursor.execute(f"DELETE FROM kubetune.{table} WHERE trial_id = ANY(%s)", (ids,))
             cursor.execute("DELETE FROM kubetune.experiment_trials WHERE id = ANY(%s)", (ids,))
         return bool(found)
@@ -150,7 +151,9 @@ class EngineSide(base.EngineStorage):
             cursor.execute(
                 f"SELECT {rows.TRIAL_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.uid = %s ORDER BY t.number", (uid,)
             )
-            return [rows.trial(row) for row in cursor.fetchall()]
+            trials = [rows.trial(row) for row in cursor.fetchall()]
+            leases = _leases(cursor, uid)
+        return [rows.with_lease(row, leases[row.number]) if row.number in leases else row for row in trials]
 
     def load_series(self, uid: str) -> dict[int, dict[int, float]]:
         with self.pool.transaction() as cursor:
@@ -191,6 +194,7 @@ class EngineSide(base.EngineStorage):
                     if trial.last_seq > seen.get(trial.number, 0)
                 ],
             )
+            leases = _leases(cursor, uid)
         reports: dict[int, list[Report]] = {}
         for row in came:
             reports.setdefault(row[-1], []).append(rows.report(row))
@@ -198,6 +202,7 @@ class EngineSide(base.EngineStorage):
             reports=reports,
             finishes={trial.number: trial.finish for trial in found if trial.finish},
             logs_read=frozenset(trial.number for trial in found if trial.log_read),
+            leases={number: lease for number, lease in leases.items() if lease is not None},
         )
 
     # ---- trials
@@ -207,6 +212,7 @@ class EngineSide(base.EngineStorage):
             return
         now = self.clock()
         params = {trial.number: trial.params for trial in trials}
+        offered = {trial.number for trial in trials if trial.offered}
         if len(params) < len(trials):
             raise ValueError(f"a trial number of {[trial.number for trial in trials]} is given twice")
         with self._write() as cursor:
@@ -223,15 +229,18 @@ class EngineSide(base.EngineStorage):
                 ids = optuna_tables.create_trials(cursor, study_id, space, params, now)
                 pool.with_values(
                     cursor,
-                    "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created)"
+                    "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created,"
+                    " offered)"
                     " VALUES %s",
                     [
-                        (experiment_id, number, ids[number], json.dumps(dict(params[number])), now)
+                        (experiment_id, number, ids[number], json.dumps(dict(params[number])), now, number in offered)
                         for number in sorted(params)
                     ],
                 )
             except psycopg2.errors.UniqueViolation as error:
                 raise ValueError(f"a trial number of {sorted(params)} is given already") from error
+            if offered:
+                tell.workers(cursor, uid)
 
     def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
         with self._write() as cursor:
@@ -279,7 +288,7 @@ class EngineSide(base.EngineStorage):
             cursor.execute(
                 "UPDATE kubetune.experiment_trials SET attempt = %s, losses = %s, job_uid = NULL, finish_status = NULL,"
                 " finish_message = NULL, finish_time = NULL, last_step = NULL, last_metrics = '{}',"
-                " stop_requested = %s, stop_reason = %s WHERE id = %s",
+                " offered = false, stop_requested = %s, stop_reason = %s WHERE id = %s",
                 (
                     after.attempt,
                     after.losses,
@@ -288,6 +297,7 @@ class EngineSide(base.EngineStorage):
                     trial.id,
                 ),
             )
+            trial_ends.end_leases(cursor, [trial])
             return True
 
     def finish_trial(self, uid: str, number: int, attempt: int, settle: base.Settle, log_tail: str | None) -> TrialRow:
@@ -314,3 +324,15 @@ class EngineSide(base.EngineStorage):
                 return cursor.fetchone() is not None
         except base.StorageUnavailable:
             return False
+
+
+def _leases(cursor: pool.Cursor, uid: str) -> dict[int, Lease | None]:
+    """The trials that are offered to workers, by number, each with its lease or without."""
+    cursor.execute(
+        f"SELECT {rows.LEASE_COLUMNS}, t.number FROM kubetune.experiments e"
+        " JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
+        " LEFT JOIN kubetune.leases s ON s.trial_id = t.id AND s.attempt = t.attempt"
+        " WHERE e.uid = %s AND t.state = 'RUNNING' AND t.offered",
+        (uid,),
+    )
+    return {row[-1]: None if row[0] is None else rows.lease(row) for row in cursor.fetchall()}

@@ -7,13 +7,13 @@ import collections
 import dataclasses
 import functools
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, Reason, Report, TrialRow, TrialState
-from kubetune.storage import base, rules
+from kubetune.api.trial import Counts, Ending, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.storage import base, memory_leases, rules
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -36,6 +36,8 @@ class _Trial:
     keys: dict[tuple[int, str], int] = dataclasses.field(default_factory=dict)  # (attempt, key) → seq
     logs: dict[int, _Log] = dataclasses.field(default_factory=lambda: collections.defaultdict(_Log))  # by attempt
     log_tail: str | None = None
+    lease_until: float = 0.0
+    lease_log: str | None = None
 
     def of_attempt(self, attempt: int) -> list[Report]:
         return [report for report in self.reports if report.attempt == attempt]
@@ -46,6 +48,7 @@ class _Study:
     row: base.StudyRow
     trials: dict[int, _Trial] = dataclasses.field(default_factory=dict)
     deleted: float | None = None
+    workers: list[base.WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
 
 
 @dataclasses.dataclass
@@ -55,6 +58,7 @@ class Database:
     epoch: int = 0
     studies: dict[str, _Study] = dataclasses.field(default_factory=dict)  # by uid, in order of creation
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
+    listeners: list[tuple[Callable[[str], None], threading.Event]] = dataclasses.field(default_factory=list)  # offers
 
 
 Method = Callable[Concatenate["MemoryStorage", Arguments], Result]
@@ -149,7 +153,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     @_transaction
     def load_trials(self, uid: str) -> list[TrialRow]:
-        return [trial.row for _, trial in sorted(self._trials(uid).items())]
+        return [memory_leases.seen(trial, self.clock()) for _, trial in sorted(self._trials(uid).items())]
 
     @_transaction
     def load_series(self, uid: str) -> dict[int, dict[int, float]]:
@@ -172,9 +176,12 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if len(set(numbers)) < len(numbers) or study.trials.keys() & set(numbers):
             raise ValueError(f"a trial number of {numbers} is given already")
         study.trials |= {
-            trial.number: _Trial(TrialRow(trial.number, TrialState.RUNNING, dict(trial.params), 1, now))
+            trial.number: _Trial(
+                TrialRow(trial.number, TrialState.RUNNING, dict(trial.params), 1, now, offered=trial.offered)
+            )
             for trial in trials
         }
+        self._tell_workers(uid, any(trial.offered for trial in trials))
 
     @_write
     def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
@@ -236,6 +243,84 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             },
             finishes={number: trial.row.finish for number, trial in running.items() if trial.row.finish},
             logs_read=frozenset(number for number, trial in running.items() if trial.row.log_read),
+            leases={number: lease for number, trial in running.items() if (lease := self._lease_of(trial))},
+        )
+
+    def _lease_of(self, trial: _Trial) -> Lease | None:
+        return memory_leases.seen(trial, self.clock()).lease
+
+    @_write
+    def offer(self, uid: str, attempts: Mapping[int, int]) -> set[int]:
+        current = [trial for number, attempt in attempts.items() if (trial := self._live(uid, number, attempt))]
+        new = [trial for trial in current if not trial.row.offered and trial.row.job_uid is None]
+        for trial in new:
+            trial.row = dataclasses.replace(trial.row, offered=True)
+        self._tell_workers(uid, bool(new))
+        return {trial.row.number for trial in current if trial.row.offered}
+
+    @_write
+    def withdraw(self, uid: str, attempts: Mapping[int, int]) -> set[int]:
+        current = [trial for number, attempt in attempts.items() if (trial := self._live(uid, number, attempt))]
+        for trial in current:
+            if trial.row.job_uid is None:
+                trial.row = dataclasses.replace(trial.row, offered=False)
+        return {trial.row.number for trial in current if not trial.row.offered}
+
+    @_transaction
+    def leased_log(self, uid: str, number: int) -> str | None:
+        trial = self._trials(uid).get(number)
+        return trial.lease_log if trial is not None and trial.row.lease is not None else None
+
+    def _tell_workers(self, uid: str, anything: bool) -> None:
+        for callback, stop in self.database.listeners if anything else ():
+            if not stop.is_set():
+                callback(uid)
+
+    @_transaction
+    def workers(self, uid: str) -> list[base.WorkerRow]:
+        study = self.database.studies.get(uid)
+        latest = {worker.number: worker for worker in study.workers} if study else {}
+        return [worker for _, worker in sorted(latest.items())]
+
+    @_write
+    def open_worker(self, uid: str, number: int) -> base.WorkerRow:
+        workers = self._study(uid).workers
+        last = next((worker for worker in reversed(workers) if worker.number == number), None)
+        if last is not None and last.ended is None:
+            return last
+        workers.append(base.WorkerRow(number, last.incarnation + 1 if last else 1, self.clock()))
+        return workers[-1]
+
+    def _change_workers(self, uid: str, which: Callable[[base.WorkerRow], bool], **fields: object) -> bool:
+        workers = self.database.studies[uid].workers if uid in self.database.studies else []
+        chosen = [index for index, each in enumerate(workers) if each.ended is None and which(each)]
+        for index in chosen:
+            workers[index] = dataclasses.replace(workers[index], **fields)  # type: ignore[arg-type]
+        return bool(chosen)
+
+    @_write
+    def record_worker(self, uid: str, number: int, incarnation: int, job_uid: str) -> bool:
+        return self._change_workers(
+            uid,
+            lambda worker: (
+                (worker.number, worker.incarnation) == (number, incarnation) and worker.job_uid in (None, job_uid)
+            ),
+            job_uid=job_uid,
+        )
+
+    @_write
+    def drain_workers(self, uid: str, numbers: Collection[int]) -> None:
+        told = self._change_workers(uid, lambda each: each.number in numbers and not each.draining, draining=True)
+        self._tell_workers(uid, told)
+
+    @_write
+    def end_worker(self, uid: str, number: int, incarnation: int, reason: Reason, message: str) -> None:
+        self._change_workers(
+            uid,
+            lambda worker: (worker.number, worker.incarnation) == (number, incarnation),
+            ended=self.clock(),
+            reason=reason,
+            message=rules.clean(message),
         )
 
     @_write
@@ -328,6 +413,44 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if trial is None:
             raise base.NotCurrent(f"there is no trial {who.number} of experiment {who.experiment_uid}")
         return trial.row.params
+
+    def _worker(self, who: base.Worker) -> base.WorkerRow | None:
+        study = self.database.studies.get(who.experiment_uid)
+        return next((worker for worker in study.workers if worker.job_uid == who.job_uid), None) if study else None
+
+    @_transaction
+    def lease(self, who: base.Worker, slot: int, seconds: float, ended: base.Ended | None = None) -> base.Granted:
+        now = self.clock()
+        if ended is not None:
+            memory_leases.take_end(self._trials(who.experiment_uid), who, ended, now)
+        worker = self._worker(who)
+        refusal = rules.worker_refusal(worker, who)
+        if refusal or worker is None:
+            raise refusal or base.NotCurrent(f"there is no worker {who.number}")
+        return memory_leases.grant(self._running(who.experiment_uid), who, slot, seconds, worker.draining, now)
+
+    @_transaction
+    def renew(
+        self, who: base.Worker, held: Sequence[tuple[int, int]], seconds: float
+    ) -> tuple[list[base.Answer | None], bool]:
+        worker = self._worker(who)
+        refusal = rules.worker_refusal(worker, who)
+        if worker is None:
+            raise refusal or base.NotRecorded("")
+        if refusal:
+            return [None] * len(held), True
+        answers: list[base.Answer | None] = []
+        for number, attempt in held:
+            trial = self._trials(who.experiment_uid).get(number)
+            if trial is None or not rules.holds(trial.row, who, attempt):
+                answers.append(None)
+                continue
+            trial.lease_until = self.clock() + seconds
+            answers.append(rules.answer(trial.row, trial.row.last_seq, attempt))
+        return answers, worker.draining
+
+    def listen_for_offers(self, callback: Callable[[str], None], stop: threading.Event) -> None:
+        self.database.listeners.append((callback, stop))
 
     @_transaction
     def claim_log(self, who: base.Identity, holder: str, seconds: float) -> base.LogPosition | None:

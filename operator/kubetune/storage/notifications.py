@@ -18,24 +18,30 @@ LOOK = 0.5  # seconds between looks at the stop event
 RECONNECT = 2.0  # seconds
 
 
-def listen(url: str, application: str, callback: Callable[[str], None], stop: threading.Event) -> threading.Thread:
+def listen(
+    url: str,
+    application: str,
+    callback: Callable[[str], None],
+    stop: threading.Event,
+    channel: str = names.NOTIFY_CHANNEL,
+) -> threading.Thread:
     """Call ``callback`` with an experiment's UID whenever something was committed for it; until ``stop`` is set.
 
     The callback gets ``""`` after each connect: anything may have come before it. It runs in the thread returned; an
     exception from it is logged.
     """
-    thread = threading.Thread(target=_run, args=(url, application, callback, stop), name="listen", daemon=True)
+    thread = threading.Thread(target=_run, args=(url, application, callback, stop, channel), name="listen", daemon=True)
     thread.start()
     return thread
 
 
-def _run(url: str, application: str, callback: Callable[[str], None], stop: threading.Event) -> None:
+def _run(url: str, application: str, callback: Callable[[str], None], stop: threading.Event, channel: str) -> None:
     while not stop.is_set():
         try:
             with contextlib.closing(pool.connect(url, application)) as connection:
                 connection.autocommit = True
                 with connection.cursor() as cursor:
-                    cursor.execute(f"LISTEN {names.NOTIFY_CHANNEL}")
+                    cursor.execute(f"LISTEN {channel}")
                 _call(callback, "")
                 _wait(connection, callback, stop)
         except psycopg2.Error as error:

@@ -1,13 +1,13 @@
-"""PostgreSQL as both sides of the storage: `engine_side` and `gateway_side` and `read_side` over one pool."""
+"""PostgreSQL as both sides of the storage: the operator's and the gateway's, over one pool."""
 
 import threading
 import time
 from collections.abc import Callable
 
-from kubetune.storage import base, engine_side, gateway_side, notifications, pool, read_side
+from kubetune.storage import base, lease_side, notifications, pool, read_side, worker_side
 
 
-class PostgresStorage(engine_side.EngineSide, gateway_side.GatewaySide, read_side.ReadSide, base.GatewayStorage):
+class PostgresStorage(worker_side.WorkerSide, lease_side.LeaseSide, read_side.ReadSide, base.GatewayStorage):
     """The operator and the gateway each have one, for all their threads.
 
     Args:

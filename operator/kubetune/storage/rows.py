@@ -1,11 +1,14 @@
 """Columns of kubetune's own tables, and the rows that the other layers know them as."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from kubetune.api.trial import (
+    Exit,
     Finish,
+    Lease,
     Reason,
     Report,
     TrialRow,
@@ -31,7 +34,13 @@ TRIAL_TABLES = (
     "kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
     " LEFT JOIN kubetune.logs l ON l.trial_id = t.id AND l.attempt = t.attempt"
 )
+LEASE_COLUMNS = (
+    "s.job_uid, s.pod_uid, s.slot, s.until <= now() AND s.exit_time IS NULL, s.exit_time, s.exit_reason, s.exit_message"
+)
 REPORT_COLUMNS = "r.seq, r.attempt, r.step, r.metrics, r.time"
+
+
+Row: TypeAlias = tuple[Any, ...]
 
 
 class NewsOf(NamedTuple):
@@ -95,6 +104,18 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
         losses=row[19],
         log_read=row[20],
     )
+
+
+def lease(row: Row) -> Lease:
+    """A row that begins with `LEASE_COLUMNS`."""
+    job_uid, pod_uid, slot, expired, exit_time, exit_reason, exit_message = row[:7]
+    exit_ = None if exit_time is None else Exit(_reason(exit_reason), exit_message, exit_time)
+    return Lease(job_uid, pod_uid, slot, expired, exit_)
+
+
+def with_lease(row: TrialRow, lease: Lease | None) -> TrialRow:
+    """A trial that is offered, and maybe leased."""
+    return dataclasses.replace(row, offered=True, lease=lease)
 
 
 def report(row: tuple[Any, ...]) -> Report:

@@ -56,6 +56,27 @@ def refusal(row: TrialRow | None, who: base.Identity) -> Exception | None:
     return None
 
 
+def worker_refusal(worker: base.WorkerRow | None, who: base.Worker) -> Exception | None:
+    """Why nothing is leased to this pod; None: it may lease. ``worker`` None: no worker's Job has its Job's UID."""
+    if worker is None:
+        return base.NotRecorded(f"the Job of worker {who.number} is not recorded yet")
+    if worker.ended is not None:
+        return base.NotCurrent(f"worker {worker.number}, incarnation {worker.incarnation}, is over")
+    return None
+
+
+def holds(row: TrialRow | None, who: base.Worker, attempt: int) -> bool:
+    """Whether the pod has the trial's current attempt on lease, and its process has not ended."""
+    return (
+        row is not None
+        and row.state is TrialState.RUNNING
+        and row.attempt == attempt
+        and row.lease is not None
+        and row.lease.exit is None
+        and (row.lease.job_uid, row.lease.pod_uid) == (who.job_uid, who.pod_uid)
+    )
+
+
 def answer(row: TrialRow, seq: int, attempt: int) -> base.Answer:
     """What a trial is told. One that is over, or whose attempt is, has nothing to go on for."""
     over = row.state is not TrialState.RUNNING or row.attempt != attempt
@@ -80,6 +101,8 @@ def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:
         attempt=row.attempt + 1,
         losses=row.losses + (reason not in NO_LOSS),
         job_uid=None,
+        offered=False,
+        lease=None,
         finish=None,
         log_read=False,
         last_step=None,
@@ -105,7 +128,14 @@ def ended(row: TrialRow, ending: Ending, objectives: int, now: float) -> TrialRo
     if values is not None and len(values) != objectives:
         raise ValueError(f"{objectives} objectives need as many values, but got {values}")
     return dataclasses.replace(
-        row, state=ending.state, reason=ending.reason, message=clean(ending.message), values=values, ended=now
+        row,
+        state=ending.state,
+        reason=ending.reason,
+        message=clean(ending.message),
+        values=values,
+        ended=now,
+        offered=False,
+        lease=None,
     )
 
 

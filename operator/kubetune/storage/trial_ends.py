@@ -108,6 +108,7 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
     )
     finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
     optuna_tables.finish_trials(cursor, finished, len(metrics))
+    end_leases(cursor, [trial.locked for trial in trials])
 
 
 def keep_attempts(cursor: pool.Cursor, over: Sequence[tuple[Locked, Reason, str]], now: float) -> None:
@@ -123,6 +124,11 @@ def keep_attempts(cursor: pool.Cursor, over: Sequence[tuple[Locked, Reason, str]
             for trial, reason, message in over
         ],
     )
+
+
+def end_leases(cursor: pool.Cursor, trials: Sequence[Locked]) -> None:
+    """Nobody has these trials on lease any more."""
+    cursor.execute("DELETE FROM kubetune.leases WHERE trial_id = ANY(%s)", ([trial.id for trial in trials],))
 
 
 def _for_optuna(trial: Ended, series: Mapping[int, float]) -> optuna_tables.Finished:

@@ -1,14 +1,17 @@
 """What the engine keeps in memory: the history and its view, the Pareto front, the tally."""
 
+import dataclasses
 import itertools
 import math
 import random
 import statistics
+import tracemalloc
 
+import numpy as np
 import optuna
 import pytest
 
-from kubetune.api.spec import Objective
+from kubetune.api.spec import Categorical, Double, Int, Objective, Parameter, ParamValue
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.engine.front import Front
 from kubetune.engine.history import History, Past
@@ -23,7 +26,7 @@ def complete(number: int, *values: float) -> Past:
 
 
 def history(*trials: Past, objectives: tuple[Objective, ...] = (LOSS,)) -> History:
-    made = History(objectives)
+    made = History(objectives, {"x": Int(0, 1000)})
     for trial in trials:
         made.add(trial)
     return made
@@ -67,13 +70,13 @@ def test_view_has_the_best_the_latest_and_the_latest_running_in_order_of_number(
     trials[17] = Past(17, TrialState.PRUNED, {})
     running = [Past(number, TrialState.RUNNING, {}) for number in range(20, 25)]
     seen = history(*trials, *running).view(best=2, latest=3, running=2)
-    assert [trial.number for trial in seen] == [8, 9, 16, 17, 19, 23, 24]
+    assert seen.numbers.tolist() == [8, 9, 16, 17, 19, 23, 24]
 
 
 def test_view_of_several_objectives_has_the_front() -> None:
     trials = [complete(0, 1.0, 0.0), complete(1, 0.0, 1.0), complete(2, 5.0, 0.0), complete(3, 6.0, 0.0)]
     made = history(*trials, objectives=(LOSS, ACCURACY))
-    assert [trial.number for trial in made.view(best=5, latest=1, running=5)] == [1, 3]
+    assert made.view(best=5, latest=1, running=5).numbers.tolist() == [1, 3]
 
 
 def test_a_running_trial_ends_once_and_is_replaced() -> None:
@@ -82,7 +85,7 @@ def test_a_running_trial_ends_once_and_is_replaced() -> None:
     assert made[0].last == (1, 9.0)
     made.replace(complete(0, 3.0))
     assert made.best(5) == [0, 1]
-    assert [trial.number for trial in made.view(0, 5, 5)] == [0, 1]
+    assert made.view(0, 5, 5).numbers.tolist() == [0, 1]
     with pytest.raises(KeyError):
         made.replace(complete(0, 1.0))
 
@@ -155,3 +158,48 @@ def test_target_is_reached_by_one_complete_trial_and_looked_for_again_when_it_ch
     made.ended(ended(2, Reason.COMPLETED, (0.5,)), 1)
     found.append(made.target_reached)
     assert found == [False, True, False, True]
+
+
+def test_a_trial_comes_back_from_its_columns_as_it_was() -> None:
+    space: dict[str, Parameter] = {
+        "rate": Double(0.0, 1.0),
+        "layers": Int(1, 4),
+        "size": Categorical((0.5, 2)),
+        "bias": Categorical((False, True)),
+    }
+    params: dict[str, ParamValue] = {"rate": 0.1, "layers": 3, "size": 2, "bias": True}
+    trials = [
+        Past(0, TrialState.COMPLETE, params, (INF, -0.0), (-3, math.inf)),
+        Past(1, TrialState.PRUNED, params, None, (0, 1.5)),
+        Past(2, TrialState.RUNNING, {"layers": 1}),
+    ]
+    made = History((LOSS, ACCURACY), space)
+    for trial in trials:
+        made.add(trial)
+    assert list(made) == trials
+    assert [type(value) for value in made[0].params.values()] == [bool, int, float, int]
+
+
+@pytest.mark.parametrize("limit", [0, 1, 3, 9])
+def test_a_view_goes_on_as_the_history_would(limit: int) -> None:
+    """What a sampler process adds by itself is what it would be sent next."""
+    made = history(*(complete(number, float(number)) for number in range(6)))
+    view = made.view(2, 3, limit)
+    for number in range(6, 12):
+        params = made._columns.row({"x": number})
+        view = view.asked(number, params, int(made._points.of(params)[0]), limit)
+        made.add(Past(number, TrialState.RUNNING, {"x": number}))
+        again = made.view(2, 3, limit)
+        for field in dataclasses.fields(view):
+            np.testing.assert_array_equal(getattr(view, field.name), getattr(again, field.name))
+
+
+def test_a_trial_takes_some_two_hundred_bytes() -> None:
+    space: dict[str, Parameter] = {f"x{place}": Double(0.0, 1.0) for place in range(6)}
+    tracemalloc.start()
+    made = History([LOSS], space)
+    for number in range(3_000):
+        made.add(Past(number, TrialState.COMPLETE, dict.fromkeys(space, 0.5), (1.0 / (number + 1),), (9, 0.5)))
+    size, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert size < 3_000 * 250

@@ -13,7 +13,7 @@ from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
 from kubetune.controller import ports
 from kubetune.engine import samplers
 from kubetune.engine.engine import Engine
-from kubetune.engine.history import History, Past
+from kubetune.engine.history import History, Past, View
 from kubetune.storage import base
 from kubetune.storage.memory import MemoryStorage
 from tests.unit.engine_objects import ACCURACY, LOSS, Trials, spec
@@ -354,14 +354,14 @@ def test_what_changed_in_the_spec_takes_effect_on_the_same_history() -> None:
     )._sampler.suggest(experiment.engine._history, 3)
 
 
-class Watching:
+class Watching(samplers.Sampler):
     """A sampler that keeps what it was shown."""
 
     def __init__(self) -> None:
         self.shown: list[Past] = []
 
-    def capacity(self) -> None:
-        return None
+    def choose(self, view: View, number: int) -> dict[str, ParamValue]:
+        return {"layers": 1}
 
     def suggest(self, history: History, number: int) -> dict[str, ParamValue]:
         self.shown = list(history)

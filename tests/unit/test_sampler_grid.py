@@ -12,7 +12,7 @@ from kubetune.engine.samplers import grid
 from kubetune.storage import space
 from tests.unit.engine_objects import LOSS, spec
 
-NOTHING = History([LOSS])
+NOTHING = History([LOSS], {})
 
 
 def cells(spec: ExperimentSpec, count: int | None = None) -> list[dict[str, object]]:

@@ -48,7 +48,7 @@ def bowl(params: Mapping[str, ParamValue]) -> float:
 
 def grown(spec: ExperimentSpec, count: int, state: Callable[[int], TrialState] | None = None) -> History:
     """A history as the sampler itself makes it, each trial ended before the next is asked."""
-    sampler, history = samplers.build(spec), History(spec.objectives)
+    sampler, history = samplers.build(spec), History(spec.objectives, spec.parameters)
     for number in range(count):
         params = sampler.suggest(history, number)
         ended = TrialState.COMPLETE if state is None else state(number)
@@ -59,7 +59,7 @@ def grown(spec: ExperimentSpec, count: int, state: Callable[[int], TrialState] |
 
 def copied(history: History, objectives: tuple[Objective, ...] = (LOSS,)) -> History:
     """The same, loaded anew."""
-    made = History(objectives)
+    made = History(objectives, SPACE)
     for trial in history:
         made.add(Past(trial.number, trial.state, dict(trial.params), trial.values, trial.last))
     return made
@@ -99,7 +99,7 @@ def test_log_scale_is_uniform_in_the_exponent_at_the_start(name: str) -> None:
 def test_a_restart_in_the_middle_asks_the_same(name: str) -> None:
     whole = grown(of(name), 30)
     for middle in (5, 15, 29):
-        again, history = samplers.build(of(name)), History([LOSS])
+        again, history = samplers.build(of(name)), History([LOSS], SPACE)
         for number in range(middle):
             history.add(whole[number])
         loaded = copied(history)
@@ -155,7 +155,7 @@ def test_tpe_learns_from_complete_and_pruned_trials_but_not_from_failed_ones() -
 
     def without(state: TrialState) -> History:
         """The same trials, those of one state put as failed."""
-        made = History([LOSS])
+        made = History([LOSS], SPACE)
         for trial in history:
             made.add(trial if trial.state is not state else Past(trial.number, TrialState.FAIL, trial.params))
         return made
@@ -167,7 +167,7 @@ def test_tpe_learns_from_complete_and_pruned_trials_but_not_from_failed_ones() -
 
 def test_tpe_tells_pruned_trials_apart_by_how_far_they_came() -> None:
     def pruned(lasts: list[tuple[int, float]]) -> History:
-        drawn, made = grown(of("random"), 20), History([LOSS])
+        drawn, made = grown(of("random"), 20), History([LOSS], SPACE)
         for trial, last in zip(drawn, lasts, strict=True):
             made.add(Past(trial.number, TrialState.PRUNED, trial.params, (last[1],), last))
         return made
@@ -180,7 +180,7 @@ def test_tpe_tells_pruned_trials_apart_by_how_far_they_came() -> None:
 def test_tpe_keeps_away_from_what_is_running() -> None:
     """Many running trials around one value push the next one off it, unless the liar is off."""
     space: dict[str, Parameter] = {"x": Double(0.0, 1.0)}
-    history = History([LOSS])
+    history = History([LOSS], space)
     for number in range(60):
         x = (number + 0.5) / 60
         history.add(Past(number, TrialState.COMPLETE, {"x": x}, ((x - 0.3) ** 2,)))
@@ -197,7 +197,7 @@ def test_tpe_keeps_away_from_what_is_running() -> None:
 @pytest.mark.parametrize("settings", [{}, {"multivariate": True}, {"multivariate": False}, {"nEiCandidates": 3}])
 def test_tpe_takes_several_objectives(settings: Mapping[str, Any]) -> None:
     several = of("tpe", settings, objectives=(LOSS, ACCURACY))
-    sampler, history = samplers.build(several), History(several.objectives)
+    sampler, history = samplers.build(several), History(several.objectives, SPACE)
     for number in range(40):
         params = sampler.suggest(history, number)
         values = (bowl(params), math.inf if number == 20 else float(params["momentum"]))
@@ -212,13 +212,13 @@ def test_tpe_sees_a_bounded_part_of_a_long_history(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tpe, "BEST", 10)
     monkeypatch.setattr(tpe, "LATEST", 20)
     history = grown(of("random"), 100)
-    kept = {trial.number for trial in history.view(10, 20, 0)}
+    kept = set(history.view(10, 20, 0).numbers.tolist())
     worst = max((trial for trial in history if trial.number not in kept), key=lambda trial: bowl(trial.params))
     best = history[history.best(1)[0]]
     assert best.number < 80
 
     def moved(number: int) -> History:
-        made = History([LOSS])
+        made = History([LOSS], SPACE)
         for trial in history:
             params = {**trial.params, "lr": 0.09} if trial.number == number else trial.params
             made.add(Past(trial.number, trial.state, params, trial.values, trial.last))
@@ -269,7 +269,7 @@ def test_tpe_beats_random_search_at_equal_trials() -> None:
 
     def regret(name: str, seed: int) -> float:
         made = of(name, parameters=space, seed=seed)
-        sampler, history = samplers.build(made), History([LOSS])
+        sampler, history = samplers.build(made), History([LOSS], space)
         for number in range(60):
             params = sampler.suggest(history, number)
             loss = sum((float(value) - index) ** 2 for index, value in enumerate(params.values()))

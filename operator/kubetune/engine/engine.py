@@ -50,7 +50,7 @@ class Engine:
         check.same_study(spec, self._study, rows)
         self._live: dict[int, Live] = {}
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
-        self._history = History(spec.objectives)
+        self._history = History(spec.objectives, spec.parameters)
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
         self._load(rows)
 

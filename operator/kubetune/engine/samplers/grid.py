@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import Categorical, Double, ExperimentSpec, InvalidSpec, Parameter, ParamValue
 from kubetune.engine import options
-from kubetune.engine.history import History
+from kubetune.engine.history import View
+from kubetune.engine.samplers.base import Sampler
 
 OPTIONS: Mapping[str, options.Option] = {
     "shuffle": options.Switch(True),  # in an order drawn from the seed; false: the last parameter by name runs fastest
@@ -27,7 +28,7 @@ class Axis:
     value: Callable[[int], ParamValue]
 
 
-class GridSampler:
+class GridSampler(Sampler):
     """Trial i gets cell i, in plain or shuffled order."""
 
     def __init__(self, axes: Mapping[str, Axis], key: str | None) -> None:
@@ -38,7 +39,7 @@ class GridSampler:
     def capacity(self) -> int:
         return self._cells
 
-    def suggest(self, history: History, number: int) -> dict[str, ParamValue]:
+    def choose(self, view: View, number: int) -> dict[str, ParamValue]:
         if not 0 <= number < self._cells:
             raise IndexError(f"the grid has {self._cells} cells, there is no cell {number}")
         cell = number if self._key is None else permute(number, self._cells, self._key)

@@ -1,26 +1,35 @@
 """Random search: each parameter drawn on its own, uniformly on its scale, by Optuna's RandomSampler."""
 
+import functools
+
 import optuna
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import options
-from kubetune.engine.history import History
+from kubetune.engine.history import View
 from kubetune.engine.samplers.asking import Asker
-from kubetune.engine.samplers.base import seed_of
+from kubetune.engine.samplers.base import Distinct, Sampler, seed_of
+
+DRAWS = 20  # of one trial at most, while what is drawn is taken
 
 
-class RandomSampler:
+class RandomSampler(Sampler):
     """Draws trial ``number`` from a generator of its own, so draws do not depend on the order of asking."""
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self._spec = spec
         self._asker = Asker(spec)
+        self._distinct = Distinct(spec)
 
-    def capacity(self) -> None:
-        return None
+    def choose(self, view: View, number: int) -> dict[str, ParamValue]:
+        draws = 1 if self._distinct.points.small else DRAWS
+        return self._distinct.first(
+            view, number, (functools.partial(self.draw, number, again) for again in range(draws))
+        )
 
-    def suggest(self, history: History, number: int) -> dict[str, ParamValue]:
-        sampler = optuna.samplers.RandomSampler(seed_of(self._spec, number))
+    def draw(self, number: int, again: int = 0) -> dict[str, ParamValue]:
+        """Whatever comes, taken or not."""
+        sampler = optuna.samplers.RandomSampler(seed_of(self._spec, number, again))
         return self._asker.ask(sampler, [], number)
 
 

@@ -117,10 +117,16 @@ class Server:
             else:
                 return
 
+    @property
+    def pid(self) -> int:
+        """Of the server while it runs."""
+        assert self._process
+        return self._process.pid
+
     def kill(self) -> None:
         """SIGKILL to the server and all its children, as a node that dies."""
         if self._process:
-            for pid in (self._process.pid, *_children(self._process.pid)):
+            for pid in (self._process.pid, *descendants(self._process.pid)):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             self._process.wait()
@@ -149,7 +155,7 @@ class Server:
         return self.url(name)
 
 
-def _children(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """The server's processes; each leads a process group of its own, so its group does not reach them."""
     found = []
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):

@@ -9,7 +9,9 @@ import contextlib
 import dataclasses
 import logging
 import signal
+import sys
 import time
+from asyncio import sslproto
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from typing import Any
 
@@ -24,6 +26,8 @@ from kubetune.storage import base, postgres
 
 LAME_DUCK = 2.0  # seconds between "not ready" and closed ears: Services learn it in the meantime
 DRAIN = 15.0  # seconds for requests in hand
+SWITCH_INTERVAL = 0.0005  # seconds that a thread may run Python while another one wants to
+TLS_BUFFER = 16 * 1024  # bytes of each connection: a record of TLS holds no more
 FOLLOWING_CALLS = 4  # threads, so connections, for the leases and positions of followed logs
 CONNECTIONS = batch.IN_FLIGHT + api.CALLS + FOLLOWING_CALLS + 1
 
@@ -32,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SystemExit where there is no way to the API server."""
+    _tune()
     try:
         credentials = Credentials.load()
     except NoCredentials as error:
@@ -41,6 +46,13 @@ def run(settings: Settings) -> None:
         asyncio.run(_until_told(settings, storage, credentials))
     finally:
         storage.close()
+
+
+def _tune() -> None:
+    """Set what holds for the whole process: the threads that commit must not keep the loop waiting for the interpreter
+    (each answer gives it up and needs it back), and a connection must not cost 256 KiB, asyncio's default."""
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    sslproto.SSLProtocol.max_size = TLS_BUFFER
 
 
 async def _until_told(settings: Settings, storage: base.GatewayStorage, credentials: Credentials) -> None:

@@ -86,11 +86,11 @@ class Authenticator:
     async def _judge(self, kind: str, token: str | None, review: Callable[[str], Any]) -> Any:
         if not token:
             raise Refused(401, "there is no token in the request")
-        if len(token) > _TOKEN_LENGTH or not _TOKEN.fullmatch(token):
-            raise Refused(401, "this is not a service account token")
-        key = hashlib.sha256(f"{kind}:{token}".encode()).digest()
+        key = hashlib.sha256(f"{kind}:{token}".encode(errors="surrogateescape")).digest()
         kept = self._kept.get(key)
         if kept is None or kept.until <= self._monotonic():
+            if len(token) > _TOKEN_LENGTH or not _TOKEN.fullmatch(token):
+                raise Refused(401, "this is not a service account token")
             answer = await self._shared(key, functools.partial(review, token))
         else:
             answer = kept.answer

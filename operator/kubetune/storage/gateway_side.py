@@ -13,6 +13,15 @@ from kubetune.storage import base, pool, rows, rules
 Key = tuple[str, int]  # experiment's UID and trial number
 NUMBERS = range(2**31)  # what the columns of trial number and attempt hold
 
+# Trials by experiment and number. LATERAL … OFFSET 0 keeps the planner to one look-up by the whole key for each row of
+# VALUES, also in a young database without statistics, where it would rather join an experiment's trials one by one.
+_IDS_AND_KEYS = (
+    "SELECT v.uid, v.number, i.id FROM (VALUES %s) AS v (uid, number) JOIN kubetune.experiments e ON e.uid = v.uid"
+    " CROSS JOIN LATERAL (SELECT id FROM kubetune.experiment_trials"
+    " WHERE experiment_id = e.id AND number = v.number OFFSET 0) AS i"
+)
+_IDS = f"SELECT id FROM ({_IDS_AND_KEYS}) AS i"
+
 
 @dataclasses.dataclass
 class _Batch:
@@ -56,27 +65,22 @@ class GatewaySide:
         return answers
 
     def _lock_batch(self, cursor: pool.Cursor, reports: Sequence[base.Incoming], skip_busy: bool) -> _Batch:
-        """Lock the batch's trials, in order of their ids as everyone does, and look up the keys known already.
-
-        LATERAL … OFFSET 0 keeps the planner to one look-up by the whole key for each row of VALUES, also in a young
-        database without statistics, where it would rather join an experiment's trials one by one.
-        """
+        """Lock the batch's trials, in order of their ids as everyone does, and then look up the keys known already: not
+        in one statement, whose snapshot would be older than the locks."""
         wanted = sorted({_key(incoming.who) for incoming in reports if incoming.who.number in NUMBERS})
-        there = pool.with_values(
-            cursor,
-            "SELECT v.uid, v.number, t.id FROM (VALUES %s) AS v (uid, number)"
-            " JOIN kubetune.experiments e ON e.uid = v.uid"
-            " CROSS JOIN LATERAL (SELECT id FROM kubetune.experiment_trials"
-            " WHERE experiment_id = e.id AND number = v.number OFFSET 0) AS t",
-            wanted,
-        )
-        ids = {(uid, number): int(trial_id) for uid, number, trial_id in there}
-        cursor.execute(
-            f"SELECT {rows.BARE_COLUMNS}, false, t.id FROM kubetune.experiment_trials t WHERE t.id = ANY(%s)"
-            f" ORDER BY t.id FOR NO KEY UPDATE {'SKIP LOCKED' if skip_busy else ''}",
-            (list(ids.values()),),
-        )
-        locked = {row[-1]: rows.trial(row) for row in cursor.fetchall()}
+        locked = {
+            (row[-1], row[0]): row
+            for row in pool.with_values(
+                cursor,
+                f"SELECT {rows.BARE_COLUMNS}, false, t.id,"
+                " (SELECT uid FROM kubetune.experiments e WHERE e.id = t.experiment_id)"
+                f" FROM kubetune.experiment_trials t WHERE t.id = ANY(ARRAY({_IDS}))"
+                f" ORDER BY t.id FOR NO KEY UPDATE OF t {'SKIP LOCKED' if skip_busy else ''}",
+                wanted,
+            )
+        }
+        there = pool.with_values(cursor, f"SELECT uid, number FROM ({_IDS_AND_KEYS}) AS t", wanted) if skip_busy else []
+        ids = {key: int(row[-2]) for key, row in locked.items()}
         keys = {
             (ids[_key(incoming.who)], incoming.who.attempt, rules.clean(incoming.key))
             for incoming in reports
@@ -91,32 +95,42 @@ class GatewaySide:
         )
         return _Batch(
             ids,
-            {key: locked[trial_id] for key, trial_id in ids.items() if trial_id in locked},
+            {key: rows.trial(row) for key, row in locked.items()},
             {(trial_id, attempt, key): seq for trial_id, attempt, key, seq in known},
-            busy={key for key, trial_id in ids.items() if trial_id not in locked} if skip_busy else set(),
+            busy={(uid, number) for uid, number in there if (uid, number) not in locked},
         )
 
     def _insert(self, cursor: pool.Cursor, batch: _Batch) -> None:
-        """Insert the new reports, move their trials on, and wake the engine at commit."""
-        pool.with_values(
-            cursor,
-            "INSERT INTO kubetune.reports (trial_id, seq, attempt, step, key, metrics, time) VALUES %s",
-            [
-                (trial_id, report.seq, report.attempt, report.step, key, rows.metrics_json(report.metrics), report.time)
-                for trial_id, key, report in batch.new
-            ],
+        """Insert the new reports, move their trials on, and wake the engine at commit: one round trip."""
+        if not batch.new:
+            return
+        reports = [
+            (trial_id, report.seq, report.attempt, report.step, key, rows.metrics_json(report.metrics), report.time)
+            for trial_id, key, report in batch.new
+        ]
+        trials = [
+            (batch.ids[key], trial.last_seq, trial.last_step, rows.metrics_json(trial.last_metrics))
+            for key, trial in ((key, batch.trials[key]) for key in sorted(batch.changed))
+        ]
+        cursor.execute(
+            b";".join(
+                (
+                    pool.values(
+                        cursor,
+                        "INSERT INTO kubetune.reports (trial_id, seq, attempt, step, key, metrics, time) VALUES %s",
+                        reports,
+                    ),
+                    pool.values(
+                        cursor,
+                        "UPDATE kubetune.experiment_trials t"
+                        " SET last_seq = v.last_seq, last_step = v.last_step, last_metrics = v.last_metrics::json"
+                        " FROM (VALUES %s) AS v (id, last_seq, last_step, last_metrics) WHERE t.id = v.id",
+                        trials,
+                    ),
+                    cursor.mogrify(*_notification({uid for uid, _ in batch.changed})),
+                )
+            )
         )
-        pool.with_values(
-            cursor,
-            "UPDATE kubetune.experiment_trials t"
-            " SET last_seq = v.last_seq, last_step = v.last_step, last_metrics = v.last_metrics::json"
-            " FROM (VALUES %s) AS v (id, last_seq, last_step, last_metrics) WHERE t.id = v.id",
-            [
-                (batch.ids[key], trial.last_seq, trial.last_step, rows.metrics_json(trial.last_metrics))
-                for key, trial in ((key, batch.trials[key]) for key in batch.changed)
-            ],
-        )
-        _notify(cursor, {uid for uid, _ in batch.changed})
 
     # ---- the trial's own word
 
@@ -226,5 +240,8 @@ def _take(batch: _Batch, incoming: base.Incoming, now: float) -> base.Answer | E
 
 
 def _notify(cursor: pool.Cursor, uids: set[str]) -> None:
-    if uids:
-        cursor.execute("SELECT pg_notify(%s, uid) FROM unnest(%s) AS uid", (names.NOTIFY_CHANNEL, sorted(uids)))
+    cursor.execute(*_notification(uids))
+
+
+def _notification(uids: set[str]) -> tuple[str, tuple[str, list[str]]]:
+    return "SELECT pg_notify(%s, uid) FROM unnest(%s::text[]) AS uid", (names.NOTIFY_CHANNEL, sorted(uids))

@@ -146,3 +146,11 @@ def with_values(
         return []
     psycopg2.extras.execute_values(cursor, statement, rows, template=template, page_size=len(rows))
     return cursor.fetchall() if cursor.description else []
+
+
+def values(cursor: Cursor, statement: str, rows: Sequence[tuple[Any, ...]]) -> bytes:
+    """The text of one statement over all rows (``VALUES %s``), to be sent with others in one round trip."""
+    before, _, after = statement.partition("%s")
+    template = f"({', '.join(['%s'] * len(rows[0]))})"
+    listed = b",".join(cursor.mogrify(template, row) for row in rows)
+    return before.encode() + listed + after.encode()

@@ -8,39 +8,38 @@ pruning a commit whose NOTIFY another connection answers with a commit of its ow
 """
 
 import contextlib
+import math
 import os
 import select
 import statistics
 import threading
 import time
-from collections.abc import Callable
 
 import psycopg2
 
 from dev.bench.reports_load import percentile
 from dev.bench.reports_world import Load, World, cpu_seconds, world
-from dev.bench.result import Result
+from dev.bench.result import Goal, Result, judge
 from tests.postgresql import descendants
 
 NAMES = ("reports", "reports-p99", "prune-p50")
 
 RATE = 1000  # reports a second that must be taken
-P99 = 200.0  # milliseconds
-PRUNE = 250.0  # milliseconds
-STEP = 1.25  # from one rate tried to the next
+P99 = 0.2  # seconds within which 99 of 100 must be answered
+PRUNE = 0.25  # seconds within which half of the bad ones must be stopped
 KEPT = 0.95  # of a rate, to count as kept
 _ROW = "(%s, %s, 1, %s, '0123456789abcdef0123456789abcdef', '{\"accuracy\": 0.9, \"loss\": 0.1234}', 0.0)"
 
 
 def run(quick: bool) -> list[Result]:
-    """About a minute and a half; quick: half of that, with fewer trials and shorter rates."""
-    trials, seconds, victims = (200, 4.0, 20) if quick else (1000, 10.0, 60)
+    """About two minutes; quick: half a minute, with fewer trials and shorter rates."""
+    trials, seconds, victims, step = (200, 2.0, 15, 1.6) if quick else (1000, 8.0, 60, 1.25)
     before = os.getloadavg()[0]
     with world(trials + victims) as served, served.gateway() as gateway:
         with served.load(end=trials) as load:
             taken = Taken(served, gateway.pid, load, seconds)
             steady = taken.at(RATE, 2.0 * seconds)
-            best = taken.most(steady)
+            best = taken.most(steady, step)
             limit = bare(served, best["batch"], seconds)
             paced = bare(served, steady["batch"], seconds, RATE)
             results = [_most(best, limit, trials, before), _tail(steady, paced, trials)]
@@ -71,12 +70,13 @@ class Taken:
         found["rate"] = accepted / found["seconds"]
         found["batch"] = accepted / (self._world.transactions() - transactions)
         found["gateway"], found["database"] = (1e6 * each / accepted for each in used)
-        found["kept"] = found["rate"] >= KEPT * rate and 1000 * found["p99"] <= P99 and not found["refused"]
+        found["kept"] = found["rate"] >= KEPT * rate and found["p99"] <= P99 and not found["refused"]
         return found
 
-    def most(self, steady: dict[str, float]) -> dict[str, float]:
-        """The highest rate kept, from the one found already upwards or, if that was not kept, downwards."""
-        best, rate, factor = steady, float(RATE), STEP if steady["kept"] else 1 / STEP
+    def most(self, steady: dict[str, float], step: float) -> dict[str, float]:
+        """The highest rate kept, by factors of ``step`` from the one found already upwards or, if that was not kept,
+        downwards."""
+        best, rate, factor = steady, float(RATE), step if steady["kept"] else 1 / step
         while RATE / 10 < rate < RATE * 10:
             rate *= factor
             found = self.at(rate)
@@ -92,7 +92,7 @@ class Taken:
 
 
 def bare(served: World, batch: float, seconds: float, rate: float | None = None) -> dict[str, float]:
-    """A client that inserts report rows and commits every ``batch`` of them, as fast as it goes or at a rate of rows."""
+    """A client that inserts report rows and commits every ``batch`` of them, as fast as it goes or at a rate (1/s)."""
     size, latencies = max(1, round(batch)), []
     with contextlib.closing(psycopg2.connect(served.url)) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE IF NOT EXISTS bare (LIKE kubetune.reports INCLUDING DEFAULTS)")
@@ -124,7 +124,7 @@ def prunes(load: Load, bad: Load, victims: int) -> list[float]:
 
 def round_trips(served: World, count: int) -> list[float]:
     """Seconds from before a commit with a NOTIFY until another connection, woken by it, has committed too."""
-    table = "CREATE TABLE trips (trip integer, back boolean)"
+    table = "CREATE TABLE trips (trip integer, word text)"
     with (
         contextlib.closing(psycopg2.connect(served.url)) as here,
         contextlib.closing(psycopg2.connect(served.url)) as there,
@@ -134,37 +134,34 @@ def round_trips(served: World, count: int) -> list[float]:
             for statement in statements:
                 with connection.cursor() as cursor:
                     cursor.execute(statement)
-        answering = threading.Thread(
-            target=lambda: [_when_told(there, _trip(there, trip, True)) for trip in range(count)]
-        )
+        answering = threading.Thread(target=_answer, args=(there, count))
         answering.start()
         waits = []
         for trip in range(count):
             begun = time.monotonic()
-            _trip(here, trip, False)()
-            _when_told(here, lambda: None)
+            _commit(here, trip, "forth")
+            _wait_for_word(here)
             waits.append(time.monotonic() - begun)
         answering.join()
     return waits
 
 
-def _trip(connection: "psycopg2.extensions.connection", trip: int, back: bool) -> Callable[[], None]:
-    def commit() -> None:
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "BEGIN; INSERT INTO trips VALUES (%s, %s); SELECT pg_notify(%s, ''); COMMIT",
-                (trip, back, "back" if back else "forth"),
-            )
-
-    return commit
+def _answer(connection: "psycopg2.extensions.connection", count: int) -> None:
+    for trip in range(count):
+        _wait_for_word(connection)
+        _commit(connection, trip, "back")
 
 
-def _when_told(connection: "psycopg2.extensions.connection", then: Callable[[], None]) -> None:
+def _commit(connection: "psycopg2.extensions.connection", trip: int, word: str) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN; INSERT INTO trips VALUES (%s, %s); SELECT pg_notify(%s, ''); COMMIT", (trip, word, word))
+
+
+def _wait_for_word(connection: "psycopg2.extensions.connection") -> None:
     while not connection.notifies:
         select.select([connection], [], [], 10.0)
         connection.poll()
     connection.notifies.clear()
-    then()
 
 
 # ---- what is told
@@ -172,36 +169,29 @@ def _when_told(connection: "psycopg2.extensions.connection", then: Callable[[], 
 
 def _most(best: dict[str, float], limit: dict[str, float], trials: int, load: float) -> Result:
     note = (
-        f"{trials} trials, p99 {1000 * best['p99']:.0f} ms, {best['batch']:.0f} reports a commit; processor time of a report:"
+        f"{trials} trials, p99 {1000 * best['p99']:.0f} ms, {best['batch']:.0f} reports a commit; processor time each:"
         f" gateway {best['gateway']:.0f} us, PostgreSQL {best['database']:.0f} us; load average {load:.1f} before,"
         f" {os.getloadavg()[0]:.1f} after; limit: a bare client's inserts"
     )
-    value = best["rate"] if best["kept"] else 0.0
-    return Result("reports", value, "1/s", limit["rate"], value / limit["rate"], RATE, value >= RATE, note)
+    return judge(
+        "reports", best["rate"] if best["kept"] else 0.0, "1/s", limit["rate"], Goal("value", ">=", RATE), note
+    )
 
 
 def _tail(steady: dict[str, float], limit: dict[str, float], trials: int) -> Result:
-    value, floor = 1000 * steady["p99"], 1000 * limit["p99"]
     note = (
-        f"{steady['rate']:.0f} reports/s of {trials} trials at random moments, from the moment meant to the answer; p50"
-        f" {1000 * steady['p50']:.0f} ms, worst {1000 * steady['worst']:.0f} ms, {steady['batch']:.1f} reports a commit,"
-        f" {steady['refused']:.0f} refused; limit: a bare client's commits at the same rate"
+        f"{steady['rate']:.0f} reports/s of {trials} trials at random moments, from the moment meant to the answer;"
+        f" p50 {1000 * steady['p50']:.0f} ms, worst {1000 * steady['worst']:.0f} ms, {steady['batch']:.1f} reports a"
+        f" commit, {steady['refused']:.0f} refused; limit: a bare client's commits at the same rate"
     )
-    holds = value <= P99 and steady["rate"] >= KEPT * RATE and not steady["refused"]
-    return Result("reports-p99", value, "ms", floor, value / floor, P99, holds, note)
+    value = 1000 * steady["p99"] if not steady["refused"] else math.nan
+    return judge("reports-p99", value, "ms", 1000 * limit["p99"], Goal("value", "<=", 1000 * P99), note)
 
 
 def _prune(waits: list[float], limit: list[float], trials: int) -> Result:
-    value, floor = 1000 * statistics.median(waits), 1000 * statistics.median(limit)
     note = (
-        f"{len(waits)} bad reports among {RATE // 2} reports/s of {trials} running trials, from sending one to the first"
-        f" answer that says stop; worst {1000 * max(waits):.0f} ms; limit: commit, NOTIFY, commit, NOTIFY"
+        f"{len(waits)} bad reports among {RATE // 2} reports/s of {trials} running trials, from sending one to the"
+        f" first answer that says stop; worst {1000 * max(waits):.0f} ms; limit: commit, NOTIFY, commit, NOTIFY"
     )
-    return Result("prune-p50", value, "ms", floor, value / floor, PRUNE, value <= PRUNE, note)
-
-
-if __name__ == "__main__":
-    import sys
-
-    for result in run("--quick" in sys.argv):
-        print(result)
+    value, floor = 1000 * statistics.median(waits), 1000 * statistics.median(limit)
+    return judge("prune-p50", value, "ms", floor, Goal("value", "<=", 1000 * PRUNE), note)

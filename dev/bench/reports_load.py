@@ -2,7 +2,7 @@
 
 Reads one command as a JSON line, answers with one: `rate` sends reports at moments drawn beforehand (a Poisson
 process) and measures each from its intended moment, so a slow answer is not left out by waiting for it; `prune` sends
-a bad report and asks until it is told to stop. Plain sockets and epoll: what it takes from the cores, the gateway lacks.
+a bad report and asks until it is told to stop. Plain sockets and epoll: the less it takes from the cores, the better.
 """
 
 import contextlib
@@ -173,7 +173,9 @@ def _answer(trial: Trial) -> tuple[int, Any] | None:
     head, found, body = trial.buffer.partition(b"\r\n\r\n")
     if not found:
         return None
-    length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length"))
+    length = next(
+        int(line.split(b":")[1]) for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+    )
     if len(body) < length:
         return None
     trial.buffer = body[length:]

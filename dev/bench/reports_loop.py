@@ -25,7 +25,6 @@ from kubetune.metrics.catalog import Metrics
 from kubetune.settings import Settings
 from kubetune.storage.postgres import PostgresStorage
 
-
 READY = "the loop runs"
 
 

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import signal
 import subprocess
 import sys
 import tempfile
@@ -19,10 +20,10 @@ from typing import Any
 import psycopg2
 import urllib3
 
+from dev.bench import reports_loop
 from kubetune.api import spec
 from kubetune.api.trial import Ending, Reason, TrialState
 from kubetune.storage import base, migrate, postgres
-from dev.bench import reports_loop
 from tests import gateway_world, postgresql
 from tests.integration.test_gateway_process import free_port
 
@@ -30,6 +31,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 NAMESPACE, NAME = "bench", "reports"
 COMPLETE = 10  # trials whose accuracy is 0.5 at every step: what a median pruner compares with
 STEPS = 200  # of those
+ENDING = Ending(TrialState.COMPLETE, Reason.COMPLETED, "", (0.5,))
 SPACE: Mapping[str, spec.Parameter] = {"x": spec.Double(0.0, 1.0)}
 TOKEN_LENGTH = 1100  # characters, as of a projected service account token
 PATIENCE = 60.0  # seconds
@@ -62,8 +64,7 @@ class World:
             for number in range(COMPLETE):
                 metrics = {"accuracy": 0.5, "loss": 0.5}
                 storage.accept([base.Incoming(self.who(number), str(step), step, metrics) for step in range(STEPS)])
-                ending = Ending(TrialState.COMPLETE, Reason.COMPLETED, "", (0.5,))
-                storage.finish_trial(self.uid, number, 1, lambda *_: ending, None)
+                storage.finish_trial(self.uid, number, 1, lambda *_: ENDING, None)
         self.tokens = [
             self.api.api.knows(self.who(number), f"{number}-".ljust(TOKEN_LENGTH, "x")) for number in numbers[COMPLETE:]
         ]
@@ -187,7 +188,8 @@ class Load:
 
 @contextlib.contextmanager
 def world(trials: int) -> Iterator[World]:
-    """A world with so many trials that run, for the length of the block."""
+    """A world with so many trials that run, for the length of the block, or until SIGTERM."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("asked to stop"))
     with (
         tempfile.TemporaryDirectory(prefix="kubetune-bench-") as name,
         postgresql.running(fsync=True) as server,

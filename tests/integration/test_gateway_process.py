@@ -7,6 +7,7 @@ import pathlib
 import random
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -73,6 +74,12 @@ class Process:
         if self._process and self._process.poll() is None:
             self.send(signal.SIGKILL)
         self._log.close()
+
+    def resident(self) -> int:
+        """Bytes of memory that it has."""
+        assert self._process
+        pages = pathlib.Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def wait_until_ready(self) -> None:
         end = time.monotonic() + 60
@@ -221,3 +228,14 @@ def test_while_it_waits_for_its_certificate_it_can_be_stopped(world: gateway_wor
         assert process.send(signal.SIGTERM) == 0
     finally:
         process.close()
+
+
+def test_trials_that_are_connected_cost_little_memory(gateway: Process) -> None:
+    gateway.wait_until_ready()
+    before = gateway.resident()
+    context = ssl.create_default_context(cafile=str(gateway.tls / "ca.crt"))
+    with contextlib.ExitStack() as stack:
+        for _ in range(300):
+            plain = socket.create_connection(("127.0.0.1", gateway.ports[0]), timeout=30)
+            stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+        assert (gateway.resident() - before) / 300 < 128 * 1024  # 256 KiB as asyncio has it

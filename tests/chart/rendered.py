@@ -29,7 +29,7 @@ VALUE_SETS: dict[str, Json] = {
         "image": {"repository": "mirror/kubetune", "tag": "1", "pullPolicy": "Always"},
         "imagePullSecrets": [{"name": "pull"}],
         "gateway": {"replicas": 3, "extraEnv": [{"name": "A", "value": "1"}], "priorityClassName": "high"},
-        "operator": {"nodeSelector": {"pool": "system"}, "podLabels": {"team": "ml"}},
+        "operator": {"replicas": 2, "nodeSelector": {"pool": "system"}, "podLabels": {"team": "ml"}},
         "nodeSelector": {"pool": "any"},
         "tolerations": [{"key": "system", "operator": "Exists"}],
         "podAnnotations": {"a": "b"},

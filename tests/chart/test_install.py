@@ -13,7 +13,7 @@ from tests.chart.rendered import Json
 SCHEMA = yaml.safe_load((rendered.CHART / "values.schema.json").read_text())
 BY_THE_CHART = {
     "database_url", "database_url_file", "namespace", "watch_namespaces", "gateway_url", "listen_port", "http_port",
-    "tls_directory", "tls_secret", "tls_manage", "tls_hosts",
+    "tls_directory", "tls_secret", "tls_manage", "tls_hosts", "lease_name",
 }  # fmt: skip
 
 
@@ -56,6 +56,7 @@ def test_a_release_of_that_name_has_the_names_that_everything_else_defaults_to()
     given, default = rendered.environment(operator), Settings()
     assert given["KUBETUNE_GATEWAY_URL"] == default.gateway_url
     assert given["KUBETUNE_TLS_SECRET"] == default.tls_secret
+    assert given["KUBETUNE_LEASE_NAME"] == default.lease_name
     assert given["KUBETUNE_TLS_HOSTS"] == default.tls_hosts
 
 
@@ -123,11 +124,28 @@ def test_your_own_database_by_tls() -> None:
             assert given["KUBETUNE_DATABASE_URL_FILE"] == mounts["database"] + "/url"
 
 
-def test_the_database_is_migrated_before_the_operator_and_by_nobody_beside_it() -> None:
+def test_the_database_is_migrated_before_the_operator() -> None:
     operator = rendered.one(rendered.objects("default"), "Deployment", "kubetune-operator")["spec"]
-    assert operator["strategy"] == {"type": "Recreate"}
     assert operator["replicas"] == 1
     assert [container["args"] for container in operator["template"]["spec"]["initContainers"]] == [["migrate"]]
+
+
+def test_a_new_operator_stands_by_before_the_old_one_goes() -> None:
+    for name in ("default", "everything"):
+        operator = rendered.one(rendered.objects(name), "Deployment", "kubetune-operator")["spec"]
+        assert operator["strategy"] == {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}
+
+
+def test_several_operators_are_spread_and_not_drained_together() -> None:
+    found = rendered.objects("everything")
+    operator = rendered.one(found, "Deployment", "kubetune-operator")["spec"]
+    assert operator["replicas"] == 2
+    (spread,) = operator["template"]["spec"]["topologySpreadConstraints"]
+    budget = rendered.one(found, "PodDisruptionBudget", "kubetune-operator")["spec"]
+    for selector in (spread["labelSelector"], budget["selector"]):
+        assert selector == operator["selector"]
+    alone = rendered.one(rendered.objects("default"), "Deployment", "kubetune-operator")["spec"]["template"]["spec"]
+    assert "topologySpreadConstraints" not in alone
 
 
 def test_several_gateways_are_not_drained_together() -> None:
@@ -174,6 +192,7 @@ WRONG: list[tuple[str, Json, str]] = [
     ("unknown", {"gatway": {}}, "gatway"),
     ("unknown below", {"gateway": {"replica": 2}}, "replica"),
     ("unknown setting", {"settings": {"retension": 5}}, "retension"),
+    ("no operator", {"operator": {"replicas": 0}}, "replicas"),
     ("no gateway", {"gateway": {"replicas": 0}}, "replicas"),
     ("text for a number", {"gateway": {"replicas": "two"}}, "replicas"),
     ("pull policy", {"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),

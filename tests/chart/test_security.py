@@ -89,6 +89,21 @@ def test_secrets_are_read_by_name() -> None:
     assert own["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["get"]}]
 
 
+def test_the_lease_is_read_and_changed_by_name_in_its_own_namespace() -> None:
+    for name in ("default", "namespaced"):
+        found = rendered.objects(name)
+        role = rendered.one(found, "Role", "kubetune-operator-lease")
+        operator = rendered.one(found, "Deployment", "kubetune-operator")["spec"]["template"]["spec"]
+        lease = rendered.environment(operator["containers"][0])["KUBETUNE_LEASE_NAME"]
+        named, unnamed = role["rules"]
+        assert (named["resourceNames"], sorted(named["verbs"])) == ([lease], ["get", "update"])
+        assert unnamed["verbs"] == ["create"]
+        assert {group for group, _, _ in rights(role)} == {"coordination.k8s.io"}
+        assert role["metadata"].get("namespace") in (None, "kubetune")
+        (subject,) = rendered.one(found, "RoleBinding", "kubetune-operator-lease")["subjects"]
+        assert subject["name"] == operator["serviceAccountName"]
+
+
 def test_rights_cluster_wide() -> None:
     found = rendered.objects("default")
     assert rights(rendered.one(found, "ClusterRole", "kubetune-operator")) == OPERATOR | NODES

@@ -77,8 +77,14 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")
         connection.commit()
+    with pytest.raises(base.StorageUnavailable, match="is of version 0001, this operator needs"):
+        migrate.check(empty_database)
+    storage.confirm()
     migrate.migrate(empty_database)
+    migrate.check(empty_database)
     assert [row.losses for row in storage.load_trials(experiment.uid)] == [1, 0]
+    with pytest.raises(base.Fenced):  # who was at work when the tables changed writes no more
+        storage.confirm()
     storage.close()
 
 

@@ -9,7 +9,7 @@ from kubetune.controller.cache import Cache
 from kubetune.controller.health import HEARTBEAT, HEARTBEAT_EVERY, Health
 from kubetune.controller.queue import Queue
 from kubetune.controller.registry import Registry
-from kubetune.controller.upkeep import HOUR, Relist, Upkeep
+from kubetune.controller.upkeep import FRESH, HOUR, Relist, Upkeep
 from kubetune.kube import errors, resources
 from kubetune.metrics.catalog import Metrics
 from kubetune.storage.base import Fenced, StorageUnavailable, StudyRow
@@ -43,6 +43,7 @@ class Database:
         self.up = True
         self.purged: list[float] = []
         self.fault: Exception | None = None
+        self.superseded = False
 
     def studies(self) -> list[StudyRow]:
         if not self.up:
@@ -51,6 +52,10 @@ class Database:
 
     def healthy(self) -> bool:
         return self.up
+
+    def confirm(self) -> None:
+        if self.superseded:
+            raise Fenced("epoch 9 is in force")
 
     def delete_study(self, uid: str) -> None:
         pass
@@ -71,7 +76,7 @@ class Bench:
     """All the parts, on one clock that stands until told."""
 
     def __init__(self, namespaces: tuple[str, ...] = (), nodes: bool = True) -> None:
-        self.now = 1000.0
+        self.now, self.leads = 1000.0, True
         clock = lambda: self.now  # noqa: E731
         self.server, self.database, self.metrics = Server(), Database(), Metrics()
         self.queue = Queue(monotonic=clock, chance=lambda: 1.0)
@@ -94,6 +99,7 @@ class Bench:
             300,
             7 * 86400,
             clock,
+            lambda: self.leads,
         )
 
     def pass_time(self, seconds: float) -> None:
@@ -200,3 +206,38 @@ def test_a_fenced_operator_learns_it_from_its_chores_too(bench: Bench) -> None:
     bench.database.fault = Fenced("epoch 9 is in force")
     bench.pass_time(0)
     assert bench.fenced == [True]
+
+
+def test_an_idle_leader_that_was_superseded_learns_it_by_its_heartbeat(bench: Bench) -> None:
+    bench.pass_time(0)
+    assert bench.fenced == []
+    bench.database.superseded = True
+    bench.pass_time(HEARTBEAT_EVERY)
+    assert bench.fenced == [True]
+
+
+def test_a_standby_reads_and_is_well_and_writes_nothing(bench: Bench) -> None:
+    bench.leads, bench.database.superseded = False, True
+    bench.pass_time(HOUR)
+    assert bench.keys() == set()
+    assert (bench.trusted, bench.database.purged, bench.fenced) == ([], [], [])
+    assert bench.health.faults() == []
+    assert "the first list is not done" not in bench.health.wants()
+    assert bench.health.last_work == bench.now
+    bench.leads = True
+    bench.pass_time(HEARTBEAT_EVERY)
+    assert bench.trusted == ["PEM"]
+    assert bench.database.purged == [7 * 86400]
+
+
+def test_who_begins_to_lead_lists_unless_that_was_just_done(bench: Bench) -> None:
+    bench.upkeep.list()
+    asked = len(bench.server.asked)
+    bench.now += FRESH
+    bench.upkeep.list_soon()
+    bench.pass_time(0)
+    assert len(bench.server.asked) == asked
+    bench.now += 1
+    bench.upkeep.list_soon()
+    bench.pass_time(0)
+    assert len(bench.server.asked) == 2 * asked

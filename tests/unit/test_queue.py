@@ -173,6 +173,16 @@ def test_the_wait_counts_from_when_the_key_was_due(queue: Queue, time: Time, wai
     assert waits == [5, 3]
 
 
+def test_what_nobody_could_work_on_waits_from_now_on(queue: Queue, time: Time, waits: list[float]) -> None:
+    queue.add("b")
+    queue.add("a")
+    time.now += 100
+    queue.refresh()
+    time.now += 1
+    assert [queue.get(timeout=0), queue.get(timeout=0)] == ["b", "a"]
+    assert waits == [1, 1]
+
+
 def test_a_closed_queue_lets_its_workers_go() -> None:
     queue = Queue()
     threads = [threading.Thread(target=queue.get) for _ in range(3)]

@@ -1,13 +1,12 @@
 """The operator, put together: what is started in which order, and how it stops.
 
-Order: database, epoch (from here on an older operator is fenced), the first lists, certificate, workers, watches. The
-cache is complete before the first worker looks at it: a Job that is not in it is then gone, not merely unheard of.
+Every operator stands by first: database, the first lists, watches, Lease. A standby is warm and only reads. Who holds
+the Lease leads: epoch (from here on an older operator is fenced), certificate, workers. The cache is complete before
+the first worker looks at it: a Job that is not in it is then gone, not merely unheard of.
 """
 
 import logging
-import os
 import signal
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from typing import TypeVar
 
 from kubetune import tls
 from kubetune.api.spec import ExperimentSpec
-from kubetune.controller import act, registry, upkeep
+from kubetune.controller import act, lease, registry, upkeep
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
 from kubetune.controller.dispatch import Dispatcher
@@ -33,6 +32,7 @@ from kubetune.kube.credentials import Credentials
 from kubetune.kube.limiter import Limiter
 from kubetune.metrics.catalog import Metrics
 from kubetune.settings import Settings
+from kubetune.storage import migrate
 from kubetune.storage.base import StorageUnavailable
 from kubetune.storage.postgres import PostgresStorage
 
@@ -40,7 +40,7 @@ RETRY = 3.0  # seconds between attempts while starting
 PATIENCE = 10.0  # seconds for the work in hand when stopping
 COALESCE = 0.1  # seconds in which reports of one experiment are taken together
 OTHER_REQUESTS = 4  # lists, events, lease: no request ever waits for a connection behind creates
-EXIT_STOPPED, EXIT_FENCED = 0, 3
+EXIT_STOPPED, EXIT_SUPERSEDED = 0, 3
 
 logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -64,7 +64,9 @@ class Operator:
 
     def __init__(self, settings: Settings, credentials: Credentials) -> None:
         self.stop = threading.Event()
-        self._fenced = threading.Event()
+        self._leading = threading.Event()
+        self._superseded = threading.Event()
+        self._fault: Exception | None = None
         self._settings = settings
         self._namespaces = tuple(name.strip() for name in settings.watch_namespaces.split(",") if name.strip())
         self._credentials = credentials
@@ -81,17 +83,19 @@ class Operator:
         self._cluster = KubeCluster(self._client, self._cache, self._recorder, self._registry.home)
         self._keeper = tls.Keeper(self._client, settings)
         self._wiring = Wiring(settings.gateway_url)
-        tools = act.Tools(
-            cluster=self._cluster,
-            clock=time.time,
-            confirm=self._storage.confirm,
-            wiring=lambda: self._wiring,
-            parallel=self._dispatch,
-            meter=self._metrics,
-            log_tail_bytes=settings.log_tail_bytes,
+        self._reconciler = Reconciler(self._registry, self._tools(), settings)
+        self._workers = Workers(
+            self._queue,
+            self._work,
+            self._registry.drop_engine,
+            self._give_way,
+            self._health,
+            self._metrics,
+            settings.reconcile_threads,
+            self._about,
         )
-        self._reconciler = Reconciler(self._registry, tools, settings)
-        self._metrics.queue_depth.set_function(lambda: len(self._queue))
+        self._metrics.leader.set_function(lambda: float(self._leading.is_set()))
+        self._metrics.queue_depth.set_function(lambda: len(self._queue) if self._leading.is_set() else 0)
         self._metrics.api_write_limit.set_function(lambda: self._dispatch.limit)
         self._metrics.age_since(self._metrics.reconcile_age, lambda: self._health.last_work)
         self._metrics.age_since(self._metrics.relist_age, lambda: self._health.last_list)
@@ -100,7 +104,7 @@ class Operator:
         """See `run`."""
         server = serve(self._settings.http_port, self._health, self._metrics)
         try:
-            self._start_and_watch()
+            self._stand_by()
         except Stopped:
             logger.info("asked to stop while starting")
         finally:
@@ -110,45 +114,79 @@ class Operator:
             self._client.close()
             server.shutdown()
             server.server_close()
-        return EXIT_FENCED if self._fenced.is_set() else EXIT_STOPPED
+        if self._fault is not None:
+            raise self._fault
+        return EXIT_SUPERSEDED if self._superseded.is_set() else EXIT_STOPPED
 
-    def _start_and_watch(self) -> None:
-        epoch = self._patiently("the database", lambda: self._storage.acquire(_holder()))
-        logger.info("this operator has epoch %d", epoch)
+    def _stand_by(self) -> None:
+        """All that only reads, until told to stop. When the Lease is ours, its thread starts the one that leads."""
+        self._patiently("the database", lambda: migrate.check(self._settings.database_url))
         nodes = self._patiently("the API server", self._may_list_nodes)
-        self._recorder.start()
         chores = self._upkeep(nodes)
+        leader = threading.Thread(target=self._lead, args=(chores,), name="lead", daemon=True)
+        lease_client = Client(self._credentials, 1, lease.RENEW, self._requested)
+        elector = lease.Elector(
+            lease_client,
+            self._settings.namespace,
+            self._settings.lease_name,
+            eligible=lambda: not self._health.wants(),
+            on_won=leader.start,
+            on_lost=self._give_way,
+        )
+        self._patiently("the Lease", elector.check)
+        self._recorder.start()
         self._patiently("the first list", chores.list)
-        self._patiently("the gateway's certificate", chores.certify)
-        workers = Workers(
-            self._queue,
-            self._work,
-            self._registry.drop_engine,
-            self._give_way,
-            self._health,
-            self._metrics,
-            self._settings.reconcile_threads,
-            self._about,
-        )
-        workers.start()
         chores.start()
-        self._storage.listen(self._wake, self.stop)
-        watches = Watches(
-            self._credentials,
-            self._queue,
-            self._cache,
-            self._registry,
-            self._health,
-            self._metrics,
-            self._namespaces,
-            nodes,
-        )
+        elector.start()
         try:
-            watches.run(self.stop)
+            self._watches(nodes).run(self.stop)
         finally:
             self.stop.set()
             chores.stop()
-            workers.stop(PATIENCE)
+            self._dispatch.close()  # creates that wait are the next one's
+            if leader.ident is not None:
+                leader.join(PATIENCE)
+            if self._leading.is_set():
+                self._workers.stop(PATIENCE)
+            elector.close()  # what was in hand is committed: now another may lead
+            lease_client.close()
+
+    def _lead(self, chores: upkeep.Upkeep) -> None:
+        """From standing by to leading; the watches, the chores and the Lease's renewals go on meanwhile."""
+        begun = time.monotonic()
+        try:
+            epoch = self._patiently("the database", lambda: self._storage.acquire(lease.host()))
+            migrate.check(self._settings.database_url)  # after it: a migration that came before is seen
+            self._patiently("the gateway's certificate", chores.certify)
+        except Stopped:
+            return
+        except StorageUnavailable as error:
+            logger.error("this operator cannot lead: %s", error)
+            self._give_way()
+            return
+        except Exception as error:  # noqa: BLE001 - raised in the main thread
+            self._fault = error
+            self.stop.set()
+            return
+        self._queue.refresh()
+        self._leading.set()
+        self._workers.start()
+        chores.list_soon()
+        self._storage.listen(self._wake, self.stop)
+        logger.info("this operator leads, with epoch %d, after %.2f s", epoch, time.monotonic() - begun)
+
+    # the parts
+
+    def _tools(self) -> act.Tools:
+        return act.Tools(
+            cluster=self._cluster,
+            clock=time.time,
+            confirm=self._storage.confirm,
+            wiring=lambda: self._wiring,
+            parallel=self._dispatch,
+            meter=self._metrics,
+            log_tail_bytes=self._settings.log_tail_bytes,
+        )
 
     def _upkeep(self, nodes: bool) -> upkeep.Upkeep:
         relist = upkeep.Relist(self._client, self._cache, self._registry, self._storage, self._namespaces, nodes)
@@ -164,6 +202,19 @@ class Operator:
             self._give_way,
             self._settings.relist,
             self._settings.retention,
+            leads=self._leading.is_set,
+        )
+
+    def _watches(self, nodes: bool) -> Watches:
+        return Watches(
+            self._credentials,
+            self._queue,
+            self._cache,
+            self._registry,
+            self._health,
+            self._metrics,
+            self._namespaces,
+            nodes,
         )
 
     def _patiently(self, what: str, do: Callable[[], _T]) -> _T:
@@ -232,9 +283,5 @@ class Operator:
 
     def _give_way(self) -> None:
         """Another operator took over: stop at once, say so by the exit code, and be started again by Kubernetes."""
-        self._fenced.set()
+        self._superseded.set()
         self.stop.set()
-
-
-def _holder() -> str:
-    return f"{socket.gethostname()}/{os.getpid()}"

@@ -117,6 +117,12 @@ class Queue:
             self._schedule(key, failing.until)
             return rest
 
+    def refresh(self) -> None:
+        """Let what is ready count as added now: nobody was there to work on it before."""
+        with self._changed:
+            now = self._monotonic()
+            self._ready.update(dict.fromkeys(self._ready, now))
+
     def retry_now(self) -> None:
         """What the failing keys failed for has passed (the database is back): let none of them rest longer."""
         with self._changed:

@@ -1,4 +1,7 @@
-"""What has to be done from time to time, whatever happens: heartbeat, lists that heal, certificate, clearing up."""
+"""What has to be done from time to time, whatever happens: heartbeat, lists that heal, certificate, clearing up.
+
+A standby lists too, and reads; what writes is done by the leader alone.
+"""
 
 import dataclasses
 import datetime
@@ -21,6 +24,7 @@ from kubetune.metrics.catalog import Metrics
 from kubetune.storage.base import EngineStorage, Fenced, StorageUnavailable
 
 HOUR = 3600.0
+FRESH = 5.0  # seconds that a list is good enough to begin leading with
 
 logger = logging.getLogger(__name__)
 
@@ -88,11 +92,12 @@ class _Chore:
     every: float
     do: Callable[[], None]
     due: float = 0.0
+    writes: bool = False  # so it is the leader's
 
 
 class Upkeep:
     """Runs the chores in a thread of its own, one after the other; one that fails is done again at its next turn,
-    at the latest after a minute."""
+    at the latest after a minute. ``leads``: whether this operator does."""
 
     def __init__(
         self,
@@ -108,6 +113,7 @@ class Upkeep:
         relist_every: float,
         retention: float,
         monotonic: Callable[[], float] = time.monotonic,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
         self._relist = relist
         self._queue = queue
@@ -120,13 +126,15 @@ class Upkeep:
         self._on_fenced = on_fenced
         self._retention = retention
         self._monotonic = monotonic
+        self._leads = leads
         self._stop = threading.Event()
         now = monotonic()
+        self._list = _Chore("list", relist_every, self.list, due=now + relist_every)
         self._chores = [
             _Chore("heartbeat", HEARTBEAT_EVERY, self.beat),
-            _Chore("list", relist_every, self.list, due=now + relist_every),
-            _Chore("certificate", HOUR, self.certify, due=now + HOUR),
-            _Chore("purge", HOUR, self.purge),
+            self._list,
+            _Chore("certificate", HOUR, self.certify, due=now + HOUR, writes=True),
+            _Chore("purge", HOUR, self.purge, writes=True),
         ]
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -145,7 +153,7 @@ class Upkeep:
         """Do what is due."""
         for chore in self._chores:
             now = self._monotonic()
-            if now < chore.due or self._stop.is_set():
+            if now < chore.due or self._stop.is_set() or (chore.writes and not self._leads()):
                 continue
             try:
                 chore.do()
@@ -159,14 +167,25 @@ class Upkeep:
                 logger.exception("%s failed", chore.name)
                 chore.due = now + min(chore.every, 60.0)
 
+    def list_soon(self) -> None:
+        """List at the next turn, unless that was just done."""
+        if self._monotonic() - self._health.last_list > FRESH:
+            self._list.due = 0.0
+
     def beat(self) -> None:
-        """Send the heartbeat through queue and workers, and ask how the database is."""
-        self._queue.add(HEARTBEAT)
-        up = self._storage.healthy()
+        """Send the heartbeat through queue and workers (a standby has none at work: this is its work), and ask how the
+        database is, and whether we are still the one that may write to it."""
+        leads, up = self._leads(), self._storage.healthy()
+        if leads:
+            self._queue.add(HEARTBEAT)
+            self._metrics.experiments.set(len(self._registry))
+        else:
+            self._health.ended(HEARTBEAT, well=True)
         self._metrics.database_up.set(1 if up else 0)
         if self._health.database(up):
             self._queue.retry_now()
-        self._metrics.experiments.set(len(self._registry))
+        if leads and up:
+            self._storage.confirm()
 
     def list(self) -> None:
         """Heal by lists; wake whom they concern."""

@@ -78,6 +78,7 @@ class Metrics:
         self.logs_followed = self._gauge("kubetune_logs_followed", "Gateway: pods whose log is being followed.")
 
     def _loop(self) -> None:
+        self.leader = self._gauge("kubetune_leader", "1: this operator leads, 0: it stands by.")
         self.queue_depth = self._gauge("kubetune_queue_depth", "Experiments waiting for a reconcile.")
         self.queue_wait = self._histogram("kubetune_queue_wait_seconds", "From due to the reconcile's begin.", _FAST)
         self.reconcile = self._histogram("kubetune_reconcile_seconds", "One reconcile of one experiment.", _SLOW)

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 
 import alembic.command
 import alembic.config
+import alembic.script
 import optuna
 import psycopg2
 import sqlalchemy
 
-from kubetune.storage import pool
+from kubetune.storage import base, pool
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,20 @@ def migrate(url: str, wait: float = 120.0) -> None:
         _optuna_schema(url)
         _own_schema(url)
     log.info("the database is up to date")
+
+
+def check(url: str) -> None:
+    """Raises StorageUnavailable unless our tables are exactly of this version: an operator must not write to others,
+    older or (in a rolling upgrade) newer ones."""
+    needed = alembic.script.ScriptDirectory.from_config(_config()).get_current_head()
+    try:
+        with contextlib.closing(pool.connect(url, APPLICATION)) as connection, connection.cursor() as cursor:
+            cursor.execute(f"SELECT version_num FROM {SCHEMA}.{VERSION_TABLE}")
+            (found,) = cursor.fetchone() or (None,)
+    except psycopg2.Error as error:
+        raise pool.translated(error) or error from error
+    if found != needed:
+        raise base.StorageUnavailable(f"the database is of version {found}, this operator needs {needed}")
 
 
 def _wait_for(url: str, wait: float) -> None:
@@ -91,8 +106,7 @@ def _optuna_schema(url: str) -> None:
 
 
 def _own_schema(url: str) -> None:
-    config = alembic.config.Config()
-    config.set_main_option("script_location", str(pathlib.Path(__file__).parent / "migrations").replace("%", "%%"))
+    config = _config()
     engine = _engine(url)
     with engine.connect() as connection:
         connection.execute(sqlalchemy.text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
@@ -100,3 +114,9 @@ def _own_schema(url: str) -> None:
         config.attributes["connection"] = connection
         alembic.command.upgrade(config, "head")
     engine.dispose()
+
+
+def _config() -> alembic.config.Config:
+    config = alembic.config.Config()
+    config.set_main_option("script_location", str(pathlib.Path(__file__).parent / "migrations").replace("%", "%%"))
+    return config

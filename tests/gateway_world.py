@@ -68,6 +68,15 @@ def pod(who: base.Identity, name: str = "", log: bool = False, pattern: str = ""
     }
 
 
+def worker_pod(who: base.Worker) -> Json:
+    """A worker's pod, which runs."""
+    found = pod(who.of_trial(0, 1), f"worker-{who.number}")
+    labels = found["metadata"]["labels"]
+    del labels[names.LABEL_TRIAL], labels[names.LABEL_ATTEMPT]
+    labels[names.LABEL_WORKER] = str(who.number)
+    return found
+
+
 def _container(state: str, identity: str = "containerd://c0ffee") -> Json:
     return {"name": "trial", "containerID": identity, "state": {state: {}}}
 
@@ -113,6 +122,10 @@ class ApiServer:
             },
         }
         return given
+
+    def knows_worker(self, who: base.Worker) -> str:
+        """The worker's pod is there and has a token, which is returned."""
+        return self.knows(who.of_trial(0, 1), f"worker-{who.job_uid}", worker_pod(who))
 
     def lets_read(self, namespace: str) -> str:
         """A token of the read audience for an account of the namespace."""

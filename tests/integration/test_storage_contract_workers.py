@@ -7,23 +7,11 @@ import pytest
 from kubetune.api.trial import Exit, Reason, TrialState
 from kubetune.storage import base
 from tests.conftest import Storage
-from tests.integration.experiments import SPACE, Experiment, failed
+from tests.integration.experiments import Experiment, failed
+from tests.integration.workers import offer, worker
 
 LONG = 60_000.0  # seconds; the ticking clock of the tests is far from the database's
 WELL = Exit(None, "")
-
-
-def offered(experiment: Experiment, *numbers: int) -> None:
-    new = [base.NewTrial(number, {"x": 0.5}, offered=True) for number in numbers]
-    experiment.storage.create_trials(experiment.uid, SPACE, new)
-
-
-def worker(experiment: Experiment, number: int = 0) -> base.Worker:
-    """A worker whose Job is there and recorded."""
-    storage, row = experiment.storage, experiment.storage.open_worker(experiment.uid, number)
-    job_uid = f"{experiment.uid}-w{number}-{row.incarnation}"
-    assert storage.record_worker(experiment.uid, number, row.incarnation, job_uid)
-    return base.Worker(experiment.uid, experiment.namespace, experiment.name, number, job_uid, f"pod-of-{job_uid}")
 
 
 def ended(number: int, exit_: Exit = WELL, attempt: int = 1, log: str | None = None) -> base.Ended:
@@ -32,7 +20,7 @@ def ended(number: int, exit_: Exit = WELL, attempt: int = 1, log: str | None = N
 
 class TestOffering:
     def test_a_trial_may_be_offered_as_it_is_made(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         experiment.create(1, recorded=False)
         assert [experiment.row(number).offered for number in (0, 1)] == [True, False]
 
@@ -45,7 +33,7 @@ class TestOffering:
         assert [experiment.row(number).offered for number in (0, 1, 2)] == [True, False, False]
 
     def test_what_nobody_leased_may_be_withdrawn(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         who = worker(experiment)
         assert experiment.storage.lease(who, 0, LONG).number == 0
         assert experiment.storage.withdraw(experiment.uid, {0: 1, 1: 1}) == {1}
@@ -67,14 +55,14 @@ class TestOffering:
 
 class TestLeasing:
     def test_one_slot_after_the_other_by_number(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1, 2)
+        offer(experiment, 0, 1, 2)
         first, second = worker(experiment, 0), worker(experiment, 1)
         granted = [experiment.storage.lease(who, slot, LONG) for who, slot in ((first, 0), (second, 0), (first, 1))]
         assert [(each.number, each.attempt, each.params) for each in granted] == [(n, 1, {"x": 0.5}) for n in range(3)]
         assert experiment.storage.lease(second, 1, LONG) == base.Granted()
 
     def test_a_lease_is_recorded_as_a_job_is(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         who = worker(experiment)
         experiment.storage.lease(who, 3, LONG)
         row = experiment.row(0)
@@ -88,7 +76,7 @@ class TestLeasing:
         assert experiment.storage.accept([report]) == [base.Answer(1, False, "")]
 
     def test_another_workers_reports_are_refused(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         holder, other = worker(experiment, 0), worker(experiment, 1)
         early = experiment.storage.accept([base.Incoming(other.of_trial(0, 1), "a", None, {"loss": 1.0})])
         assert isinstance(early[0], base.NotRecorded)
@@ -97,7 +85,7 @@ class TestLeasing:
         assert isinstance(late[0], base.NotCurrent)
 
     def test_an_answer_that_was_lost_is_given_again(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         who = worker(experiment)
         first = experiment.storage.lease(who, 0, LONG)
         assert experiment.storage.lease(who, 0, LONG) == first
@@ -105,13 +93,13 @@ class TestLeasing:
 
     def test_trials_with_jobs_and_ended_ones_are_not_leased(self, experiment: Experiment) -> None:
         experiment.create(0)
-        offered(experiment, 1)
+        offer(experiment, 1)
         experiment.finish(1)
         assert experiment.storage.lease(worker(experiment), 0, LONG) == base.Granted()
 
     def test_no_worker_of_another_experiment(self, experiment: Experiment) -> None:
         other = Experiment(experiment.storage)
-        offered(other, 0)
+        offer(other, 0)
         assert experiment.storage.lease(worker(experiment), 0, LONG) == base.Granted()
 
     def test_a_worker_whose_job_is_not_recorded_asks_again(self, experiment: Experiment) -> None:
@@ -125,7 +113,7 @@ class TestLeasing:
                 ask()
 
     def test_many_at_once_never_get_the_same(self, experiment: Experiment) -> None:
-        offered(experiment, *range(24))
+        offer(experiment, *range(24))
         workers = [worker(experiment, number) for number in range(4)]
         got: list[int | None] = []
 
@@ -142,7 +130,7 @@ class TestLeasing:
 
 class TestEnding:
     def test_the_end_of_one_comes_with_the_next(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, LONG)
         exit_ = Exit(Reason.EXIT_CODE, "exited with code 3\0")
@@ -155,7 +143,7 @@ class TestEnding:
         assert storage.leased_log(experiment.uid, 1) is None
 
     def test_the_first_word_stands(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, LONG)
         storage.lease(who, 0, LONG, ended(0, WELL))
@@ -165,7 +153,7 @@ class TestEnding:
         assert lease.exit.reason is None
 
     def test_of_an_attempt_that_is_over_or_anothers_it_changes_nothing(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         storage, who, other = experiment.storage, worker(experiment, 0), worker(experiment, 1)
         storage.lease(who, 0, LONG)
         storage.lease(other, 0, LONG)
@@ -179,7 +167,7 @@ class TestEnding:
         assert storage.news(experiment.uid, {}).leases[1].exit is None
 
     def test_a_lost_attempt_is_leased_again_and_the_old_one_fenced(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, LONG)
         assert experiment.lose(0, reason=Reason.WORKER_LOST)
@@ -193,7 +181,7 @@ class TestEnding:
         assert storage.renew(who, [(0, 1), (0, 2)], LONG) == ([None, base.Answer(0, False, "")], False)
 
     def test_a_trial_that_has_ended_is_nobodys(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, LONG)
         row = experiment.finish(0, failed())
@@ -205,7 +193,7 @@ class TestEnding:
 
 class TestRenewing:
     def test_it_tells_of_a_stop(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, LONG)
         storage.lease(who, 1, LONG)
@@ -214,7 +202,7 @@ class TestRenewing:
         assert storage.renew(who, [(0, 1), (1, 1)], LONG) == (answers, False)
 
     def test_a_lease_runs_out_unless_it_is_renewed(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, 0.0)
         storage.lease(who, 1, 0.0)
@@ -227,14 +215,14 @@ class TestRenewing:
         assert row.state is TrialState.RUNNING
 
     def test_what_has_ended_does_not_run_out(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, 0.0)
         storage.lease(who, 0, 0.0, ended(0))
         assert not storage.news(experiment.uid, {}).leases[0].expired
 
     def test_nothing_of_anothers(self, experiment: Experiment) -> None:
-        offered(experiment, 0)
+        offer(experiment, 0)
         storage, who, other = experiment.storage, worker(experiment, 0), worker(experiment, 1)
         storage.lease(who, 0, LONG)
         assert storage.renew(other, [(0, 1), (9, 1), (2**40, 1)], LONG) == ([None] * 3, False)
@@ -264,7 +252,7 @@ class TestWorkers:
         assert (row.job_uid, row.reason) == (f"{uid}-a", Reason.DRAINED)
 
     def test_one_that_drains_gets_no_more(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         storage, who, other = experiment.storage, worker(experiment, 0), worker(experiment, 1)
         held = storage.lease(who, 0, LONG)
         storage.drain_workers(experiment.uid, [0, 7])
@@ -275,7 +263,7 @@ class TestWorkers:
         assert storage.lease(other, 0, LONG).number == 1
 
     def test_one_that_is_over_gets_nothing_and_is_told_so(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, LONG)
         storage.end_worker(experiment.uid, 0, 1, Reason.NODE_LOST, "")
@@ -299,7 +287,7 @@ class TestWorkers:
             any_news.clear()
         worker(experiment)
         for act in (
-            lambda: offered(experiment, 0),
+            lambda: offer(experiment, 0),
             lambda: storage.offer(uid, {7: 1}),
             lambda: storage.drain_workers(uid, [0]),
         ):
@@ -310,7 +298,7 @@ class TestWorkers:
         assert heard.count(uid) == 3
 
     def test_deleted_with_its_study(self, experiment: Experiment) -> None:
-        offered(experiment, 0, 1)
+        offer(experiment, 0, 1)
         storage, who = experiment.storage, worker(experiment)
         storage.lease(who, 0, LONG)
         storage.delete_study(experiment.uid)

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from kubetune import logs
 from kubetune.api import names
-from kubetune.gateway import auth, batch, wire
+from kubetune.gateway import auth, batch, leases, wire
 from kubetune.metrics.catalog import Metrics
 from kubetune.storage import base
 
@@ -47,12 +47,14 @@ class Api:
         authenticator: auth.Authenticator,
         batcher: batch.Batcher,
         metrics: Metrics,
+        leasing: leases.Leases,
         timeout: float = TIMEOUT,
     ) -> None:
         self._storage = storage
         self._authenticator = authenticator
         self._batcher = batcher
         self._metrics = metrics
+        self._leases = leasing
         self._timeout = timeout
         self._threads = concurrent.futures.ThreadPoolExecutor(CALLS, thread_name_prefix="call")
         self.draining = False
@@ -68,6 +70,7 @@ class Api:
                 web.get("/v1/experiments/{namespace}/{name}/trials", self.trials),
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/reports", self.trial_reports),
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/log", self.trial_log),
+                *self._leases.routes(),
             ]
         )
         return application

@@ -17,7 +17,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kubetune.gateway import api, auth, batch, certificate, health, logs
+from kubetune.gateway import api, auth, batch, certificate, health, leases, logs
 from kubetune.kube.client import Client
 from kubetune.kube.credentials import Credentials, NoCredentials
 from kubetune.metrics.catalog import Metrics
@@ -29,7 +29,7 @@ DRAIN = 15.0  # seconds for requests in hand
 SWITCH_INTERVAL = 0.0005  # seconds that a thread may run Python while another one wants to
 TLS_BUFFER = 16 * 1024  # bytes of each connection: a record of TLS holds no more
 FOLLOWING_CALLS = 4  # threads, so connections, for the leases and positions of followed logs
-CONNECTIONS = batch.IN_FLIGHT + api.CALLS + FOLLOWING_CALLS + 1
+CONNECTIONS = batch.IN_FLIGHT + api.CALLS + leases.CALLS + FOLLOWING_CALLS + 1
 
 logger = logging.getLogger(__name__)
 
@@ -91,10 +91,12 @@ class Served:
     ports: tuple[int, int]
     api: api.Api
     health: health.Health
+    leases: leases.Leases
 
     def drain(self) -> None:
         """Not ready any more, and every answer asks to connect anew; requests are still taken."""
         self.health.draining = self.api.draining = True
+        self.leases.drain()
 
 
 @contextlib.asynccontextmanager
@@ -114,7 +116,9 @@ async def gateway(
         stack.push_async_callback(batcher.close)
         authenticator = auth.Authenticator(client, settings.api_threads)
         stack.callback(authenticator.close)
-        handlers = api.Api(storage, authenticator, batcher, metrics)
+        leasing = leases.Leases(storage, authenticator)
+        stack.callback(leasing.close)
+        handlers = api.Api(storage, authenticator, batcher, metrics, leasing)
         stack.callback(handlers.close)
         cert = certificate.Certificate(settings.tls_directory) if settings.tls_directory else None
         follower = logs.Follower(settings, storage, batcher, metrics, client, credentials, FOLLOWING_CALLS)
@@ -129,7 +133,7 @@ async def gateway(
         port = await stack.enter_async_context(_site(application, host, settings.listen_port, cert))
         logger.info("listening on port %d (%s) and %d (http)", port, "https" if cert else "http", http)
         begun = time.monotonic()
-        yield Served((port, http), handlers, state)
+        yield Served((port, http), handlers, state, leasing)
         logger.info("stopping after %.0f s", time.monotonic() - begun)
 
 

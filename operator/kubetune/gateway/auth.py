@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from kubetune.api import names
+from kubetune.gateway import speaker
 from kubetune.kube import errors, resources
 from kubetune.kube.client import Client
-from kubetune.storage.base import Identity
+from kubetune.storage.base import Identity, Worker
 
 KEEP = 60.0  # seconds that a good answer stands
 KEEP_REFUSAL = 5.0  # and a refusal: a pod's labels or a clock may be mended
@@ -71,8 +72,20 @@ class Authenticator:
 
     async def trial(self, token: str | None) -> Identity:
         """The trial that a token of audience `names.TOKEN_AUDIENCE` speaks for. Raises Refused or Undecided."""
-        identity: Identity = await self._judge("trial", token, self._review_trial)
-        return identity
+        bare, named = speaker.split(token)
+        found: Identity | Worker = await self._judge("trial", bare, self._review_trial)
+        if not isinstance(found, Worker):
+            return found
+        if named is None:
+            raise Refused(403, "this token is a worker's; use the one that KUBETUNE_TOKEN_FILE names")
+        return found.of_trial(*named)
+
+    async def worker(self, token: str | None) -> Worker:
+        """The worker that a token of audience `names.TOKEN_AUDIENCE` speaks for. Raises Refused or Undecided."""
+        found: Identity | Worker = await self._judge("trial", token, self._review_trial)
+        if not isinstance(found, Worker):
+            raise Refused(403, "only workers lease trials; this pod has one of its own")
+        return found
 
     async def reader(self, token: str | None, namespace: str) -> None:
         """Whether a token of audience `names.READ_AUDIENCE` may read a namespace. Raises Refused or Undecided."""
@@ -147,7 +160,7 @@ class Authenticator:
             raise Refused(403, f"{user.get('username')} is not a service account")
         return account.group(1)
 
-    def _review_trial(self, token: str) -> Identity:
+    def _review_trial(self, token: str) -> Identity | Worker:
         user = self._review(token, names.TOKEN_AUDIENCE)
         account = _ACCOUNT.fullmatch(str(user.get("username", "")))
         extra = user.get("extra") or {}
@@ -160,7 +173,7 @@ class Authenticator:
             raise Refused(409, f"pod {pod} is gone") from None
         if found["metadata"].get("uid") != uid:
             raise Refused(409, f"pod {pod} is gone; there is another one of that name")
-        return identity(found)
+        return speaker.worker(found) or identity(found)
 
 
 def _only(extra: Json, key: str) -> str:

@@ -103,7 +103,7 @@ lint: venv ## ruff, mypy strict, import-linter
 	@$(call say,lint: ruff and mypy and import-linter)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy operator/kubetune trial-image/kubetune_trial.py dev tests examples
+	$(BIN)/mypy operator/kubetune trial-image/*.py dev tests examples
 	$(BIN)/lint-imports --no-logo 2>/dev/null || PYTHONPATH=operator $(BIN)/lint-imports
 
 .PHONY: test-unit

@@ -17,11 +17,12 @@ _EXITS = {
 }
 
 
-def read_lease(body: bytes) -> tuple[int, float, base.Ended | None]:
-    """Slot, seconds to wait for a trial, and the end of the slot's last one. Raises BadRequest."""
+def read_lease(body: bytes) -> tuple[int | None, float, base.Ended | None]:
+    """Slot (None: no trial is wanted), seconds to wait for one, and the end of the slot's last. Raises BadRequest."""
     form = wire.read_object(body)
     _only(form, ("slot", "wait", "ended"), "")
-    slot, wait = _whole(form, "slot", "", MOST_SLOTS - 1), form.get("wait", 0)
+    idle = "slot" in form and form["slot"] is None
+    slot, wait = None if idle else _whole(form, "slot", "", MOST_SLOTS - 1), form.get("wait", 0)
     if isinstance(wait, bool) or not isinstance(wait, int | float) or not wait >= 0:
         raise BadRequest("wait: send a number of seconds from 0")
     return slot, min(float(wait), LONGEST_WAIT), None if form.get("ended") is None else _ended(form["ended"])

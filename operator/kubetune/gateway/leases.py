@@ -69,7 +69,7 @@ class Leases:
                 logger.info("worker %d leases trial %d, attempt %d", who.number, granted.number, granted.attempt)
         return web.json_response(lease_wire.write_granted(granted))
 
-    async def _lease(self, who: base.Worker, slot: int, wait: float, ended: base.Ended | None) -> base.Granted:
+    async def _lease(self, who: base.Worker, slot: int | None, wait: float, ended: base.Ended | None) -> base.Granted:
         until = self._loop.time() + wait
         while True:
             told = self._told[who.experiment_uid]
@@ -78,7 +78,7 @@ class Leases:
             if granted.number is not None or granted.drain:
                 self._wake(who.experiment_uid, 2)
                 return granted
-            if left <= 0 or self._closing:
+            if slot is None or left <= 0 or self._closing:
                 return granted
             await self._news(who.experiment_uid, told, min(left, LOOK_AGAIN))
             ended = None

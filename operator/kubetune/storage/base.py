@@ -270,11 +270,11 @@ class GatewayStorage(Protocol):
     def parameters(self, who: Identity) -> Mapping[str, ParamValue]:
         """The trial's parameters. Raises NotCurrent if there is no such trial."""
 
-    def lease(self, who: Worker, slot: int, seconds: float, ended: Ended | None = None) -> Granted:
-        """Take the end of the slot's last trial, if it comes with it, and give the slot the first offered attempt, for
-        so many seconds from now. A slot has one lease at a time: what it holds without end is given again (the answer
-        was lost). An end that is known, or of an attempt that is over, changes nothing. Raises NotRecorded, or
-        NotCurrent for a worker that is over."""
+    def lease(self, who: Worker, slot: int | None, seconds: float, ended: Ended | None = None) -> Granted:
+        """Take the end of the slot's last trial, if it comes with it, and give the slot (None: none) the first offered
+        attempt, for so many seconds from now. A slot has one lease at a time: what it holds without end is given
+        again (the answer was lost). An end that is known, or of an attempt that is over, changes nothing. Raises
+        NotRecorded, or NotCurrent for a worker that is over."""
 
     def renew(self, who: Worker, held: Sequence[tuple[int, int]], seconds: float) -> tuple[list[Answer | None], bool]:
         """The worker lives and runs these (number, attempt): their leases are good for so many seconds from now.

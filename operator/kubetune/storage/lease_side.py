@@ -13,12 +13,15 @@ _SECONDS = "%s * interval '1 second'"
 class LeaseSide(gateway_side.GatewaySide):
     """See `base.GatewayStorage`."""
 
-    def lease(self, who: base.Worker, slot: int, seconds: float, ended: base.Ended | None = None) -> base.Granted:
+    def lease(
+        self, who: base.Worker, slot: int | None, seconds: float, ended: base.Ended | None = None
+    ) -> base.Granted:
         with self.pool.transaction() as cursor:
             changed = ended is not None and self._take_end(cursor, who, ended)
             worker = _worker(cursor, who)
             refusal = rules.worker_refusal(worker, who)
-            if refusal is None and worker is not None:
+            granted = None
+            if refusal is None and worker is not None and slot is not None:
                 granted = _held(cursor, who, slot) or (None if worker.draining else self._grant(cursor, who, slot))
                 if granted is not None:
                     number, attempt, params, trial_id = granted

@@ -419,7 +419,9 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return next((worker for worker in study.workers if worker.job_uid == who.job_uid), None) if study else None
 
     @_transaction
-    def lease(self, who: base.Worker, slot: int, seconds: float, ended: base.Ended | None = None) -> base.Granted:
+    def lease(
+        self, who: base.Worker, slot: int | None, seconds: float, ended: base.Ended | None = None
+    ) -> base.Granted:
         now = self.clock()
         if ended is not None:
             memory_leases.take_end(self._trials(who.experiment_uid), who, ended, now)
@@ -427,6 +429,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         refusal = rules.worker_refusal(worker, who)
         if refusal or worker is None:
             raise refusal or base.NotCurrent(f"there is no worker {who.number}")
+        if slot is None:
+            return base.Granted(drain=worker.draining)
         return memory_leases.grant(self._running(who.experiment_uid), who, slot, seconds, worker.draining, now)
 
     @_transaction

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from kubetune.api.spec import Double, Parameter, ParamValue
 from kubetune.api.trial import Ending, Finish, Reason, Report, TrialRow, TrialState
 from kubetune.storage import base
+from kubetune.storage.series import Piece
 from tests.conftest import Storage
 
 SPACE: Mapping[str, Parameter] = {"x": Double(0.0, 1.0)}
@@ -111,3 +112,20 @@ class Settled:
     def __call__(self, reports: Sequence[Report], finish: Finish | None) -> Ending:
         self.reports, self.finish = tuple(reports), finish
         return self.ending
+
+
+ENDED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+def series_of(storage: Storage, uid: str) -> dict[int, dict[int, float]]:
+    """The series of ended trials by number and step."""
+    found: dict[int, dict[int, float]] = {}
+
+    def take(piece: Piece) -> None:
+        for number, steps, values in piece.each():
+            assert number not in found
+            found[number] = dict(zip(steps.tolist(), values.tolist(), strict=True))
+
+    for state in ENDED:
+        storage.each_series(uid, state, take)
+    return dict(sorted(found.items()))

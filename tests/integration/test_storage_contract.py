@@ -9,7 +9,7 @@ from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
 from kubetune.api.trial import Ending, Finish, Reason, TrialState
 from kubetune.storage import base
 from tests.conftest import Storage
-from tests.integration.experiments import Experiment, Settled, completed, failed, job_uid, pruned
+from tests.integration.experiments import Experiment, Settled, completed, failed, job_uid, pruned, series_of
 
 
 class TestFence:
@@ -349,7 +349,7 @@ class TestFinishing:
         experiment.report(0, accuracy=0.5)
         experiment.report(0, size=10.0)
         assert experiment.finish(0, completed(0.5, 10.0)).values == (0.5, 10.0)
-        assert storage.load_series(experiment.uid) == {0: {0: 0.5}}
+        assert series_of(storage, experiment.uid) == {0: {0: 0.5}}
 
 
 class TestNews:
@@ -409,7 +409,7 @@ class TestSeries:
         experiment.finish(0, attempt=2)
         experiment.report(1, loss=1.0)
         experiment.finish(2, failed())
-        series = experiment.storage.load_series(experiment.uid)
+        series = series_of(experiment.storage, experiment.uid)
         assert series == {0: {1: math.inf, 5: 0.25, 2**40: -1.0}, 2: {}}
         assert list(series[0]) == [1, 5, 2**40]
 
@@ -418,6 +418,53 @@ class TestSeries:
         experiment.report(0, 1, loss=math.nan)
         experiment.report(1, 2**40, loss=2.0)
         experiment.storage.delete_study(experiment.uid)
-        series = experiment.storage.load_series(experiment.uid)
+        series = series_of(experiment.storage, experiment.uid)
         assert (series[1], series[2]) == ({2**40: 2.0}, {})
         assert math.isnan(series[0][1])
+
+    def test_of_running_trials_in_order_of_acceptance(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2, 3)
+        experiment.report(0, 7, loss=9.0)
+        experiment.lose(0)
+        experiment.record(0, attempt=2)
+        for step, value in ((5, 0.5), (1, -math.inf), (5, 0.25)):
+            experiment.report(0, step, attempt=2, loss=value)
+        experiment.report(0, 6, attempt=2, other=1.0)
+        experiment.report(1, 0, loss=1.0)
+        experiment.finish(1)
+        experiment.report(3, 2**40, loss=5e-324)
+        running, pieces = experiment.storage.load_running(experiment.uid)
+        assert running == [experiment.row(number) for number in (0, 2, 3)]
+        curves = {
+            number: list(zip(steps.tolist(), values.tolist(), strict=True))
+            for piece in pieces
+            for number, steps, values in piece.each()
+        }
+        assert {number: curve for number, curve in curves.items() if curve} == {
+            0: [(5, 0.5), (1, -math.inf), (5, 0.25)],
+            3: [(2**40, 5e-324)],
+        }
+
+    def test_ended_trials_by_page(self, experiment: Experiment) -> None:
+        experiment.create(*range(6))
+        experiment.report(0, 4, loss=1.0)
+        experiment.report(0, 2, loss=3.0)
+        for number, settled in ((0, completed(3.0)), (1, failed()), (4, pruned()), (5, failed())):
+            experiment.finish(number, settled)
+        pages = [experiment.storage.load_ended(experiment.uid, after, 2) for after in (-1, 1, 5)]
+        assert [[trial.number for trial in page] for page in pages] == [[0, 1], [4, 5], []]
+        first, second = pages[0]
+        row = experiment.row(0)
+        assert first == base.EndedTrial(
+            0, TrialState.COMPLETE, row.reason, row.params, (3.0,), row.ended or 0.0, steps=2, last=(4, 1.0)
+        )
+        assert (second.state, second.values, second.steps, second.last) == (TrialState.FAIL, None, 0, None)
+
+    def test_of_many_trials_come_in_pieces_and_whole(self, experiment: Experiment) -> None:
+        experiment.create(*range(4))
+        curves = {number: {step: number + step / 7 for step in range(0, 300, number + 1)} for number in range(4)}
+        for number, curve in curves.items():
+            for step, value in curve.items():
+                experiment.report(number, step, loss=value)
+            experiment.finish(number)
+        assert series_of(experiment.storage, experiment.uid) == curves

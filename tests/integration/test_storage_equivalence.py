@@ -11,7 +11,7 @@ import pytest
 from kubetune.api.trial import Ending, Finish, Reason, Report
 from kubetune.storage import base, memory, postgres
 from tests.conftest import Storage
-from tests.integration.experiments import SPACE, Experiment, completed, failed, pruned
+from tests.integration.experiments import SPACE, Experiment, completed, failed, pruned, series_of
 
 STEPS = 120
 NUMBERS = range(4)
@@ -53,11 +53,28 @@ class Both:
         reports = [said(lambda n=number: storage.trial_reports(*place, n)) for number in NUMBERS]  # type: ignore[misc]
         tails = [said(lambda n=number: storage.log_tail(*place, n)) for number in NUMBERS]  # type: ignore[misc]
         rows = storage.load_trials(experiment.uid)
-        series = storage.load_series(experiment.uid)
+        series = series_of(storage, experiment.uid)
+        live, pieces = storage.load_running(experiment.uid)
+        curves = [(number, *map(list, curve)) for piece in pieces for number, *curve in piece.each() if len(curve[0])]
+        ended = storage.load_ended(experiment.uid, 0, 3), storage.load_ended(experiment.uid, -1, 100)
         news = storage.news(experiment.uid, {0: 2})
         reported = {number: list(came) for number, came in news.reports.items()}
         lost = storage.count_lost_attempts(experiment.uid)
-        return repr((held, reports, tails, rows, series, sorted(reported.items()), sorted(news.finishes.items()), lost))
+        return repr(
+            (
+                held,
+                reports,
+                tails,
+                rows,
+                series,
+                live,
+                sorted(curves),
+                ended,
+                sorted(reported.items()),
+                sorted(news.finishes.items()),
+                lost,
+            )
+        )
 
 
 def said(call: Callable[[], object]) -> object:

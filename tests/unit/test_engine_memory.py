@@ -12,10 +12,11 @@ import optuna
 import pytest
 
 from kubetune.api.spec import Categorical, Double, Int, Objective, Parameter, ParamValue
-from kubetune.api.trial import Reason, TrialRow, TrialState
+from kubetune.api.trial import Reason, TrialState
 from kubetune.engine.front import Front
 from kubetune.engine.history import History, Past
 from kubetune.engine.tally import Tally
+from kubetune.storage.base import EndedTrial
 from tests.unit.engine_objects import ACCURACY, LOSS
 
 INF = math.inf
@@ -95,20 +96,20 @@ def test_a_gap_in_the_numbers_is_an_error() -> None:
         history(complete(0, 1.0), complete(2, 1.0))
 
 
-def ended(number: int, reason: Reason, values: tuple[float, ...] | None = None) -> TrialRow:
+def ended(number: int, reason: Reason, steps: int, values: tuple[float, ...] | None = None) -> EndedTrial:
     states = {
         Reason.COMPLETED: TrialState.COMPLETE,
         Reason.PRUNED: TrialState.PRUNED,
         Reason.STOPPED: TrialState.PRUNED,
     }
     state = states.get(reason, TrialState.FAIL)
-    return TrialRow(number, state, {}, attempt=1, created=0.0, reason=reason, values=values)
+    return EndedTrial(number, state, reason, {}, values, ended=float(number), steps=steps, last=None)
 
 
 def tally(*trials: tuple[Reason, int]) -> Tally:
     made = Tally([LOSS], lost_attempts=2)
     for number, (reason, steps) in enumerate(trials):
-        made.ended(ended(number, reason, (1.0,) if reason is Reason.COMPLETED else None), steps)
+        made.ended(ended(number, reason, steps, (1.0,) if reason is Reason.COMPLETED else None))
     return made
 
 
@@ -148,14 +149,14 @@ def test_target_is_reached_by_one_complete_trial_and_looked_for_again_when_it_ch
     goal = Objective("loss", "minimize", target=0.5)
     made = Tally([goal], lost_attempts=0)
     found = []
-    made.ended(ended(0, Reason.PRUNED, (0.1,)), 1)
-    made.ended(ended(1, Reason.COMPLETED, (0.6,)), 1)
+    made.ended(ended(0, Reason.PRUNED, 1, (0.1,)))
+    made.ended(ended(1, Reason.COMPLETED, 1, (0.6,)))
     found.append(made.target_reached)
     made.look_again([Objective("loss", "minimize", target=0.7)], [(0.6,)])
     found.append(made.target_reached)
     made.look_again([goal], [(0.6,)])
     found.append(made.target_reached)
-    made.ended(ended(2, Reason.COMPLETED, (0.5,)), 1)
+    made.ended(ended(2, Reason.COMPLETED, 1, (0.5,)))
     found.append(made.target_reached)
     assert found == [False, True, False, True]
 

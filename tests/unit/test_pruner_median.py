@@ -14,6 +14,7 @@ from hypothesis import strategies
 from kubetune.api.spec import Algorithm, InvalidSpec
 from kubetune.engine import pruners
 from kubetune.engine.curve import Curve
+from kubetune.storage.series import Take, piece
 from tests.unit.engine_objects import ACCURACY, LOSS, spec
 
 NAN = math.nan
@@ -227,3 +228,41 @@ def test_refuses_several_objectives_and_says_what_to_do() -> None:
         "write pruner: {name: none}, or keep one objective"
     )
     assert not pruners.build(spec(objectives=several)).prune(curve({0: NAN}))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_loading_many_at_once_is_the_same_as_one_by_one(seed: int) -> None:
+    draw = random.Random(seed)
+    values = [NAN, math.inf, -math.inf, 0.0, -0.0, *(draw.gauss(0, 1) for _ in range(20))]
+    all_series = [
+        {step: draw.choice(values) for step in sorted(draw.sample(range(12), draw.randint(0, 9)))} for _ in range(60)
+    ]
+    cut = draw.randint(0, 60)
+    at_once = pruner(nMinTrials=3)
+    pieces = [dict(enumerate(all_series[start : min(start + 17, cut)])) for start in range(0, cut, 17)]
+
+    def read(take: Take) -> None:
+        for each in pieces:
+            take(piece({number: curve.items() for number, curve in each.items()}))
+
+    at_once.load(read)
+    for each in all_series[cut:]:
+        at_once.completed(each)
+    one_by_one = fed(all_series, nMinTrials=3)
+    for _ in range(200):
+        running = curve({step: draw.choice(values) for step in range(draw.randint(0, 12))}, draw.random() < 0.5)
+        assert at_once.prune(running) is one_by_one.prune(running)
+
+
+def test_the_curve_keeps_the_last_value_of_each_step_in_any_order() -> None:
+    draw = random.Random(2)
+    for _ in range(100):
+        made, known = Curve(maximize=False), {}
+        for _ in range(draw.randint(0, 30)):
+            step, value = draw.randint(-2, 9), draw.choice([NAN, draw.gauss(0, 1)])
+            made.add(step, value)
+            known[step] = value
+        assert repr(made.series()) == repr(dict(sorted(known.items())))
+        assert repr(made.last) == repr((max(known), known[max(known)]) if known else None)
+        numbers = [value for value in known.values() if not math.isnan(value)]
+        assert repr(made.best) == repr(min(numbers, default=NAN))

@@ -5,9 +5,7 @@ from collections.abc import Mapping, Sequence
 import re2
 
 from kubetune.api.spec import Categorical, ExperimentSpec, InvalidSpec, Parameter, ParamValue
-from kubetune.api.trial import TrialRow
 from kubetune.engine import pruners, samplers
-from kubetune.storage.base import StudyRow
 
 
 def check(spec: ExperimentSpec) -> None:
@@ -63,20 +61,8 @@ def _not_the_step(spec: ExperimentSpec) -> None:
             )
 
 
-def same_study(spec: ExperimentSpec, study: StudyRow, rows: Sequence[TrialRow]) -> None:
-    """Whether the committed study was made for these objectives and parameters.
-
-    Raises:
-        InvalidSpec: naming what differs. The resource's own rules keep both fixed; a study restored beside another
-            manifest, or a resource that was forced, comes here.
-    """
-    same_objectives(spec, study.metrics, study.directions)
-    for row in rows:
-        _same_parameters(spec.parameters, row)
-
-
 def same_objectives(spec: ExperimentSpec, metrics: Sequence[str], directions: Sequence[str]) -> None:
-    """Whether the spec has these objectives. Raises InvalidSpec."""
+    """Whether the study was made for these objectives. Raises InvalidSpec."""
     made = list(zip(metrics, directions, strict=True))
     asked = [(objective.metric, objective.direction) for objective in spec.objectives]
     if made != asked:
@@ -91,20 +77,26 @@ def _words(objectives: Sequence[tuple[str, str]]) -> str:
     return " and ".join(f"{direction} {metric}" for metric, direction in objectives)
 
 
-def _same_parameters(parameters: Mapping[str, Parameter], row: TrialRow) -> None:
-    unlike = sorted(parameters.keys() ^ row.params.keys())
-    if unlike:
-        where = "the spec" if unlike[0] in parameters else "the study"
+def same_parameters(parameters: Mapping[str, Parameter], number: int, params: Mapping[str, ParamValue]) -> None:
+    """Whether a committed trial is of this search space.
+
+    Raises:
+        InvalidSpec: naming what differs. The resource's own rules keep the space fixed; a study restored beside another
+            manifest, or a resource that was forced, comes here.
+    """
+    if parameters.keys() != params.keys():
+        unlike = min(parameters.keys() ^ params.keys())
+        where = "the spec" if unlike in parameters else "the study"
         raise InvalidSpec(
-            f"parameters.{unlike[0]}",
-            f"only {where} has this parameter (trial {row.number} has {', '.join(sorted(row.params))}); the search "
+            f"parameters.{unlike}",
+            f"only {where} has this parameter (trial {number} has {', '.join(sorted(params))}); the search "
             "space cannot change, create a new experiment",
         )
-    for name, value in row.params.items():
+    for name, value in params.items():
         if not _within(parameters[name], value):
             raise InvalidSpec(
                 f"parameters.{name}",
-                f"trial {row.number} has {value!r}, which the spec does not allow; the search space cannot change, "
+                f"trial {number} has {value!r}, which the spec does not allow; the search space cannot change, "
                 "create a new experiment",
             )
 

@@ -6,7 +6,9 @@ database or behind it: drop the engine and load a new one.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+import functools
+import heapq
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.api.trial import Best, Counts, Ending, Finish, Reason, Report, TrialRow, TrialState
@@ -15,9 +17,9 @@ from kubetune.engine.history import History, Past
 from kubetune.engine.live import Live
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
-from kubetune.storage.base import EngineStorage, Fenced, NewTrial
+from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, NewTrial
 
-_NONE: Mapping[int, float] = {}
+PAGE = 5000  # ended trials read at once
 
 
 class Engine:
@@ -46,39 +48,48 @@ class Engine:
             [objective.metric for objective in spec.objectives],
             [objective.direction for objective in spec.objectives],
         )
-        rows = storage.load_trials(spec.uid)
-        check.same_study(spec, self._study, rows)
+        check.same_objectives(spec, self._study.metrics, self._study.directions)
         self._live: dict[int, Live] = {}
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._history = History(spec.objectives, spec.parameters)
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
-        self._load(rows)
+        self._load()
+        self._pruner = self._loaded_pruner(spec)
 
     # ---- loading
 
-    def _load(self, rows: Sequence[TrialRow]) -> None:
-        series = self._storage.load_series(self._spec.uid)
-        for row in rows:
-            self._add(row, series.get(row.number, _NONE))
-        ended = [row for row in rows if row.state is not TrialState.RUNNING]
-        for row in sorted(ended, key=lambda row: (row.ended or 0.0, row.number)):
-            self._tally.ended(row, len(series.get(row.number, _NONE)))
-        self._pruner = self._fed_pruner(self._spec, series)
-        self._undecided = self._take_news(None)
+    def _load(self) -> None:
+        """All trials in order of their numbers, as columns and counters: no objects of ended trials stay."""
+        rows, pieces = self._storage.load_running(self._spec.uid)
+        both: list[Iterable[TrialRow | EndedTrial]] = [rows, self._ended()]
+        for trial in heapq.merge(*both, key=lambda trial: trial.number):
+            check.same_parameters(self._spec.parameters, trial.number, trial.params)
+            if isinstance(trial, TrialRow):
+                self._begin(trial)
+            else:
+                self._history.add(_past(trial))
+                self._tally.ended(trial)
+        for piece in pieces:
+            for number, steps, values in piece.each():
+                self._undecided.add(number)
+                self._live[number].resume(steps.tolist(), values.tolist())
+                self._history.replace(self._live[number].past)
+        self._take_news(None)
 
-    def _add(self, row: TrialRow, series: Mapping[int, float]) -> None:
-        if row.state is TrialState.RUNNING:
-            objective = self._spec.objectives[0]
-            live = self._live[row.number] = Live(row, objective.metric, objective.direction == "maximize")
-            self._history.add(live.past)
-        else:
-            self._history.add(_past(row, series))
+    def _ended(self) -> Iterator[EndedTrial]:
+        after = -1
+        while page := self._storage.load_ended(self._spec.uid, after, PAGE):
+            yield from page
+            after = page[-1].number
 
-    def _fed_pruner(self, spec: ExperimentSpec, series: Mapping[int, Mapping[int, float]]) -> pruners.Pruner:
+    def _begin(self, row: TrialRow) -> None:
+        objective = self._spec.objectives[0]
+        live = self._live[row.number] = Live(row, objective.metric, objective.direction == "maximize")
+        self._history.add(live.past)
+
+    def _loaded_pruner(self, spec: ExperimentSpec) -> pruners.Pruner:
         pruner = pruners.build(spec)
-        for trial in self._history:
-            if trial.state is TrialState.COMPLETE:
-                pruner.completed(series.get(trial.number, _NONE))
+        pruner.load(functools.partial(self._storage.each_series, spec.uid, TrialState.COMPLETE))
         return pruner
 
     # ---- what there is
@@ -142,7 +153,7 @@ class Engine:
         if (spec.sampler, spec.seed) != (old.sampler, old.seed):
             self._sampler = samplers.build(spec)
         if spec.pruner != old.pruner:
-            self._pruner = self._fed_pruner(spec, self._storage.load_series(spec.uid))
+            self._pruner = self._loaded_pruner(spec)
         if spec.objectives != old.objectives:
             complete = [trial.values or () for trial in self._history if trial.state is TrialState.COMPLETE]
             self._tally.look_again(spec.objectives, complete)
@@ -184,7 +195,7 @@ class Engine:
         for number in range(first, first + max(0, min(room))):
             params = self._sampler.suggest(self._history, number)
             rows.append(TrialRow(number, TrialState.RUNNING, params, attempt=1, created=now))
-            self._add(rows[-1], _NONE)  # the next one of this call is asked with this one running
+            self._begin(rows[-1])  # the next one of this call is asked with this one running
         if rows:
             new = [NewTrial(row.number, row.params) for row in rows]
             self._storage.create_trials(self._spec.uid, self._spec.parameters, new)
@@ -235,7 +246,7 @@ class Engine:
         live = self._live.get(number)
         outcome = value.Outcome(failure, message, live.row.stop_reason if live else None)
         metric = self._spec.objectives[0].metric
-        series = dict(live.curve.values) if live else {}
+        series = live.curve.series() if live else {}
 
         def settle(reports: Sequence[Report], finish: Finish | None) -> Ending:
             series.update(rules.series(reports, metric))  # with what came after the last tail
@@ -248,8 +259,9 @@ class Engine:
 
     def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
         del self._live[row.number]
-        self._history.replace(_past(row, series))
-        self._tally.ended(row, len(series))
+        ended = rules.summary(row, series)
+        self._history.replace(_past(ended))
+        self._tally.ended(ended)
         if row.state is TrialState.COMPLETE:
             self._pruner.completed(series)
 
@@ -257,10 +269,9 @@ class Engine:
         self._study = self._storage.end_study(self._spec.uid, reason, message)
 
 
-def _past(row: TrialRow, series: Mapping[int, float]) -> Past:
-    """An ended trial as samplers see it: a summary, not its series."""
-    last = max(series) if series else None
-    return Past(row.number, row.state, row.params, row.values, None if last is None else (last, series[last]))
+def _past(trial: EndedTrial) -> Past:
+    """An ended trial as samplers see it."""
+    return Past(trial.number, trial.state, trial.params, trial.values, trial.last)
 
 
 def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:

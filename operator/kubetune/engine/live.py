@@ -15,16 +15,14 @@ class Live:
 
     def __init__(self, row: TrialRow, metric: str, maximize: bool) -> None:
         self.row = row
-        self.seen = 0  # the last sequence number taken in; a loaded trial's reports are read again from the first
+        self.seen = row.last_seq  # the last sequence number taken in
         self.curve = Curve(maximize)
         self._metric = metric
 
     @property
     def past(self) -> Past:
         """The trial as samplers see it."""
-        step = self.curve.last_step
-        last = (step, self.curve.values[step]) if step in self.curve.values else None
-        return Past(self.row.number, self.row.state, self.row.params, last=last)
+        return Past(self.row.number, self.row.state, self.row.params, last=self.curve.last)
 
     @property
     def prunable(self) -> bool:
@@ -35,6 +33,11 @@ class Live:
         """The trial's own word on its end, and whether its log was read to the end."""
         if (finish, log_read) != (self.row.finish, self.row.log_read):
             self.row = dataclasses.replace(self.row, finish=finish, log_read=log_read)
+
+    def resume(self, steps: Sequence[int], values: Sequence[float]) -> None:
+        """The current attempt's reports so far, in order of acceptance."""
+        for step, value in zip(steps, values, strict=True):
+            self.curve.add(step, value)
 
     def take(self, reports: Sequence[Report], pruner: Pruner | None = None) -> bool:
         """Take in new reports in order; whether the pruner said stop at one of them. Those of earlier attempts do

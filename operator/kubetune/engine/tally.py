@@ -1,11 +1,13 @@
 """What is counted of ended trials: states, the reasons of the last ones, whether a target was reached, steps saved."""
 
+import bisect
 import collections
 from collections.abc import Iterable, Sequence
 
 from kubetune.api.spec import Objective
-from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
+from kubetune.api.trial import Counts, Reason, TrialState
 from kubetune.engine import value
+from kubetune.storage.base import EndedTrial
 
 RECENT = 10  # reasons kept
 
@@ -16,24 +18,29 @@ class Tally:
     def __init__(self, objectives: Sequence[Objective], lost_attempts: int) -> None:
         self._objectives = objectives
         self._states: collections.Counter[TrialState] = collections.Counter()
-        self._recent: collections.deque[Reason] = collections.deque(maxlen=RECENT)
+        self._recent: list[tuple[float, int, Reason]] = []  # end, number; the last ones, ascending
         self._complete_lengths: collections.Counter[int] = collections.Counter()  # steps of a trial → how many trials
         self._pruned_lengths: collections.Counter[int] = collections.Counter()
         self._steps = 0
         self.lost_attempts = lost_attempts
         self.target_reached = False
 
-    def ended(self, row: TrialRow, steps: int) -> None:
-        """A trial ended after so many steps; in order of their ends."""
-        self._states[row.state] += 1
-        self._steps += steps
-        if row.reason is not None:
-            self._recent.appendleft(row.reason)
-        if row.state is TrialState.COMPLETE:
-            self._complete_lengths[steps] += 1
-            self.target_reached = self.target_reached or value.reaches(self._objectives, row.values or ())
-        elif row.reason is Reason.PRUNED:
-            self._pruned_lengths[steps] += 1
+    def ended(self, trial: EndedTrial) -> None:
+        """A trial ended; in any order."""
+        self._states[trial.state] += 1
+        self._steps += trial.steps
+        if trial.reason is not None:
+            self._remember(trial.ended, trial.number, trial.reason)
+        if trial.state is TrialState.COMPLETE:
+            self._complete_lengths[trial.steps] += 1
+            self.target_reached = self.target_reached or value.reaches(self._objectives, trial.values or ())
+        elif trial.reason is Reason.PRUNED:
+            self._pruned_lengths[trial.steps] += 1
+
+    def _remember(self, ended: float, number: int, reason: Reason) -> None:
+        if len(self._recent) < RECENT or (ended, number) > self._recent[0][:2]:
+            bisect.insort(self._recent, (ended, number, reason))
+            del self._recent[:-RECENT]
 
     def look_again(self, objectives: Sequence[Objective], complete: Iterable[Sequence[float]]) -> None:
         """The targets changed: whether one of the COMPLETE trials' values reaches the new ones."""
@@ -52,7 +59,7 @@ class Tally:
     @property
     def recent(self) -> tuple[Reason, ...]:
         """Newest first."""
-        return tuple(self._recent)
+        return tuple(reason for _, _, reason in reversed(self._recent))
 
     @property
     def saved_steps(self) -> tuple[int, int]:

@@ -7,10 +7,11 @@ one transaction: it happened whole or not at all. A writer's methods check the w
 import dataclasses
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, Exit, Finish, Lease, Reason, Report, TrialRow
+from kubetune.api.trial import Counts, Ending, Exit, Finish, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.storage.series import Piece, Take
 
 
 class StorageUnavailable(Exception):  # noqa: N818
@@ -79,6 +80,20 @@ class News:
     leases: Mapping[int, Lease] = dataclasses.field(default_factory=dict)  # of current attempts, all there are
 
 
+class EndedTrial(NamedTuple):
+    """What the engine keeps of an ended trial. ``steps``: how many reports the first objective's series has (accepted
+    attempt, each step once); ``last``: its highest step, and the value there."""
+
+    number: int
+    state: TrialState
+    reason: Reason | None
+    params: Mapping[str, ParamValue]
+    values: tuple[float, ...] | None
+    ended: float
+    steps: int
+    last: tuple[int, float] | None
+
+
 Settle = Callable[[Sequence[Report], Finish | None], Ending]
 
 
@@ -101,8 +116,16 @@ class EngineStorage(Protocol):
     def load_trials(self, uid: str) -> list[TrialRow]:
         """All trials in order of number."""
 
-    def load_series(self, uid: str) -> dict[int, dict[int, float]]:
-        """The first objective's series, by trial number and step, of trials that ended (accepted attempt)."""
+    def load_running(self, uid: str) -> tuple[list[TrialRow], list[Piece]]:
+        """RUNNING trials in order of number and, as of the same moment, their reports of the first objective: of the
+        current attempts, in order of acceptance."""
+
+    def load_ended(self, uid: str, after: int, limit: int) -> list[EndedTrial]:
+        """At most ``limit`` ended trials with numbers above ``after``, in order of number."""
+
+    def each_series(self, uid: str, state: TrialState, take: Take) -> None:
+        """Hand on the first objective's series of all trials that ended in this state: of the accepted attempt, each
+        step once, ascending; in pieces of bounded size. What ``take`` raises, this raises."""
 
     def count_lost_attempts(self, uid: str) -> int:
         """Attempts lost to infrastructure so far (`TrialRow.losses` of all trials)."""

@@ -10,7 +10,8 @@ import psycopg2.errors
 from kubetune.api import names
 from kubetune.api.spec import Parameter
 from kubetune.api.trial import Ending, Lease, Reason, Report, TrialRow, TrialState
-from kubetune.storage import base, optuna_tables, pool, rows, rules, tell, trial_ends
+from kubetune.storage import base, copying, optuna_tables, pool, rows, rules, tell, trial_ends
+from kubetune.storage.series import Piece, Take
 
 PURGED_AT_ONCE = 200  # trials a transaction: a new leader never waits long for the old one's
 
@@ -153,17 +154,30 @@ class EngineSide(base.EngineStorage):
             )
             trials = [rows.trial(row) for row in cursor.fetchall()]
             leases = _leases(cursor, uid)
-        return [rows.with_lease(row, leases[row.number]) if row.number in leases else row for row in trials]
+        return _leased(trials, leases)
 
-    def load_series(self, uid: str) -> dict[int, dict[int, float]]:
+    def load_running(self, uid: str) -> tuple[list[TrialRow], list[Piece]]:
+        pieces: list[Piece] = []
         with self.pool.transaction() as cursor:
+            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # both of one moment
             cursor.execute(
-                "SELECT t.number, t.series_steps, t.series_values"
-                " FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
-                " WHERE e.uid = %s AND t.state <> 'RUNNING' ORDER BY t.number",
+                f"SELECT {rows.TRIAL_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND t.state = 'RUNNING'"
+                " ORDER BY t.number",
                 (uid,),
             )
-            return {number: dict(zip(steps, values, strict=True)) for number, steps, values in cursor.fetchall()}
+            running = [rows.trial(row) for row in cursor.fetchall()]
+            leases = _leases(cursor, uid)
+            copying.copy(cursor, rows.RUNNING_SERIES, (uid,), pieces.append)
+        return _leased(running, leases), pieces
+
+    def load_ended(self, uid: str, after: int, limit: int) -> list[base.EndedTrial]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(rows.ENDED_TRIALS, (uid, after, limit))
+            return [rows.ended(row) for row in cursor.fetchall()]
+
+    def each_series(self, uid: str, state: TrialState, take: Take) -> None:
+        with self.pool.transaction() as cursor:
+            copying.copy(cursor, rows.ENDED_SERIES, (uid, str(state)), take)
 
     def count_lost_attempts(self, uid: str) -> int:
         with self.pool.transaction() as cursor:
@@ -336,3 +350,7 @@ def _leases(cursor: pool.Cursor, uid: str) -> dict[int, Lease | None]:
         (uid,),
     )
     return {row[-1]: None if row[0] is None else rows.lease(row) for row in cursor.fetchall()}
+
+
+def _leased(trials: Sequence[TrialRow], leases: Mapping[int, Lease | None]) -> list[TrialRow]:
+    return [rows.with_lease(row, leases[row.number]) if row.number in leases else row for row in trials]

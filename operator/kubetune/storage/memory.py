@@ -13,7 +13,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from kubetune.api import names
 from kubetune.api.spec import Parameter, ParamValue
 from kubetune.api.trial import Counts, Ending, Lease, Reason, Report, TrialRow, TrialState
-from kubetune.storage import base, memory_leases, rules
+from kubetune.storage import base, memory_leases, rules, series
+from kubetune.storage.series import Piece, Take
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -156,12 +157,35 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return [memory_leases.seen(trial, self.clock()) for _, trial in sorted(self._trials(uid).items())]
 
     @_transaction
-    def load_series(self, uid: str) -> dict[int, dict[int, float]]:
-        ended = {n: trial for n, trial in self._trials(uid).items() if trial.row.state is not TrialState.RUNNING}
-        if not ended:
-            return {}
+    def load_running(self, uid: str) -> tuple[list[TrialRow], list[Piece]]:
+        running = [trial for _, trial in sorted(self._running(uid).items())]
+        if not running:
+            return [], []
         metric = self._study(uid).row.metrics[0]
-        return {n: rules.series(trial.of_attempt(trial.row.attempt), metric) for n, trial in sorted(ended.items())}
+        reports = {trial.row.number: trial.of_attempt(trial.row.attempt) for trial in running}
+        came = {
+            number: [(report.step, report.metrics[metric]) for report in those if metric in report.metrics]
+            for number, those in reports.items()
+        }
+        return [memory_leases.seen(trial, self.clock()) for trial in running], [series.piece(came)]
+
+    @_transaction
+    def load_ended(self, uid: str, after: int, limit: int) -> list[base.EndedTrial]:
+        ended = sorted(number for number in self._ended(uid) if number > after)[:limit]
+        return [rules.summary(self._trials(uid)[number].row, self._curve(uid, number)) for number in ended]
+
+    @_transaction
+    def each_series(self, uid: str, state: TrialState, take: Take) -> None:
+        for number in sorted(self._ended(uid)):
+            if self._trials(uid)[number].row.state is state:
+                take(series.piece({number: self._curve(uid, number).items()}))
+
+    def _ended(self, uid: str) -> set[int]:
+        return self._trials(uid).keys() - self._running(uid).keys()
+
+    def _curve(self, uid: str, number: int) -> dict[int, float]:
+        trial = self._trials(uid)[number]
+        return rules.series(trial.of_attempt(trial.row.attempt), self._study(uid).row.metrics[0])
 
     @_transaction
     def count_lost_attempts(self, uid: str) -> int:

@@ -39,6 +39,31 @@ LEASE_COLUMNS = (
 )
 REPORT_COLUMNS = "r.seq, r.attempt, r.step, r.metrics, r.time"
 
+# One query for all trials that ended; a table of 100,000 is read in order of its index, page by page.
+ENDED_TRIALS = """
+    SELECT t.number, t.state, t.reason, t.params, t.objective_values, t.ended, cardinality(t.series_steps),
+        t.series_steps[cardinality(t.series_steps)], t.series_values[cardinality(t.series_steps)]
+    FROM kubetune.experiment_trials t
+    WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.number > %s
+        AND t.state <> 'RUNNING'
+    ORDER BY t.number LIMIT %s
+"""
+# Steps are distinct and ascend: consecutive ones, the usual case, are known from the first one.
+ENDED_SERIES = """
+    SELECT t.number, CASE WHEN t.series_steps[cardinality(t.series_steps)] - t.series_steps[1] + 1
+        = cardinality(t.series_steps) THEN t.series_steps[1:1] ELSE t.series_steps END, t.series_values
+    FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id
+    WHERE e.uid = %s AND t.state = %s AND t.series_steps IS NOT NULL
+"""
+RUNNING_SERIES = """
+    SELECT t.number, array_agg(r.step ORDER BY r.seq), array_agg((r.metrics ->> e.metrics[1])::double precision
+        ORDER BY r.seq)
+    FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id
+        JOIN kubetune.reports r ON r.trial_id = t.id AND r.attempt = t.attempt
+    WHERE e.uid = %s AND t.state = 'RUNNING' AND r.metrics ->> e.metrics[1] IS NOT NULL
+    GROUP BY t.number
+"""
+
 
 Row: TypeAlias = tuple[Any, ...]
 
@@ -116,6 +141,22 @@ def lease(row: Row) -> Lease:
 def with_lease(row: TrialRow, lease: Lease | None) -> TrialRow:
     """A trial that is offered, and maybe leased."""
     return dataclasses.replace(row, offered=True, lease=lease)
+
+
+def ended(row: Row) -> base.EndedTrial:
+    """A row of `ENDED_TRIALS`."""
+    number, state, reason, params, values, ended, steps, step, value = row
+    last = None if step is None else (step, value)
+    return base.EndedTrial(
+        number,
+        TrialState(state),
+        _reason(reason),
+        params,
+        None if values is None else tuple(values),
+        ended,
+        steps or 0,
+        last,
+    )
 
 
 def report(row: tuple[Any, ...]) -> Report:

@@ -145,6 +145,21 @@ def series(reports: Iterable[Report], metric: str) -> dict[int, float]:
     return dict(sorted(latest.items()))
 
 
+def summary(row: TrialRow, curve: Mapping[int, float]) -> base.EndedTrial:
+    """An ended trial with its `series`."""
+    last = max(curve) if curve else None
+    return base.EndedTrial(
+        row.number,
+        row.state,
+        row.reason,
+        row.params,
+        row.values,
+        row.ended or 0.0,
+        len(curve),
+        None if last is None else (last, curve[last]),
+    )
+
+
 def counts(rows: Sequence[TrialRow]) -> Counts:
     """Trials by state, and the attempts lost on the way."""
     states = [row.state for row in rows]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.engine.pruners import median, none
 from kubetune.engine.pruners.base import Pruner as Pruner
+from kubetune.engine.pruners.base import Read as Read
 
 PRUNERS: Mapping[str, Callable[[ExperimentSpec], Pruner]] = {
     "median": median.build,

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 from kubetune.api.spec import ExperimentSpec
 from kubetune.engine import options
 from kubetune.engine.curve import Curve
+from kubetune.engine.pruners.base import Read
 
 
 class NonePruner:
     """Every trial runs to its end."""
+
+    def load(self, read: Read) -> None:
+        pass
 
     def completed(self, series: Mapping[int, float]) -> None:
         pass

@@ -204,3 +204,33 @@ def test_a_trial_takes_some_two_hundred_bytes() -> None:
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert size < 3_000 * 250
+
+
+@pytest.mark.parametrize("objectives", [(LOSS,), (ACCURACY,), (LOSS, ACCURACY)])
+@pytest.mark.parametrize("space", [{"x": Int(0, 5)}, {"x": Double(0.0, 1.0)}], ids=["small", "endless"])
+def test_loading_all_at_once_is_the_same_as_one_by_one(
+    objectives: tuple[Objective, ...], space: dict[str, Parameter]
+) -> None:
+    draw = random.Random(7)
+    trials = []
+    for number in range(9000):
+        state = draw.choice(list(TrialState))
+        values = tuple(draw.choice([0.0, -0.0, 0.5, INF, -INF, draw.random()]) for _ in objectives)
+        last = draw.choice([None, (draw.randint(-3, 3), draw.random())])
+        given = values if state is TrialState.COMPLETE else None
+        trials.append(Past(number, state, {"x": draw.randint(0, 1)}, given, last))
+    at_once, one_by_one = History(objectives, space), History(objectives, space)
+    at_once.load(trials)
+    for trial in trials:
+        one_by_one.add(trial)
+    assert list(at_once) == list(one_by_one)
+    assert at_once.best(10_000) == one_by_one.best(10_000)
+    assert at_once.front.numbers == one_by_one.front.numbers
+    views = at_once.view(10, 20, 30), one_by_one.view(10, 20, 30)
+    for field in dataclasses.fields(views[0]):
+        np.testing.assert_array_equal(*(getattr(view, field.name) for view in views))
+
+
+def test_loading_notices_rows_that_are_missing() -> None:
+    with pytest.raises(ValueError, match="trial 2 given, trial 1 is next"):
+        History((LOSS,), {"x": Int(0, 9)}).load([complete(0, 1.0), complete(2, 1.0)])

@@ -61,14 +61,7 @@ class Engine:
     def _load(self) -> None:
         """All trials in order of their numbers, as columns and counters: no objects of ended trials stay."""
         rows, pieces = self._storage.load_running(self._spec.uid)
-        both: list[Iterable[TrialRow | EndedTrial]] = [rows, self._ended()]
-        for trial in heapq.merge(*both, key=lambda trial: trial.number):
-            check.same_parameters(self._spec.parameters, trial.number, trial.params)
-            if isinstance(trial, TrialRow):
-                self._begin(trial)
-            else:
-                self._history.add(_past(trial))
-                self._tally.ended(trial)
+        self._history.load(self._committed(rows))
         for piece in pieces:
             for number, steps, values in piece.each():
                 self._undecided.add(number)
@@ -76,16 +69,26 @@ class Engine:
                 self._history.replace(self._live[number].past)
         self._take_news(None)
 
+    def _committed(self, running: Sequence[TrialRow]) -> Iterator[Past]:
+        both: list[Iterable[TrialRow | EndedTrial]] = [running, self._ended()]
+        for trial in heapq.merge(*both, key=lambda trial: trial.number):
+            check.same_parameters(self._spec.parameters, trial.number, trial.params)
+            if isinstance(trial, TrialRow):
+                yield self._begin(trial).past
+            else:
+                self._tally.ended(trial)
+                yield _past(trial)
+
     def _ended(self) -> Iterator[EndedTrial]:
         after = -1
         while page := self._storage.load_ended(self._spec.uid, after, PAGE):
             yield from page
             after = page[-1].number
 
-    def _begin(self, row: TrialRow) -> None:
+    def _begin(self, row: TrialRow) -> Live:
         objective = self._spec.objectives[0]
         live = self._live[row.number] = Live(row, objective.metric, objective.direction == "maximize")
-        self._history.add(live.past)
+        return live
 
     def _loaded_pruner(self, spec: ExperimentSpec) -> pruners.Pruner:
         pruner = pruners.build(spec)
@@ -195,7 +198,7 @@ class Engine:
         for number in range(first, first + max(0, min(room))):
             params = self._sampler.suggest(self._history, number)
             rows.append(TrialRow(number, TrialState.RUNNING, params, attempt=1, created=now))
-            self._begin(rows[-1])  # the next one of this call is asked with this one running
+            self._history.add(self._begin(rows[-1]).past)  # the next one of this call is asked with this one running
         if rows:
             new = [NewTrial(row.number, row.params) for row in rows]
             self._storage.create_trials(self._spec.uid, self._spec.parameters, new)

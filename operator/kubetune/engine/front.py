@@ -7,12 +7,12 @@ class Front:
     """The non-dominated trials. Of trials with equal values only the earliest (lowest number) is a member."""
 
     def __init__(self, maximize: Sequence[bool]) -> None:
-        self._signs = [-1.0 if up else 1.0 for up in maximize]
+        self.signs = [-1.0 if up else 1.0 for up in maximize]
         self._members: dict[int, tuple[float, ...]] = {}  # number → losses
 
     def losses(self, values: Sequence[float]) -> tuple[float, ...]:
         """The values with signs such that less is better for each."""
-        return tuple(sign * value for sign, value in zip(self._signs, values, strict=True))
+        return tuple(sign * value for sign, value in zip(self.signs, values, strict=True))
 
     def add(self, number: int, values: Sequence[float]) -> None:
         """A trial is COMPLETE with these values (no NaN). Compared with each member."""

@@ -12,7 +12,8 @@ import bisect
 import collections
 import dataclasses
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -23,8 +24,11 @@ from kubetune.engine.columns import Columns, Floats, Points
 from kubetune.engine.front import Front
 
 STATES = tuple(TrialState)
-RUNNING = STATES.index(TrialState.RUNNING)
+RUNNING, COMPLETE, PRUNED = (
+    STATES.index(state) for state in (TrialState.RUNNING, TrialState.COMPLETE, TrialState.PRUNED)
+)
 _CODES = {state: code for code, state in enumerate(STATES)}
+_AT_ONCE = 4096  # trials taken in together
 _NO_STEP = np.iinfo(np.int64).min
 
 
@@ -123,6 +127,47 @@ class History:
         self._count += 1
         self._params[trial.number] = self._columns.encode(trial.params)
         self._write(trial)
+        self._ask(trial)
+        if trial.state is not TrialState.RUNNING:
+            self._index(trial)
+
+    def load(self, trials: Iterable[Past]) -> None:
+        """All trials there are, by number, into an empty history: as `add` does it for each, but sorted once."""
+        left = iter(trials)
+        while batch := list(itertools.islice(left, _AT_ONCE)):
+            self._extend(batch)
+        ended = self._states[: self._count]
+        learned = np.flatnonzero((ended == COMPLETE) | (ended == PRUNED))
+        self._learned = array.array("q", learned.astype(np.int64).tobytes())
+        complete = np.flatnonzero((ended == COMPLETE) & ~np.isnan(self._values[: self._count, 0]))
+        if self._values.shape[1] == 1:
+            losses = self._values[complete, 0] * self.front.signs[0]
+            complete = complete[np.lexsort((complete, losses))].astype(np.int64)
+            self._ranking = array.array("q", complete.tobytes())
+            complete = complete[:1]  # the front
+        for number in complete.tolist():
+            self.front.add(number, self._values[number].tolist())
+
+    def _extend(self, trials: Sequence[Past]) -> None:
+        first, end = self._count, self._count + len(trials)
+        for number, trial in enumerate(trials, start=first):
+            if trial.number != number:
+                raise ValueError(f"trial {trial.number} given, trial {number} is next: rows are missing")
+        if end > len(self._states):
+            self._grow(len(trials))
+        self._count = end
+        none = (math.nan,) * self._values.shape[1]
+        self._states[first:end] = [_CODES[trial.state] for trial in trials]
+        self._params[first:end] = [self._columns.encode(trial.params) for trial in trials]
+        self._values[first:end] = [none if trial.values is None else trial.values for trial in trials]
+        self._steps[first:end] = [_NO_STEP if trial.last is None else trial.last[0] for trial in trials]
+        self._lasts[first:end] = [math.nan if trial.last is None else trial.last[1] for trial in trials]
+        for trial in trials:
+            if self._points.small or trial.state is TrialState.RUNNING:
+                self._ask(trial)
+
+    def _ask(self, trial: Past) -> None:
+        """Its point is not to be asked for again; it may run."""
         point = self._point(trial.number)
         if point is not None and self._points.small:
             self._asked.add(point)
@@ -130,8 +175,6 @@ class History:
             self._running[trial.number] = point
             if point is not None:
                 self._busy[point] += 1
-        else:
-            self._index(trial)
 
     def replace(self, trial: Past) -> None:
         """What is now known of a RUNNING trial, its parameters as they were; ended, it stays as it is."""
@@ -154,9 +197,9 @@ class History:
         self._values[number] = np.nan if trial.values is None else trial.values
         self._steps[number], self._lasts[number] = (_NO_STEP, np.nan) if trial.last is None else trial.last
 
-    def _grow(self) -> None:
+    def _grow(self, least: int = 64) -> None:
         """Room for half as many more."""
-        more = max(64, self._count // 2)
+        more = max(least, self._count // 2)
         for name in ("_states", "_params", "_values", "_steps", "_lasts"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.empty((more, *column.shape[1:]), column.dtype)]))

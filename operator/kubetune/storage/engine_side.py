@@ -173,7 +173,7 @@ class EngineSide(base.EngineStorage):
     def load_ended(self, uid: str, after: int, limit: int) -> list[base.EndedTrial]:
         with self.pool.transaction() as cursor:
             cursor.execute(rows.ENDED_TRIALS, (uid, after, limit))
-            return [rows.ended(row) for row in cursor.fetchall()]
+            return rows.ended(cursor.fetchall())
 
     def each_series(self, uid: str, state: TrialState, take: Take) -> None:
         with self.pool.transaction() as cursor:

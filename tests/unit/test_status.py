@@ -4,6 +4,8 @@ import dataclasses
 import json
 from typing import Any
 
+import pytest
+
 from kubetune.api.spec import InvalidSpec, Json, Objective
 from kubetune.api.trial import Best, Counts, Reason
 from kubetune.controller import status
@@ -128,3 +130,40 @@ def test_an_invalid_spec_says_what_to_do_and_keeps_what_was_known() -> None:
     assert (condition(body, "Invalid") or {})["status"] == "True"
     mended = make(o.seen(), previous=body)
     assert (condition(mended, "Invalid") or {})["status"] == "False"
+
+
+LONG = ("x" * 1024, "ü" * 1024, '"' * 1024, "\x01" * 1024, "𝄞" * 1024)
+
+
+@pytest.mark.parametrize("text", LONG, ids=["ascii", "latin", "quotes", "control", "astral"])
+@pytest.mark.parametrize(("parameters", "objectives"), [(64, 8), (64, 1), (3, 8), (0, 2)])
+def test_a_status_never_takes_more_than_16_kib(text: str, parameters: int, objectives: int) -> None:
+    """With as many and as long names and values as the resource may have."""
+    objective = [Objective(f"{place}{text}"[:128], "minimize") for place in range(objectives)]
+    names = [f"{place:02d}".ljust(63, "p") for place in range(parameters)]
+    best = [
+        Best(10**9 + number, (-1.2345678901234567e-308,) * objectives, dict.fromkeys(names, text))
+        for number in range(30)
+    ]
+    spec = dataclasses.replace(o.spec(), namespace="n" * 63, name="e" * 63, objectives=tuple(objective))
+    body: Json | None = None
+    for state in ("Suspended", "Failed", "Complete", "Running", "Invalid"):
+        facts = Facts(f"{'n' * 63}/{'e' * 63}-12345678", best, (10**12, 10**12))
+        body = make(o.seen(), state, Reason.EXPERIMENT_DEADLINE, message=text, spec=spec, facts=facts, previous=body)
+        body = status.invalid(InvalidSpec("field", text), 7, body, NOW) if state == "Invalid" else body
+        assert len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()) <= 16 * 1024
+        assert set(body["best"]["parameters"]) == set(names)
+    assert body is not None and len(body["conditions"]) == 5
+
+
+def test_a_front_that_fits_is_shown_to_twenty() -> None:
+    best = [Best(number, (0.5, 0.25), {"lr": 0.001 * number, "act": "relu"}) for number in range(30)]
+    two = (Objective("accuracy", "maximize"), Objective("latency", "minimize"))
+    spec = dataclasses.replace(o.spec(), objectives=two)
+    body = make(o.seen(), spec=spec, facts=dataclasses.replace(STUDY, best=best))
+    assert [each["trial"] for each in body["front"]] == list(range(20))
+    long = [dataclasses.replace(each, params={"act": "x" * 1000}) for each in best]
+    body = make(o.seen(), spec=spec, facts=dataclasses.replace(STUDY, best=long))
+    assert [each["trial"] for each in body["front"]] == list(range(len(body["front"])))
+    assert 5 < len(body["front"]) < 20
+    assert status.size(body) <= 16 * 1024 < status.size(body) + 1200

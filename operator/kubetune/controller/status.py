@@ -6,6 +6,7 @@ docs/status.md says what each field means.
 import collections
 import dataclasses
 import datetime
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,6 +18,9 @@ from kubetune.controller.plan import JobPhase, JobView, Observed, Plan
 
 FRONT = 20  # trials of a Pareto front shown
 TEXT = 1024  # characters of a message
+SIZE = 16 * 1024  # bytes of the whole; where it would be larger,
+SHORT = 100  # bytes of a condition's message, and
+VALUE = 32  # of a parameter's value
 _FINAL = ("Complete", "Failed")
 _TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid")
 _NO_FAILURES = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
@@ -73,21 +77,57 @@ def status(
     failures = _failures(seen.recent_failures)
     if failures:
         result["failures"] = failures
-    return result
+    return _bounded(result)
 
 
 def invalid(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
     """The status of a spec that cannot be run: what was known stays, and what to do is said."""
     kept = {key: value for key, value in (previous or {}).items() if key != "completionTime"}
     reason, message = str(Reason.INVALID_SPEC), str(error)
-    return {
-        **kept,
-        "state": "Invalid",
-        "reason": reason,
-        "message": message[:TEXT],
-        "observedGeneration": generation,
-        "conditions": _conditions("Invalid", reason, message, generation, previous or {}, now),
-    }
+    return _bounded(
+        {
+            **kept,
+            "state": "Invalid",
+            "reason": reason,
+            "message": message[:TEXT],
+            "observedGeneration": generation,
+            "conditions": _conditions("Invalid", reason, message, generation, previous or {}, now),
+        }
+    )
+
+
+def size(body: Json | str) -> int:
+    """Bytes as the API server keeps it."""
+    return len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def _bounded(body: Json) -> Json:
+    """The status within `SIZE`, however long names, values and messages are: the front shows fewer trials; if that is
+    not enough, messages and values are cut."""
+    front = body.pop("front", [])
+    if size(body) > SIZE:
+        body["message"] = _cut(body["message"], TEXT)
+        body["conditions"] = [{**each, "message": _cut(each["message"], SHORT)} for each in body["conditions"]]
+    if size(body) > SIZE and "best" in body:
+        shown = {name: _cut(value, VALUE) for name, value in body["best"]["parameters"].items()}
+        body["best"] = {**body["best"], "parameters": shown}
+    left = SIZE - size(body) - len(',"front":[]')
+    for count, best in enumerate(front, start=1):
+        left -= size(best) + 1
+        if left < 0:
+            break
+        body["front"] = front[:count]
+    return body
+
+
+def _cut(text: str, limit: int) -> str:
+    """So much of it that its JSON takes at most ``limit`` bytes."""
+    if size(text) <= limit:
+        return text
+    cut = text[:limit]
+    while size(f"{cut}…") > limit:
+        cut = cut[: -max(1, len(cut) // 16)]
+    return f"{cut}…"
 
 
 def in_flight(seen: Observed) -> int:

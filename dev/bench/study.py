@@ -5,9 +5,7 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
-
-import psycopg2
+from collections.abc import Iterator, Sequence
 
 from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec, Json, parse
@@ -22,7 +20,8 @@ UNLIMITED = {"statement_timeout": "0", "lock_timeout": "0"}
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-    """Trials that ended (a quarter of them pruned half way) and that run (half way), by the reports of a whole one."""
+    """Trials that ended (a quarter of them pruned half way), trials that run (half way, better than all others), and
+    how often a whole one reports."""
 
     ended: int
     running: int
@@ -70,12 +69,13 @@ def write(url: str, size: Size, now: float) -> ExperimentSpec:
                 cursor.execute(statement, {**dataclasses.asdict(size), "now": now, "uid": spec.uid})
         connection.commit()
         connection.autocommit = True
-        cursor.execute("VACUUM (FREEZE, ANALYZE)")
+        cursor.execute("VACUUM (ANALYZE) kubetune.experiment_trials")
+        cursor.execute("ANALYZE")
     return spec
 
 
 @contextlib.contextmanager
-def _indexes_last(cursor: psycopg2.extensions.cursor, table: str):  # type: ignore[no-untyped-def]
+def _indexes_last(cursor: pool.Cursor, table: str) -> Iterator[None]:
     """Drop a table's unique constraints and indexes for the length of the block."""
     cursor.execute(
         "SELECT conname, pg_get_constraintdef(oid) FROM pg_constraint"
@@ -112,7 +112,8 @@ def _statements(spec: ExperimentSpec) -> Sequence[str]:
             CASE WHEN n >= %(ended)s OR n %% 4 = 3 THEN %(reports)s / 2 ELSE %(reports)s END AS steps,
             exp(random() * ln(1e4) + ln(1e-5)) AS lr, random() * 0.99 AS momentum, random() * 0.5 AS dropout,
             1 + floor(random() * 8)::int AS layers, 16 + floor(random() * 1009)::int AS units,
-            floor(random() * 2)::int AS optimizer, random() AS quality, gen_random_uuid()::text AS job_uid,
+            floor(random() * 2)::int AS optimizer,
+            CASE WHEN n >= %(ended)s THEN 0 ELSE random() END AS quality, gen_random_uuid()::text AS job_uid,
             %(now)s - 3600.0 - (%(ended)s - n) AS created
         FROM kubetune.experiments e, generate_series(0, %(ended)s + %(running)s - 1) n WHERE e.uid = %(uid)s
         """,

@@ -153,7 +153,8 @@ def test_a_status_never_takes_more_than_16_kib(text: str, parameters: int, objec
         body = status.invalid(InvalidSpec("field", text), 7, body, NOW) if state == "Invalid" else body
         assert len(json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()) <= 16 * 1024
         assert set(body["best"]["parameters"]) == set(names)
-    assert body is not None and len(body["conditions"]) == 5
+    assert body is not None
+    assert len(body["conditions"]) == 5
 
 
 def test_a_front_that_fits_is_shown_to_twenty() -> None:

@@ -36,6 +36,7 @@ class Settings:
     node_lost_after: float = 300.0
     max_attempts: int = 20  # per trial, attempts lost to infrastructure; then it fails
     retention: float = 7 * 86400.0  # a deleted experiment's study is kept so long
+    reports_retention: float = 0.0  # reports of an ended trial are kept so long; 0: as long as the study
     log_tail_bytes: int = 16384
     body_limit: int = 65536  # gateway: bytes of one request
     batch_delay: float = 0.002  # gateway: wait so long for more reports before a commit

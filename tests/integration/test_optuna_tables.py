@@ -15,7 +15,7 @@ from optuna.distributions import BaseDistribution
 from kubetune.api.names import job_name
 from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
 from kubetune.api.trial import Ending, Reason, TrialState
-from kubetune.storage import postgres, space
+from kubetune.storage import engine_side, postgres, space
 from tests.conftest import TickingClock
 from tests.integration.experiments import Experiment, completed, failed, pruned
 
@@ -314,6 +314,21 @@ def test_deleting_a_study_fails_its_trials_for_optuna_and_purging_removes_it(
     storage.purge(0)
     assert name not in optuna.study.get_all_study_names(optuna_storage)
     assert not any(rows_of(storage.url, name).values())
+
+
+def test_removing_old_reports_leaves_optunas_rows_as_they_are(
+    storage: postgres.PostgresStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_side, "REMOVED_AT_ONCE", 3)  # less than one trial has
+    monkeypatch.setattr(engine_side, "PURGED_AT_ONCE", 2)
+    experiment = Experiment(storage)
+    run_by_kubetune(experiment, COURSES, running=1)
+    assert any(experiment.reports(number) for number in range(len(COURSES)))
+    before = rows_of(storage.url, experiment.study.study_name)
+    while storage.remove_reports(-1e6):
+        pass
+    assert not any(experiment.reports(number) for number in range(len(COURSES)))
+    assert rows_of(storage.url, experiment.study.study_name) == before
 
 
 def test_a_study_deleted_by_optunas_own_tools_lets_the_trials_end(

@@ -32,6 +32,7 @@ class TestFence:
             lambda: experiment.finish(0),
             lambda: old.end_study(uid, Reason.MAX_TRIALS, ""),
             lambda: old.delete_study(uid),
+            lambda: old.remove_reports(0.0),
         ]
         before = successor.load_trials(uid)
         for write in writes:
@@ -115,6 +116,43 @@ class TestStudy:
         assert len(storage.load_trials(recent.uid)) == 2
         assert len(storage.load_trials(kept.uid)) == 2
         assert storage.purge(500) == 0
+
+
+class TestOldReports:
+    def test_those_of_trials_that_ended_long_ago_are_removed_and_nothing_else(self, storage: Storage) -> None:
+        remove_all(storage, -1e6)  # what other tests left
+        experiment = Experiment(storage)
+        experiment.create(*range(3))
+        for number in range(3):
+            for step in range(10):
+                experiment.report(number, step, loss=float(step))
+        experiment.lose(0)
+        experiment.record(0, attempt=2)
+        experiment.report(0, 7, attempt=2, loss=7.0)
+        experiment.finish(0, completed(7.0), attempt=2)
+        for _ in range(1_000):
+            storage.clock()
+        experiment.finish(1, completed(9.0))
+        before = (storage.load_trials(experiment.uid), series_of(storage, experiment.uid))
+        remove_all(storage, 500)
+        assert [len(experiment.reports(number)) for number in range(3)] == [0, 10, 10]
+        assert (storage.load_trials(experiment.uid), series_of(storage, experiment.uid)) == before
+        assert before[1][0] == {7: 7.0}
+        assert isinstance(experiment.report(2), base.Answer)
+
+    def test_a_report_that_was_removed_is_not_taken_again(self, storage: Storage) -> None:
+        experiment = Experiment(storage)
+        experiment.create(0)
+        experiment.report(0, key="once")
+        experiment.finish(0)
+        remove_all(storage, -1e6)
+        assert isinstance(experiment.report(0, key="once"), base.NotCurrent)
+        assert experiment.reports(0) == []
+
+
+def remove_all(storage: Storage, retention: float) -> None:
+    while storage.remove_reports(retention):
+        pass
 
 
 class TestCreatingTrials:

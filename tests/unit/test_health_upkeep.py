@@ -9,7 +9,7 @@ from kubetune.controller.cache import Cache
 from kubetune.controller.health import HEARTBEAT, HEARTBEAT_EVERY, Health
 from kubetune.controller.queue import Queue
 from kubetune.controller.registry import Registry
-from kubetune.controller.upkeep import FRESH, HOUR, Relist, Upkeep
+from kubetune.controller.upkeep import FRESH, HOUR, REMOVALS, Relist, Upkeep
 from kubetune.kube import errors, resources
 from kubetune.metrics.catalog import Metrics
 from kubetune.storage.base import Fenced, StorageUnavailable, StudyRow
@@ -42,6 +42,7 @@ class Database:
         self.rows: list[StudyRow] = []
         self.up = True
         self.purged: list[float] = []
+        self.old_reports = 0  # transactions that it takes to remove them
         self.fault: Exception | None = None
         self.superseded = False
 
@@ -66,6 +67,11 @@ class Database:
         self.purged.append(retention)
         return 0
 
+    def remove_reports(self, retention: float) -> bool:
+        assert retention == 30 * 86400
+        self.old_reports -= 1
+        return self.old_reports > 0
+
 
 class Keeper:
     def keep(self, now: Any) -> tuple[str, float]:
@@ -75,7 +81,9 @@ class Keeper:
 class Bench:
     """All the parts, on one clock that stands until told."""
 
-    def __init__(self, namespaces: tuple[str, ...] = (), nodes: bool = True) -> None:
+    def __init__(
+        self, namespaces: tuple[str, ...] = (), nodes: bool = True, reports_retention: float = 30 * 86400
+    ) -> None:
         self.now, self.leads = 1000.0, True
         clock = lambda: self.now  # noqa: E731
         self.server, self.database, self.metrics = Server(), Database(), Metrics()
@@ -98,6 +106,7 @@ class Bench:
             lambda: self.fenced.append(True),
             300,
             7 * 86400,
+            reports_retention,
             clock,
             lambda: self.leads,
         )
@@ -241,3 +250,20 @@ def test_who_begins_to_lead_lists_unless_that_was_just_done(bench: Bench) -> Non
     bench.upkeep.list_soon()
     bench.pass_time(0)
     assert len(bench.server.asked) == 2 * asked
+
+
+def test_old_reports_are_removed_in_shares(bench: Bench) -> None:
+    bench.database.old_reports = 30
+    bench.pass_time(0)
+    assert bench.database.old_reports == 30 - REMOVALS
+    bench.pass_time(59)
+    assert bench.database.old_reports == 30 - REMOVALS
+    bench.pass_time(1)
+    assert bench.database.old_reports == 0
+
+
+def test_reports_are_kept_unless_a_retention_is_set() -> None:
+    bench = Bench(reports_retention=0.0)
+    bench.database.old_reports = 1
+    bench.pass_time(0)
+    assert bench.database.old_reports == 1

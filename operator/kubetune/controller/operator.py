@@ -202,6 +202,7 @@ class Operator:
             self._give_way,
             self._settings.relist,
             self._settings.retention,
+            self._settings.reports_retention,
             leads=self._leading.is_set,
         )
 

@@ -23,8 +23,9 @@ from kubetune.kube.resources import Resource
 from kubetune.metrics.catalog import Metrics
 from kubetune.storage.base import EngineStorage, Fenced, StorageUnavailable
 
-HOUR = 3600.0
+MINUTE, HOUR = 60.0, 3600.0
 FRESH = 5.0  # seconds that a list is good enough to begin leading with
+REMOVALS = 20  # transactions a minute: other chores wait for them
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +113,7 @@ class Upkeep:
         on_fenced: Callable[[], None],
         relist_every: float,
         retention: float,
+        reports_retention: float,
         monotonic: Callable[[], float] = time.monotonic,
         leads: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -125,6 +127,7 @@ class Upkeep:
         self._trust = trust
         self._on_fenced = on_fenced
         self._retention = retention
+        self._reports_retention = reports_retention
         self._monotonic = monotonic
         self._leads = leads
         self._stop = threading.Event()
@@ -135,6 +138,7 @@ class Upkeep:
             self._list,
             _Chore("certificate", HOUR, self.certify, due=now + HOUR, writes=True),
             _Chore("purge", HOUR, self.purge, writes=True),
+            _Chore("old reports", MINUTE, self.remove_reports, writes=True),
         ]
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
 
@@ -208,3 +212,10 @@ class Upkeep:
         count = self._storage.purge(self._retention)
         if count:
             logger.info("removed %d studies of experiments that were deleted long ago", count)
+
+    def remove_reports(self) -> None:
+        """Remove old reports, as far as a minute's share of transactions goes; 0 keeps them all."""
+        if self._reports_retention:
+            for _ in range(REMOVALS):
+                if not self._storage.remove_reports(self._reports_retention):
+                    return

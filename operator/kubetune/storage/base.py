@@ -190,6 +190,10 @@ class EngineStorage(Protocol):
     def delete_study(self, uid: str) -> None:
         """The custom resource is gone: end RUNNING trials (FAIL, EXPERIMENT_DELETED) and the study, mark it deleted."""
 
+    def remove_reports(self, retention: float) -> bool:
+        """Remove reports of trials that ended more than ``retention`` seconds ago, a bounded number of them; whether
+        there may be more. The trials stay as they are, their series too, and so does all that Optuna has of them."""
+
     def purge(self, retention: float) -> int:
         """Remove studies marked deleted more than ``retention`` seconds ago; how many."""
 

@@ -13,6 +13,7 @@ from kubetune.api.trial import Ending, Lease, Reason, Report, TrialRow, TrialSta
 from kubetune.storage import base, copying, optuna_tables, pool, rows, rules, tell, trial_ends
 from kubetune.storage.series import Piece, Take
 
+REMOVED_AT_ONCE = 10_000  # reports a transaction: a trial may have any number of them
 PURGED_AT_ONCE = 200  # trials a transaction: a new leader never waits long for the old one's
 
 
@@ -114,6 +115,25 @@ class EngineSide(base.EngineStorage):
             trial_ends.write(cursor, ended, now)
             self._end_study(cursor, uid, Reason.EXPERIMENT_DELETED, "")
             cursor.execute("UPDATE kubetune.experiments SET deleted = %s WHERE uid = %s", (self.clock(), uid))
+
+    def remove_reports(self, retention: float) -> bool:
+        with self._write() as cursor:
+            cursor.execute(
+                "SELECT id FROM kubetune.experiment_trials WHERE ended < %s AND NOT reports_removed"
+                " ORDER BY ended LIMIT %s",
+                (self.clock() - retention, PURGED_AT_ONCE),
+            )
+            ids = [trial_id for (trial_id,) in cursor.fetchall()]
+            cursor.execute(
+                "DELETE FROM kubetune.reports WHERE ctid = ANY(ARRAY("
+                "SELECT ctid FROM kubetune.reports WHERE trial_id = ANY(%s) LIMIT %s))",
+                (ids, REMOVED_AT_ONCE),
+            )
+            if cursor.rowcount < REMOVED_AT_ONCE:
+                cursor.execute(
+                    "UPDATE kubetune.experiment_trials SET reports_removed = true WHERE id = ANY(%s)", (ids,)
+                )
+        return bool(ids)
 
     def purge(self, retention: float) -> int:
         """As `base.EngineStorage.purge`, but a transaction for each `PURGED_AT_ONCE` trials: a study may be large."""

@@ -40,6 +40,12 @@ class _Trial:
     lease_until: float = 0.0
     lease_log: str | None = None
 
+    kept: dict[int, float] | None = None  # the series of a trial whose reports were removed
+
+    def series(self, metric: str) -> dict[int, float]:
+        """Of the current attempt or, of an ended trial, the accepted one."""
+        return rules.series(self.of_attempt(self.row.attempt), metric) if self.kept is None else self.kept
+
     def of_attempt(self, attempt: int) -> list[Report]:
         return [report for report in self.reports if report.attempt == attempt]
 
@@ -184,8 +190,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return self._trials(uid).keys() - self._running(uid).keys()
 
     def _curve(self, uid: str, number: int) -> dict[int, float]:
-        trial = self._trials(uid)[number]
-        return rules.series(trial.of_attempt(trial.row.attempt), self._study(uid).row.metrics[0])
+        return self._trials(uid)[number].series(self._study(uid).row.metrics[0])
 
     @_transaction
     def count_lost_attempts(self, uid: str) -> int:
@@ -372,6 +377,16 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             trial.row = rules.ended(trial.row, ending, len(study.row.metrics), self.clock())
         self._end(study, Reason.EXPERIMENT_DELETED, "")
         study.deleted = self.clock()
+
+    @_write
+    def remove_reports(self, retention: float) -> bool:
+        before = self.clock() - retention
+        for study in self.database.studies.values():
+            for trial in study.trials.values():
+                if trial.row.ended is not None and trial.row.ended < before:
+                    trial.kept = trial.series(study.row.metrics[0])
+                    trial.reports, trial.keys = [], {}
+        return False
 
     @_write
     def purge(self, retention: float) -> int:

@@ -7,6 +7,7 @@ state; any number of them serve side by side.
 import asyncio
 import contextlib
 import dataclasses
+import functools
 import logging
 import signal
 import sys
@@ -28,6 +29,7 @@ LAME_DUCK = 2.0  # seconds between "not ready" and closed ears: Services learn i
 DRAIN = 15.0  # seconds for requests in hand
 SWITCH_INTERVAL = 0.0005  # seconds that a thread may run Python while another one wants to
 TLS_BUFFER = 16 * 1024  # bytes of each connection: a record of TLS holds no more
+MOST_CONNECTIONS = 10_000  # open at once on a port
 FOLLOWING_CALLS = 4  # threads, so connections, for the leases and positions of followed logs
 CONNECTIONS = batch.IN_FLIGHT + api.CALLS + leases.CALLS + FOLLOWING_CALLS + 1
 
@@ -144,12 +146,30 @@ async def _site(
     """Listen for the length of the block (port 0: any); yields the port. What is in hand at the end is answered."""
     runner = web.AppRunner(application, access_log=None, shutdown_timeout=DRAIN, keepalive_timeout=75.0)
     await runner.setup()
+    assert runner.server
+    listening = await asyncio.get_running_loop().create_server(
+        functools.partial(_taken_or_not, runner.server),
+        host or None,
+        port,
+        ssl=cert.context if cert else None,
+        backlog=1024,
+    )
     try:
-        site = web.TCPSite(runner, host or None, port, ssl_context=cert.context if cert else None, backlog=1024)
-        await site.start()
-        yield runner.addresses[0][1]
+        yield int(listening.sockets[0].getsockname()[1])
     finally:
+        listening.close()
         await runner.cleanup()
+
+
+def _taken_or_not(server: web.Server) -> asyncio.Protocol:
+    """What talks to a new connection. Each that is open costs memory: one too many is closed at once, and those that
+    are there already go on."""
+    return server() if len(server.connections) < MOST_CONNECTIONS else _Closed()
+
+
+class _Closed(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 @contextlib.contextmanager

@@ -34,6 +34,7 @@ class Settings:
     config_grace: float = 10.0  # the same for CreateContainerConfigError and its like
     log_grace: float = 600.0  # wait so long for a log to be read to its end: longer than a gateway is ever away
     node_lost_after: float = 300.0
+    deletion_grace: float = 300.0  # a Job that somebody deletes and something holds is not waited for any longer
     max_attempts: int = 20  # per trial, attempts lost to infrastructure; then it fails
     retention: float = 7 * 86400.0  # a deleted experiment's study is kept so long
     reports_retention: float = 0.0  # reports of an ended trial are kept so long; 0: as long as the study

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
-from kubetune.api.trial import Ending, Finish, Reason, TrialState
-from kubetune.storage import base
+from kubetune.api.trial import Ending, Finish, JobRecord, Reason, TrialRow, TrialState
+from kubetune.storage import base, batches
 from tests.conftest import Storage
 from tests.integration.experiments import Experiment, Settled, completed, failed, job_uid, pruned, series_of
 
@@ -61,6 +61,24 @@ class TestStudy:
         assert again.metrics == ("loss",)
         assert again.directions == ("minimize",)
 
+    def test_the_spec_in_force_is_kept_as_it_was_written(self, experiment: Experiment, successor: Storage) -> None:
+        storage = experiment.storage
+        assert storage.load_spec(experiment.uid) is None
+        first = {"parameters": {"z": {"double": [0, 1.5]}, "a": {"bool": {}}}, "text": "Größe \x00 \ud800 \u2603"}
+        storage.save_spec(experiment.uid, base.KeptSpec(1, first))
+        assert storage.load_spec(experiment.uid) == base.KeptSpec(1, first)
+        storage.save_spec(experiment.uid, base.KeptSpec(2**40, {}))
+        successor.acquire("operator-b")
+        with pytest.raises(base.Fenced):
+            storage.save_spec(experiment.uid, base.KeptSpec(3, first))
+        assert successor.load_spec(experiment.uid) == base.KeptSpec(2**40, {})
+
+    def test_the_kept_spec_has_its_fields_in_order(self, experiment: Experiment) -> None:
+        experiment.storage.save_spec(experiment.uid, base.KeptSpec(1, {"b": 1, "aaa": 2, "c": 3}))
+        kept = experiment.storage.load_spec(experiment.uid)
+        assert kept is not None
+        assert list(kept.spec) == ["b", "aaa", "c"]
+
     def test_the_first_end_stands(self, experiment: Experiment) -> None:
         first = experiment.storage.end_study(experiment.uid, Reason.TARGET_REACHED, "0.99")
         assert (first.end_reason, first.end_message) == (Reason.TARGET_REACHED, "0.99")
@@ -72,6 +90,9 @@ class TestStudy:
             storage.end_study("nobody", Reason.MAX_TRIALS, "")
         with pytest.raises(KeyError):
             storage.create_trials("nobody", {}, [base.NewTrial(0, {})])
+        with pytest.raises(KeyError):
+            storage.save_spec("nobody", base.KeptSpec(1, {}))
+        assert storage.load_spec("nobody") is None
         assert storage.load_trials("nobody") == []
 
     def test_deleting_ends_its_trials_and_hides_it(self, experiment: Experiment) -> None:
@@ -207,6 +228,17 @@ class TestJobs:
         assert not experiment.storage.record_job(experiment.uid, 0, 1, "another")
         assert experiment.row(0).job_uid == job_uid(0, 1)
 
+    def test_many_at_once_each_has_its_answer(self, experiment: Experiment) -> None:
+        experiment.create(*range(5), recorded=False)
+        experiment.record(1)
+        experiment.lose(2)
+        experiment.finish(3)
+        jobs = [(0, 1, "a"), (1, 1, "b"), (2, 1, "c"), (3, 1, "d"), (9, 1, "e"), (0, 1, "f"), (4, 1, "g")]
+        recorded = experiment.storage.record_jobs(experiment.uid, [JobRecord(*job) for job in jobs])
+        assert recorded == [True, False, False, False, False, False, True]
+        assert [experiment.row(number).job_uid for number in (0, 1, 2, 4)] == ["a", job_uid(1, 1), None, "g"]
+        assert experiment.storage.record_jobs(experiment.uid, []) == []
+
     def test_only_of_the_current_attempt_of_a_running_trial(self, experiment: Experiment) -> None:
         experiment.create(0, 1)
         experiment.lose(0)
@@ -320,6 +352,39 @@ class TestFinishing:
         assert experiment.finish(0, completed(1.0)) == first
         assert experiment.finish(0, completed(1.0), attempt=7) == first
         assert experiment.row(0) == first
+
+    def test_many_at_once_each_has_its_answer(self, experiment: Experiment) -> None:
+        """One that cannot be ended is no reason against another, before or after it."""
+        experiment.create(*range(6))
+        for number in range(6):
+            experiment.report(number, loss=float(number))
+        experiment.lose(1)
+        before = experiment.finish(2, failed())
+
+        def ending(number: int, *values: float) -> base.ToEnd:
+            return base.ToEnd(number, 1, lambda reports, finish: completed(*values), f"log of {number}")
+
+        endings = [ending(0, 0.0), ending(1, 1.0), ending(2, 2.0), ending(3), ending(9, 9.0), ending(4, 4.0)]
+        rows = experiment.storage.finish_trials(experiment.uid, [*endings, ending(0, 7.0), ending(5, 5.0)])
+        assert isinstance(rows[1], base.NotCurrent)
+        assert isinstance(rows[3], ValueError)
+        assert isinstance(rows[4], base.NotCurrent)
+        assert rows[2] == before
+        assert rows[6] == rows[0]
+        kept = [row.values for row in experiment.storage.load_trials(experiment.uid)]
+        assert kept == [(0.0,), None, None, None, (4.0,), (5.0,)]
+        assert [rows[index] for index in (0, 5, 7)] == [experiment.row(number) for number in (0, 4, 5)]
+        assert experiment.storage.log_tail(experiment.namespace, experiment.name, 4) == "log of 4"
+
+    def test_more_than_a_transaction_takes_are_ended_all(self, experiment: Experiment) -> None:
+        numbers = range(2 * batches.AT_ONCE + 1)
+        experiment.create(*numbers, recorded=False)
+        jobs = [JobRecord(number, 1, job_uid(number, 1)) for number in numbers]
+        assert all(experiment.storage.record_jobs(experiment.uid, jobs))
+        endings = [base.ToEnd(number, 1, lambda *_: completed(1.0)) for number in numbers]
+        rows = experiment.storage.finish_trials(experiment.uid, endings)
+        assert rows == experiment.storage.load_trials(experiment.uid)
+        assert all(isinstance(row, TrialRow) and row.state is TrialState.COMPLETE for row in rows)
 
     def test_another_attempt_cannot_end_it(self, experiment: Experiment) -> None:
         experiment.create(0)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from kubetune.simulator.run import Result, simulate
-from kubetune.simulator.scenario import Scenario, draw, experiment
+from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment
 
 RUNS, BATCH = 300, 25
 
@@ -52,6 +52,14 @@ def test_a_kill_at_any_write_changes_nothing() -> None:
 
 @pytest.mark.parametrize("kind", ["evict", "delete pod", "delete job", "cut off", "lose node"])
 def test_a_loss_is_a_new_attempt_and_no_failure(kind: str) -> None:
+    losses = tuple((5.0 + 3 * number, kind) for number in range(6))
+    found = simulate(small(losses=losses))
+    assert (found.trials, found.states, found.reasons) == (5, ("Complete",), ("MaxTrials",))
+    assert found.jobs > 5
+
+
+@pytest.mark.parametrize("kind", HOLDS)
+def test_a_job_that_somebody_deletes_and_holds_blocks_nothing(kind: str) -> None:
     losses = tuple((5.0 + 3 * number, kind) for number in range(6))
     found = simulate(small(losses=losses))
     assert (found.trials, found.states, found.reasons) == (5, ("Complete",), ("MaxTrials",))

@@ -141,30 +141,30 @@ def test_acting_before_committing_is_caught(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_an_end_that_changes_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Engine.finish
+    real = Engine.finish_trials
 
-    def finish(self: Engine, number: int, attempt: int, *args: Any) -> Any:
-        row = real(self, number, attempt, *args)
+    def finish_trials(self: Engine, ends: Any) -> Any:
+        rows = real(self, ends)
         for study in self._storage.database.studies.values():  # type: ignore[attr-defined]
-            first = study.trials[0]
+            first, number = study.trials[0], ends[0].number
             if number and first.row.state is not TrialState.RUNNING:
                 first.row = dataclasses.replace(first.row, message=f"settled again with trial {number}")
-        return row
+        return rows
 
-    monkeypatch.setattr(Engine, "finish", finish)
+    monkeypatch.setattr(Engine, "finish_trials", finish_trials)
     with pytest.raises(Violation, match="I5"):
         simulate(Scenario(3, (experiment("small"),)))
 
 
 def test_a_report_that_is_acknowledged_and_lost_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = MemoryStorage.finish_trial
+    real = MemoryStorage.finish_trials
 
-    def finish_trial(self: MemoryStorage, uid: str, number: int, *args: Any) -> Any:
-        row = real(self, uid, number, *args)
-        self.database.studies[uid].trials[number].reports.pop()
-        return row
+    def finish_trials(self: MemoryStorage, uid: str, endings: Any) -> Any:
+        rows = real(self, uid, endings)
+        self.database.studies[uid].trials[endings[0].number].reports.pop()
+        return rows
 
-    monkeypatch.setattr(MemoryStorage, "finish_trial", finish_trial)
+    monkeypatch.setattr(MemoryStorage, "finish_trials", finish_trials)
     with pytest.raises(Violation, match="I5"):
         simulate(Scenario(3, (experiment("small"),)))
 

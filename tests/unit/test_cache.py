@@ -82,9 +82,19 @@ def test_a_pods_last_state_stays_until_its_job_is_gone(cache: Cache) -> None:
     assert cache.apply_pod(k.pod(version=21, phase="Failed"), deleted=True) == WOKEN
     pod = only(cache).pod
     assert pod is not None
-    assert (pod.deleted, pod.phase, pod.node) == (True, "Failed", "node-a")
+    assert (pod.deleted, pod.gone, pod.phase, pod.node) == (True, True, "Failed", "node-a")
     cache.apply_job(k.job(version=22), deleted=True)
     assert cache.jobs(k.EXPERIMENT) == ()
+
+
+def test_a_pod_that_is_being_deleted_is_not_gone_yet(cache: Cache) -> None:
+    cache.apply_job(k.job())
+    cache.apply_pod(k.pod(version=21, deletion=k.ENDED))
+    pod = only(cache).pod
+    assert pod is not None
+    assert (pod.deleted, pod.gone) == (True, False)
+    assert cache.apply_pod(k.pod(version=20), deleted=True) == WOKEN
+    assert only(cache).pod.gone  # type: ignore[union-attr]
 
 
 def test_a_deletion_is_final_however_old_the_state_it_carries(cache: Cache) -> None:

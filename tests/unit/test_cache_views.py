@@ -197,7 +197,7 @@ def test_a_pod_that(case: str) -> None:
 
 
 def test_a_pod_that_is_gone_is_as_it_was_seen_last() -> None:
-    assert views.pod(k.pod(), gone=True) == dataclasses.replace(HEALTHY, deleted=True)
+    assert views.pod(k.pod(), gone=True) == dataclasses.replace(HEALTHY, deleted=True, gone=True)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kubetune.api.spec import ExperimentSpec, Metrics
-from kubetune.api.trial import Counts, Reason
+from kubetune.api.trial import Counts, Reason, TrialRow
 from kubetune.controller.decide import Limits, decide, retry_delay
 from kubetune.controller.plan import (
     Action,
@@ -14,6 +14,7 @@ from kubetune.controller.plan import (
     CreateJob,
     DeleteJob,
     Finish,
+    JobPhase,
     JobView,
     NewAttempt,
     Observed,
@@ -124,8 +125,79 @@ def test_an_evicted_attempt_is_lost_and_no_failure() -> None:
     assert (found.reason, found.job_uid) == (Reason.EVICTED, "job-0-1")
 
 
-def test_a_job_being_deleted_by_someone_is_waited_for() -> None:
-    assert actions(o.seen(o.row(), jobs=(o.job(deleting=True),))) == ()
+def held(**changes: Any) -> JobView:
+    """Somebody deletes it, for ten seconds now; its pod runs."""
+    return o.job(**{"deleting": True, "deleted": NOW - 10, **changes})
+
+
+def test_a_job_being_deleted_by_someone_is_waited_for_up_to_a_grace() -> None:
+    waits = plan(o.seen(o.row(), jobs=(held(),), counts=FULL))
+    assert (waits.actions, waits.again_in) == ((), LIMITS.deletion_grace - 10)
+    job = held(deleted=NOW - LIMITS.deletion_grace)
+    (found,) = actions(o.seen(o.row(), jobs=(job,)))
+    assert isinstance(found, NewAttempt)
+    assert (found.reason, found.job_uid) == (Reason.JOB_DELETED, job.uid)
+    assert found.message == "its Job has been on its way out for 300 s, and its pod the-pod has not ended"
+
+
+GIVEN_UP = {
+    "its node is gone": (held(pod=o.pod(node="node-b")), Reason.NODE_LOST),
+    "its pod is gone": (held(pod=o.pod(deleted=True, gone=True)), Reason.JOB_DELETED),
+    "its pod was ended by it": (held(pod=o.pod(phase="Succeeded", deleted=True)), Reason.JOB_DELETED),
+    "it has no pod": (held(pod=None, phase=JobPhase.PENDING, deleted=NOW - 30), Reason.JOB_DELETED),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN_UP)
+def test_nothing_is_waited_for_where_nothing_runs(case: str) -> None:
+    job, reason = GIVEN_UP[case]
+    (found,) = actions(o.seen(o.row(), jobs=(job,), nodes_gone=frozenset({"node-b"})))
+    assert isinstance(found, NewAttempt)
+    assert found.reason is reason
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        held(pod=o.pod(deleted=True)),
+        held(pod=None, phase=JobPhase.PENDING),
+        held(deleted=None),
+        held(pod=o.pod(phase="Failed", exit_code=1)),
+    ],
+    ids=["its pod is terminating", "its pod may come yet", "deleted just now", "its pod failed, the Job says so soon"],
+)
+def test_what_may_still_run_is_waited_for(job: JobView) -> None:
+    assert actions(o.seen(o.row(), jobs=(job,))) == ()
+
+
+def test_an_end_that_came_before_its_deletion_took_it_counts() -> None:
+    gone: dict[str, Any] = {"deleting": True, "deleted": NOW - 10}
+    (well,) = actions(o.seen(o.row(), jobs=(o.succeeded(**gone),)))
+    assert isinstance(well, Finish)
+    assert well.failure is None
+    (badly,) = actions(o.seen(o.row(), jobs=(o.failed(**gone),)))
+    assert isinstance(badly, Finish)
+    assert badly.failure is Reason.EXIT_CODE
+
+
+@pytest.mark.parametrize(
+    "row", [o.row(stop_requested=NOW, stop_reason=Reason.PRUNED), o.row(finish=o.finish())], ids=["stop", "finish"]
+)
+def test_a_trial_that_is_to_end_does_not_wait_for_its_jobs_deletion(row: TrialRow) -> None:
+    (found,) = actions(o.seen(row, jobs=(held(),)))
+    assert isinstance(found, Finish)
+    assert found.failure is None
+
+
+def test_a_job_that_is_held_for_too_long_holds_no_slot() -> None:
+    row = o.row(attempt=2, job_uid=None)
+    fresh, old = held(), held(deleted=NOW - LIMITS.deletion_grace)
+    assert actions(o.seen(row, jobs=(fresh,)), parallelism=1) == ()
+    assert actions(o.seen(row, jobs=(old,)), parallelism=1) == (CreateJob(0, 2, Reason.JOB_MISSING),)
+
+
+def test_an_unrecorded_job_on_its_way_out_is_recorded_so_that_its_attempt_is_over() -> None:
+    assert actions(o.seen(o.row(job_uid=None), jobs=(held(),))) == (RecordJob(0, 1, "digits-0-1", "job-0-1"),)
 
 
 def test_too_many_lost_attempts_fail_the_trial() -> None:

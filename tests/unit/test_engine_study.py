@@ -396,7 +396,7 @@ class Lost(Exception):  # noqa: N818
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
-@pytest.mark.parametrize("method", ["create_trials", "finish_trial", "new_attempt", "request_stop", "record_job"])
+@pytest.mark.parametrize("method", ["create_trials", "finish_trials", "new_attempt", "request_stop", "record_jobs"])
 def test_a_commit_that_broke_is_either_whole_or_not_there_for_the_next_engine(method: str, where: str) -> None:
     """The caller drops the engine, and the one loaded after it does the same again."""
     experiment = Experiment()
@@ -404,10 +404,10 @@ def test_a_commit_that_broke_is_either_whole_or_not_there_for_the_next_engine(me
     (row,) = experiment.trials.start(experiment.engine)
     act: dict[str, Callable[[], object]] = {
         "create_trials": lambda: experiment.engine.ask(2 if experiment.engine.counts.total == 2 else 0),
-        "finish_trial": lambda: experiment.engine.finish(row.number, 1, Reason.EXIT_CODE, ""),
+        "finish_trials": lambda: experiment.engine.finish(row.number, 1, Reason.EXIT_CODE, ""),
         "new_attempt": lambda: experiment.engine.new_attempt(row.number, 1, Reason.EVICTED, ""),
         "request_stop": lambda: experiment.engine.request_stop({row.number: Reason.STOPPED}),
-        "record_job": lambda: experiment.engine.record_job(row.number, 1, "job-1-1"),
+        "record_jobs": lambda: experiment.engine.record_job(row.number, 1, "job-1-1"),
     }
     without = act[method]
 

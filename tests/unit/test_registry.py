@@ -6,7 +6,7 @@ import pytest
 
 from kubetune.api import spec
 from kubetune.controller.registry import Deleted, Registry, is_deleting
-from kubetune.storage.base import StorageUnavailable, StudyRow
+from kubetune.storage.base import KeptSpec, StorageUnavailable, StudyRow
 
 Json = dict[str, Any]
 
@@ -14,6 +14,7 @@ Json = dict[str, Any]
 class Studies:
     def __init__(self) -> None:
         self.deleted: list[str] = []
+        self.kept: dict[str, KeptSpec] = {}
         self.away = False
 
     def studies(self) -> list[StudyRow]:
@@ -23,6 +24,12 @@ class Studies:
         if self.away:
             raise StorageUnavailable("away")
         self.deleted.append(uid)
+
+    def load_spec(self, uid: str) -> KeptSpec | None:
+        return self.kept.get(uid)
+
+    def save_spec(self, uid: str, kept: KeptSpec) -> None:
+        self.kept[uid] = kept
 
 
 class Bench:

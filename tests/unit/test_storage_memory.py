@@ -34,14 +34,14 @@ def write(storage: memory.MemoryStorage) -> None:
 
 
 def test_a_fault_before_leaves_everything_as_it_was() -> None:
-    storage = opened(Faults("before:finish_trial"))
+    storage = opened(Faults("before:finish_trials"))
     with pytest.raises(base.StorageUnavailable):
         write(storage)
     assert storage.load_trials("uid")[0].state is TrialState.RUNNING
 
 
 def test_a_fault_after_comes_when_all_is_written() -> None:
-    storage = opened(Faults("after:finish_trial"))
+    storage = opened(Faults("after:finish_trials"))
     with pytest.raises(base.StorageUnavailable):
         write(storage)
     assert storage.load_trials("uid")[0].state is TrialState.COMPLETE

@@ -134,6 +134,26 @@ class TrialRow:
 
 
 @dataclasses.dataclass(frozen=True)
+class JobRecord:
+    """The Job of a trial's attempt, to be recorded."""
+
+    number: int
+    attempt: int
+    job_uid: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AttemptEnd:
+    """How an attempt ended, to be settled. ``failure`` None: its Job ended well, or it was stopped on request."""
+
+    number: int
+    attempt: int
+    failure: Reason | None
+    message: str
+    log_tail: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Ending:
     """A trial's final state, to be written once."""
 

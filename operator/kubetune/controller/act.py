@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec
-from kubetune.api.trial import NO_LOSS, Reason, TrialRow, TrialState
+from kubetune.api.trial import NO_LOSS, AttemptEnd, JobRecord, Reason, TrialRow, TrialState
 from kubetune.controller import decide, jobs
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.observe import Memory
@@ -81,8 +81,7 @@ class Act:
     def carry_out(self, plan: Plan, seen: Observed) -> None:
         """Raises what the engine raises; the API server's failures are kept in ``trouble``."""
         self._views = {job.uid: job for job in seen.jobs}
-        for record in _of(plan, RecordJob):
-            self._engine.record_job(record.number, record.attempt, record.job_uid)
+        self._record([JobRecord(job.number, job.attempt, job.job_uid) for job in _of(plan, RecordJob)])
         self._engine.request_stop({stop.number: stop.reason for stop in _of(plan, RequestStop)})
         deletes = self._new_attempts(_of(plan, NewAttempt))
         deletes += self._finishes(_of(plan, Finish))
@@ -127,7 +126,9 @@ class Act:
             return True
         if found is None or found.uid != self._engine.running[plan.number].job_uid:
             return True
-        return plan.reason is Reason.NODE_LOST and found.phase is not JobPhase.SUCCEEDED
+        if plan.reason is Reason.JOB_DELETED:
+            return plan.job is not None and found.deleting  # it was seen on its way out, and for too long
+        return found.phase is not JobPhase.SUCCEEDED
 
     def _tell_loss(self, plan: NewAttempt) -> None:
         self._tools.meter.observe("attempts_lost", 1, {**self._labels, "reason": str(plan.reason)})
@@ -141,16 +142,28 @@ class Act:
     def _finishes(self, plans: Sequence[Finish]) -> list[DeleteJob]:
         """Commit the ends; the Jobs that are not needed any more."""
         tails = self._together([functools.partial(self._log_tail, plan) for plan in plans])
+        ends = [
+            AttemptEnd(plan.number, plan.attempt, plan.failure, plan.message, tail if isinstance(tail, str) else None)
+            for plan, tail in zip(plans, tails, strict=True)
+        ]
         deletes = []
-        for plan, tail in zip(plans, tails, strict=True):
-            text = tail if isinstance(tail, str) else None
-            row = self._engine.finish(plan.number, plan.attempt, plan.failure, plan.message, text)
-            self._tell_end(row)
+        for plan, row in zip(plans, self._finish(ends), strict=True):
             if plan.job is None or plan.job_uid is None:
                 continue
             self._memory.freed.append(self._tools.clock())
             deletes.append(DeleteJob(plan.job, plan.job_uid, row.reason or Reason.COMPLETED))
         return deletes
+
+    def _finish(self, ends: Sequence[AttemptEnd]) -> list[TrialRow]:
+        """Commit the ends and tell them. Raises the first that could not be committed, when the others are."""
+        answers = self._engine.finish_trials(ends) if ends else []
+        rows = [answer for answer in answers if isinstance(answer, TrialRow)]
+        for row in rows:
+            self._tell_end(row)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return rows
 
     def _log_tail(self, plan: Finish) -> str | None:
         job = self._views.get(plan.job_uid or "")
@@ -197,12 +210,16 @@ class Act:
     def _create(self, rows: Sequence[TrialRow]) -> None:
         """Create, or adopt, the Jobs of current attempts, then record them."""
         created = self._together([functools.partial(self._create_one, row) for row in rows], Rank.CREATE)
-        for row, result in zip(rows, created, strict=True):
-            if isinstance(result, JobView):
-                self._engine.record_job(row.number, row.attempt, result.uid)
-                self._refilled()
-            elif isinstance(result, Refused):
-                self._refused(row, result)
+        made = [(row, result) for row, result in zip(rows, created, strict=True) if isinstance(result, JobView)]
+        self._record([JobRecord(row.number, row.attempt, job.uid) for row, job in made])
+        for _ in made:
+            self._refilled()
+        refused = [(row, result) for row, result in zip(rows, created, strict=True) if isinstance(result, Refused)]
+        self._finish([end for row, refusal in refused if (end := self._refused(row, refusal))])
+
+    def _record(self, jobs: Sequence[JobRecord]) -> None:
+        if jobs:
+            self._engine.record_jobs(jobs)
 
     def _create_one(self, row: TrialRow) -> JobView | Refused | None:
         body = jobs.build_job(self._spec, row.number, row.attempt, row.params, self._tools.wiring())
@@ -214,24 +231,25 @@ class Act:
             return refusal
 
     def _adopt(self, row: TrialRow, name: str) -> JobView | Refused | None:
-        """The Job that has the name: created by us before a crash, or by an answer that was lost. None: it is on its
-        way out, the next look says more."""
+        """The Job that has the name: created by us before a crash, or by an answer that was lost. One on its way out is
+        taken too, so that its attempt is known to be over and the next one gets another name. None: gone meanwhile."""
         try:
             found = self._tools.cluster.get_job(self._spec.namespace, name)
         except Refused as refusal:
             return refusal
-        if found is None or found.deleting:
+        if found is None:
             return None
         if (found.number, found.attempt) != (row.number, row.attempt):
             return Refused(f"a Job named {name} is in the way: it says it is trial {found.number}")
         return found
 
-    def _refused(self, row: TrialRow, refusal: Refused) -> None:
-        if refusal.passing:
-            self._memory.backoff[row.number] = self._tools.clock() + QUOTA_DELAY
-            self._tools.cluster.event(self._spec, "Warning", "QuotaExceeded", str(refusal))
-            return
-        self._tell_end(self._engine.finish(row.number, row.attempt, Reason.JOB_REFUSED, str(refusal)))
+    def _refused(self, row: TrialRow, refusal: Refused) -> AttemptEnd | None:
+        """The end of a trial whose Job the server refuses; None: it may take it later."""
+        if not refusal.passing:
+            return AttemptEnd(row.number, row.attempt, Reason.JOB_REFUSED, str(refusal))
+        self._memory.backoff[row.number] = self._tools.clock() + QUOTA_DELAY
+        self._tools.cluster.event(self._spec, "Warning", "QuotaExceeded", str(refusal))
+        return None
 
     def _refilled(self) -> None:
         if self._memory.freed:

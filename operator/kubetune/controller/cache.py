@@ -167,10 +167,11 @@ class Cache:
             return True
         known.touched = self._monotonic()
         if _is_older(version, known.version):
-            if not deleted or known.view.deleted:
+            if not deleted or known.view.gone:
                 return False
             view = known.view  # gone is gone, however old the state that the event carries
-        view = dataclasses.replace(view, deleted=view.deleted or deleted or known.view.deleted)
+        gone = deleted or known.view.gone
+        view = dataclasses.replace(view, deleted=view.deleted or gone or known.view.deleted, gone=gone)
         changed = view != known.view
         known.view, known.version = view, _later(version, known.version)
         return changed
@@ -221,8 +222,8 @@ class Cache:
         with self._lock:
             for entry in self._jobs.values():
                 for uid, pod in entry.pods.items():
-                    if uid not in seen and pod.touched < begun and not pod.view.deleted:
-                        pod.view = dataclasses.replace(pod.view, deleted=True)
+                    if uid not in seen and pod.touched < begun and not pod.view.gone:
+                        pod.view = dataclasses.replace(pod.view, deleted=True, gone=True)
                         woken.add(entry.experiment)
             self._early_pods = collections.defaultdict(
                 dict,

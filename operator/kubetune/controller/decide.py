@@ -51,6 +51,7 @@ class Limits:
     image_grace: float = 60.0
     config_grace: float = 10.0
     log_grace: float = 600.0
+    deletion_grace: float = 300.0
     max_attempts: int = 20
     relist: float = 300.0
 
@@ -70,7 +71,7 @@ class Case:
 
     row: TrialRow
     job: JobView | None  # the current attempt's
-    outcome: Outcome | None  # of that Job, unless it is being deleted
+    outcome: Outcome | None  # of that Job; None: it is being deleted, and its pod has not ended by itself
     stop: Reason | None  # requested already, or by this very plan
     stop_time: float
     suspended: bool
@@ -80,6 +81,7 @@ class Case:
     not_before: float  # of its next Job
     troubled_since: float | None
     over_since: float | None
+    nodes_gone: frozenset[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +110,7 @@ def decide(spec: ExperimentSpec, seen: Observed, now: float, limits: Limits) -> 
     if any(isinstance(action, Finish) for action in actions):
         again.append(now)
     elif not spec.suspend and not (closing and closing.cut):
-        starts, later = _starts(spec, seen, steps, closing, now)
+        starts, later = _starts(spec, seen, steps, closing, now, limits.deletion_grace)
         actions += starts
         again += later
     again += [time for time in deadline(spec, seen) if time > now]
@@ -162,13 +164,18 @@ def _stale_jobs(seen: Observed) -> list[Action]:
 
 
 def _starts(
-    spec: ExperimentSpec, seen: Observed, steps: Mapping[int, Step], closing: Closing | None, now: float
+    spec: ExperimentSpec, seen: Observed, steps: Mapping[int, Step], closing: Closing | None, now: float, grace: float
 ) -> tuple[list[Action], list[float]]:
     """Fill the slots: committed trials without a Job first, then new ones. A trial that waits keeps its slot, or
     each loss would leave one more trial half done."""
     wanting = {number: step.wants_job for number, step in steps.items() if step.wants_job is not None}
     going = (JobPhase.PENDING, JobPhase.RUNNING)
-    lingering = sum(job.phase in going and not _is_current(job, seen.running) for job in seen.jobs)
+    lingering = sum(
+        job.phase in going
+        and not _is_current(job, seen.running)
+        and not (job.deleting and outcome.lost_deletion(job, now, nodes_gone=seen.nodes_gone, grace=grace))
+        for job in seen.jobs
+    )
     slots = spec.parallelism - lingering - sum(step.live for step in steps.values())
     ready = [number for number, not_before in wanting.items() if not_before <= now][: max(0, slots)]
     starts: list[Action] = [CreateJob(number, seen.running[number].attempt, Reason.JOB_MISSING) for number in ready]
@@ -228,13 +235,14 @@ def _case(
         not_before=seen.backoff.get(row.number, 0.0),
         troubled_since=troubled_since,
         over_since=seen.over_since.get(job.uid) if job else None,
+        nodes_gone=seen.nodes_gone,
     )
 
 
 def _outcome(
     job: JobView | None, seen: Observed, troubled_since: float | None, now: float, limits: Limits
 ) -> Outcome | None:
-    if job is None or job.deleting:
+    if job is None or (job.deleting and not _ended_by_itself(job)):
         return None
     return outcome.judge(
         job,
@@ -245,6 +253,11 @@ def _outcome(
         config_grace=limits.config_grace,
         patience=limits.patience,
     )
+
+
+def _ended_by_itself(job: JobView) -> bool:
+    """Before its deletion took it: that end counts."""
+    return job.phase in (JobPhase.SUCCEEDED, JobPhase.FAILED) and job.pod is not None and not job.pod.deleted
 
 
 def _finish(case: Case, failure: Reason | None, message: str) -> Step:
@@ -269,8 +282,16 @@ def _lose(case: Case, reason: Reason, message: str) -> Step:
 
 
 def job_is_being_deleted(case: Case) -> Step | None:
-    """By somebody else: wait until it is gone; then the attempt is lost."""
-    return Step(live=True) if case.job is not None and case.job.deleting else None
+    """By somebody else. The attempt is lost once its pod runs no more, and at the latest after a grace: a finalizer, or
+    a pod that does not end, may hold the Job for ever. A trial that is to end anyway does not wait for it."""
+    job = case.job
+    if job is None or not job.deleting or case.outcome is not None:
+        return None
+    if case.stop is not None or case.row.finish is not None:
+        return _finish(case, None, "its Job was being deleted")
+    grace = case.limits.deletion_grace
+    lost = outcome.lost_deletion(job, case.now, nodes_gone=case.nodes_gone, grace=grace)
+    return _lose(case, *lost) if lost else Step(live=True, again_at=outcome.deletion_until(job, case.now, grace))
 
 
 def job_is_gone(case: Case) -> Step | None:

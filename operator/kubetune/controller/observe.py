@@ -4,11 +4,21 @@ import collections
 import dataclasses
 from collections.abc import Mapping
 
-from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import TrialRow
 from kubetune.controller import outcome
 from kubetune.controller.plan import JobPhase, JobView, Observed
 from kubetune.controller.ports import Cluster, Engine
+from kubetune.storage.base import KeptSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class RefusedSpec:
+    """A spec that cannot be run: its generation, why, and until when (epoch seconds) it is not judged again."""
+
+    generation: int
+    error: InvalidSpec
+    until: float
 
 
 @dataclasses.dataclass
@@ -21,7 +31,9 @@ class Memory:
     over: dict[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, its UID recorded
     last_failure: str = ""  # message of the trial that failed last
     freed: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=1000))
-    checked: int | None = None  # the generation whose Job passed its dry run
+    kept: KeptSpec | None = None  # as committed: the spec in force
+    kept_read: bool = False  # whether ``kept`` was read at all
+    refused: RefusedSpec | None = None  # the latest spec, if it is not in force
     status: Json | None = None  # as last written
     written: float = 0.0  # when
 

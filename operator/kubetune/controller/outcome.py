@@ -61,6 +61,7 @@ CONFIG_TROUBLE = frozenset(
     }
 )
 JUST_BOUND = 30.0  # seconds in which the scheduler's word that a node is there is newer than our cache's of its loss
+NO_POD = 30.0  # seconds in which the pod of a Job that is being deleted may yet be seen
 START_ERRORS = frozenset({"StartError", "ContainerCannotRun", "ContainerCannotStart"})
 START_FAILURES = frozenset({Reason.IMAGE, Reason.CONFIG, Reason.JOB_REFUSED})
 
@@ -99,6 +100,29 @@ def trouble(job: JobView) -> Reason | None:
     return Reason.CONFIG if job.pod.waiting in CONFIG_TROUBLE else None
 
 
+def lost_deletion(
+    job: JobView, now: float, *, nodes_gone: frozenset[str] = frozenset(), grace: float = 300.0
+) -> tuple[Reason, str] | None:
+    """Why a Job that somebody is deleting is not waited for any more; None: its pod may still run where we hear of it.
+
+    A Job stays while a finalizer holds it, or (deleted in the foreground) while its pods do; nothing says for how long.
+    """
+    pod = job.pod
+    if pod is not None and _on_lost_node(pod, now, nodes_gone):
+        return Reason.NODE_LOST, f"its Job is being deleted, and node {pod.node} is gone or unreachable"
+    if pod is not None and (pod.gone or (pod.deleted and pod.phase in ("Succeeded", "Failed"))):
+        return Reason.JOB_DELETED, "its Job is being deleted, and its pod has ended"
+    if now < deletion_until(job, now, grace):
+        return None
+    held = "its pod was never seen" if pod is None else f"its pod {pod.name} has not ended"
+    return Reason.JOB_DELETED, f"its Job has been on its way out for {now - (job.deleted or now):.0f} s, and {held}"
+
+
+def deletion_until(job: JobView, now: float, grace: float) -> float:
+    """Until when (epoch seconds) a Job that is being deleted is waited for at most."""
+    return (now if job.deleted is None else job.deleted) + (grace if job.pod is not None else min(grace, NO_POD))
+
+
 def judge(
     job: JobView,
     now: float,
@@ -112,7 +136,7 @@ def judge(
     """What has become of the attempt that ``job`` belongs to.
 
     Args:
-        job: A Job that nobody of ours asked to delete.
+        job: A Job that is not being deleted, or whose pod ended by itself before that took it.
         now: Epoch seconds.
         nodes_gone: Nodes deleted or unreachable for longer than the patience with them.
         troubled_since: When its start failure (`trouble`) was first seen; None: just now.
@@ -145,8 +169,7 @@ def _loss(job: JobView, now: float, nodes_gone: frozenset[str]) -> Outcome | Non
         return Outcome(Kind.LOST, Reason.EVICTED, job.failure_message or "the pod was disrupted")
     if pod is None:
         return None
-    lately = pod.bound is not None and now - pod.bound < JUST_BOUND
-    if pod.node in nodes_gone and not lately and pod.phase not in ("Succeeded", "Failed"):
+    if _on_lost_node(pod, now, nodes_gone):
         return Outcome(Kind.LOST, Reason.NODE_LOST, f"node {pod.node} is gone or unreachable")
     if not over:
         return None
@@ -158,6 +181,11 @@ def _loss(job: JobView, now: float, nodes_gone: frozenset[str]) -> Outcome | Non
     if pod.deleted and "DeadlineExceeded" not in (pod.reason, job.failure):
         return Outcome(Kind.LOST, Reason.POD_DELETED, f"pod {pod.name} was deleted")
     return None
+
+
+def _on_lost_node(pod: PodView, now: float, nodes_gone: frozenset[str]) -> bool:
+    lately = pod.bound is not None and now - pod.bound < JUST_BOUND
+    return pod.node in nodes_gone and not lately and pod.phase not in ("Succeeded", "Failed")
 
 
 def _disrupted(pod: PodView) -> Outcome:

@@ -28,6 +28,7 @@ class PodView:
     created: float = 0.0
     started: float | None = None  # status.startTime of a pod whose trial container has started, else None
     deleted: bool = False  # has a deletionTimestamp or is gone
+    gone: bool = False
     scheduled: bool = False
     bound: float | None = None  # when it was given its node
     unschedulable: str | None = None  # the scheduler's message
@@ -52,6 +53,7 @@ class JobView:
     created: float
     phase: JobPhase
     deleting: bool = False
+    deleted: float | None = None  # its deletionTimestamp; None: we deleted it a moment ago, or nobody did
     failure: str | None = None  # reason of condition Failed: BackoffLimitExceeded, PodFailurePolicy, …
     failure_message: str = ""
     ended: float | None = None

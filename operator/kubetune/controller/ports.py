@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow
 from kubetune.api.trial import Best as Best
-from kubetune.api.trial import Counts, Reason, TrialRow
 from kubetune.controller.plan import JobView
+from kubetune.storage.base import KeptSpec
 
 Clock = Callable[[], float]  # seconds since the epoch
 
@@ -96,6 +97,12 @@ class Engines(Protocol):
     def drop_engine(self, uid: str) -> None:
         """Forget an engine whose memory is not to be trusted any more, or not needed."""
 
+    def kept_spec(self, uid: str) -> KeptSpec | None:
+        """The spec that was committed as the one in force. Raises StorageUnavailable."""
+
+    def keep_spec(self, uid: str, kept: KeptSpec) -> None:
+        """Commit the spec in force of an experiment that has an engine. Raises StorageUnavailable, Fenced."""
+
 
 class Meter(Protocol):
     """Where the loop's figures go (`metrics.catalog.Metrics` has it)."""
@@ -162,7 +169,8 @@ class Engine(Protocol):
         """At most ``count`` new trials, committed as RUNNING; fewer only if the sampler is exhausted or maxTrials is
         reached."""
 
-    def record_job(self, number: int, attempt: int, job_uid: str) -> bool: ...
+    def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
+        """Whether each is now the recorded Job of its attempt, which is the current one."""
 
     def record_start(self, starts: Mapping[int, float]) -> None: ...
 
@@ -170,12 +178,10 @@ class Engine(Protocol):
 
     def request_stop(self, stops: Mapping[int, Reason]) -> None: ...
 
-    def finish(
-        self, number: int, attempt: int, failure: Reason | None, message: str, log_tail: str | None = None
-    ) -> TrialRow:
-        """End a trial. ``failure`` None: its Job ended well or it was stopped on request; then state and values are
-        settled from its accepted reports (COMPLETE, PRUNED if a stop was requested, FAIL with NO_METRIC,
-        NOT_A_NUMBER or TRIAL_FAILED)."""
+    def finish_trials(self, ends: Sequence[AttemptEnd]) -> list[TrialRow | Exception]:
+        """End trials. Without ``failure``, state and values are settled from a trial's accepted reports (COMPLETE,
+        PRUNED if a stop was requested, FAIL with NO_METRIC, NOT_A_NUMBER or TRIAL_FAILED). One answer for each: the
+        trial as it ended, or why it did not."""
 
     def end(self, reason: Reason, message: str) -> None:
         """Commit the study's end."""

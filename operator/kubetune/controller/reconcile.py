@@ -8,14 +8,15 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 
-from kubetune.api import spec as api
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
-from kubetune.controller import jobs, observe, status
+from kubetune.api.trial import Reason
+from kubetune.controller import observe, status
 from kubetune.controller.act import Act, Tools
 from kubetune.controller.decide import Limits, decide
+from kubetune.controller.in_force import InForce, Judge
 from kubetune.controller.observe import Memory
 from kubetune.controller.plan import Observed, Plan
-from kubetune.controller.ports import ClusterUnavailable, Engine, Engines, Exists, Refused
+from kubetune.controller.ports import ClusterUnavailable, Engine, Engines
 from kubetune.settings import Settings
 
 PASSES = 8  # looks in a row, each after trials that ended in the one before
@@ -32,6 +33,7 @@ class Reconciler:
     def __init__(self, engines: Engines, tools: Tools, settings: Settings) -> None:
         self._engines = engines
         self._tools = tools
+        self._judge = Judge(engines, tools, settings.resync)
         self._limits = Limits.of(settings)
         self._resync = settings.resync
         self._memories: dict[str, Memory] = {}
@@ -57,7 +59,7 @@ class Reconciler:
             self._engines.drop_engine(uid)
             return None
         try:
-            return self._reconcile(api.parse(resource), memory)
+            return self._reconcile(self._judge.find(resource, memory), memory)
         except InvalidSpec as error:
             self._invalid(resource, memory, error)
             return self._resync
@@ -74,24 +76,22 @@ class Reconciler:
         return (
             written is not None
             and written.get("state") in _FINAL
-            and written.get("observedGeneration") == metadata.get("generation", 0)
-            and not self._tools.cluster.jobs(metadata["uid"])
+            and metadata.get("generation", 0) in (written.get("observedGeneration"), status.invalid_generation(written))
+            and all(job.deleting for job in self._tools.cluster.jobs(metadata["uid"]))
         )
 
-    def _reconcile(self, spec: ExperimentSpec, memory: Memory) -> float | None:
-        engine = self._engines.engine(spec)
-        engine.update(spec)
-        self._dry_run(spec, engine, memory)
+    def _reconcile(self, found: InForce, memory: Memory) -> float | None:
+        spec, engine = found.spec, found.engine
         engine.tail()
         act = Act(spec, engine, memory, self._tools)
         plan, seen = self._passes(spec, engine, memory, act)
         self._measure(spec, engine, seen, plan)
-        wait = self._status(spec, engine, memory, seen, plan)
+        wait = self._status(found, memory, seen, plan)
         if act.trouble is not None:
             raise act.trouble
         if len(seen.running) == status.in_flight(seen):
             memory.freed.clear()  # nothing waits for these slots
-        if plan.state in _FINAL and not seen.jobs and wait is None:
+        if plan.state in _FINAL and all(job.deleting for job in seen.jobs) and wait is None:
             self._engines.drop_engine(spec.uid)
             return None
         return min(time for time in (plan.again_in, wait, self._resync) if time is not None)
@@ -117,24 +117,10 @@ class Reconciler:
         seen = observe.observe(spec, engine, self._tools.cluster, memory, now)
         return decide(spec, seen, now, self._limits), seen
 
-    # ---- before the first trial
-
-    def _dry_run(self, spec: ExperimentSpec, engine: Engine, memory: Memory) -> None:
-        """The server judges the Job before anything is committed. Raises InvalidSpec with its words."""
-        if engine.counts.total or engine.ended or memory.checked == spec.generation:
-            return
-        body = jobs.build_job(spec, 0, 1, jobs.sample(spec.parameters), self._tools.wiring())
-        try:
-            self._tools.cluster.create_job(body, dry_run=True)
-        except Exists:
-            pass
-        except Refused as refusal:
-            if not refusal.passing:
-                raise InvalidSpec("template", f"the API server refuses the Job: {refusal}") from refusal
-        memory.checked = spec.generation
+    # ---- what is told
 
     def _invalid(self, resource: Json, memory: Memory, error: InvalidSpec) -> None:
-        """Say so; nothing is created. What runs already runs on and is tended to when the spec is mended."""
+        """Say so; nothing is created."""
         metadata = resource["metadata"]
         generation = metadata.get("generation", 0)
         body = status.invalid(error, generation, memory.status, self._tools.clock())
@@ -146,16 +132,15 @@ class Reconciler:
         memory.status, memory.written = body, self._tools.clock()
         self._tools.cluster.event(_stub(metadata), "Warning", str(body["reason"]), str(error))
 
-    # ---- what is told
-
-    def _status(self, spec: ExperimentSpec, engine: Engine, memory: Memory, seen: Observed, plan: Plan) -> float | None:
+    def _status(self, found: InForce, memory: Memory, seen: Observed, plan: Plan) -> float | None:
         """Write the status if it changed. Seconds until it may be written, if that is put off."""
-        now, before = self._tools.clock(), memory.status or {}
-        facts = status.Facts(engine.study, engine.best, engine.saved_steps)
-        body = status.status(spec, plan, seen, facts, before, now)
+        now, before, spec = self._tools.clock(), memory.status or {}, found.spec
+        facts = status.Facts(found.engine.study, found.engine.best, found.engine.saved_steps)
+        body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:
             return None
-        urgent = any(body.get(field) != before.get(field) for field in _TELLING)
+        edited = status.invalid_generation(body) != status.invalid_generation(before)
+        urgent = edited or any(body.get(field) != before.get(field) for field in _TELLING)
         wait = memory.written + STATUS_INTERVAL - now
         if not urgent and wait > 0:
             return wait
@@ -166,6 +151,10 @@ class Reconciler:
             logger.info("%s (%s): %s", plan.state, plan.reason, plan.message)
             kind = "Warning" if plan.state == "Failed" else "Normal"
             self._tools.cluster.event(spec, kind, str(plan.reason), f"{plan.state}: {plan.message}")
+        if edited and found.refused is not None:
+            message = status.refusal(found.refused, spec)
+            logger.warning("the edited spec cannot be run: %s", message)
+            self._tools.cluster.event(spec, "Warning", str(Reason.INVALID_SPEC), message)
         return None
 
     def _measure(self, spec: ExperimentSpec, engine: Engine, seen: Observed, plan: Plan) -> None:

@@ -16,7 +16,7 @@ from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.api.trial import Reason
 from kubetune.controller import views
 from kubetune.controller.ports import Engine
-from kubetune.storage.base import StudyRow
+from kubetune.storage.base import KeptSpec, StudyRow
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +25,10 @@ class Studies(Protocol):
     """What the registry needs of the database (`storage.base.EngineStorage` has it)."""
 
     def studies(self) -> list[StudyRow]: ...
+
+    def load_spec(self, uid: str) -> KeptSpec | None: ...
+
+    def save_spec(self, uid: str, kept: KeptSpec) -> None: ...
 
     def delete_study(self, uid: str) -> None: ...
 
@@ -167,6 +171,14 @@ class Registry:
         """Forget an engine whose memory is not to be trusted any more; the next look loads a new one."""
         with self._lock:
             self._engines.pop(uid, None)
+
+    def kept_spec(self, uid: str) -> KeptSpec | None:
+        """The spec that was committed as the one in force. Raises StorageUnavailable."""
+        return self._studies.load_spec(uid)
+
+    def keep_spec(self, uid: str, kept: KeptSpec) -> None:
+        """Commit the spec in force. Raises StorageUnavailable, Fenced."""
+        self._studies.save_spec(uid, kept)
 
     # the end
 

@@ -14,6 +14,7 @@ from typing import Any
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Best, Reason, TrialRow
 from kubetune.controller import jobs
+from kubetune.controller.observe import RefusedSpec
 from kubetune.controller.plan import JobPhase, JobView, Observed, Plan
 
 FRONT = 20  # trials of a Pareto front shown
@@ -35,18 +36,43 @@ class Facts:
     saved_steps: tuple[int, int] = (0, 0)  # (of all ended trials, what pruned ones would have taken more)
 
 
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What a condition says."""
+
+    reason: str
+    message: str
+    generation: int
+
+
 def status(
-    spec: ExperimentSpec, plan: Plan, seen: Observed, facts: Facts, previous: Mapping[str, Any] | None, now: float
+    spec: ExperimentSpec,
+    plan: Plan,
+    seen: Observed,
+    facts: Facts,
+    previous: Mapping[str, Any] | None,
+    now: float,
+    refused: RefusedSpec | None = None,
 ) -> Json:
-    """The whole status after ``plan``. ``previous``: the one before, for the times at which conditions changed."""
-    past = previous or {}
+    """The whole status after ``plan``.
+
+    Args:
+        spec: the one in force.
+        previous: the status before, for the times at which conditions changed.
+        refused: the resource's own spec, if it is not the one in force.
+    """
+    past, told = previous or {}, Told(str(plan.reason), plan.message, spec.generation)
+    true, message = {_type(plan.state): told}, plan.message
+    if refused is not None:
+        invalid = Told(str(Reason.INVALID_SPEC), refusal(refused, spec), refused.generation)
+        true["Invalid"], message = invalid, f"{message}; {invalid.message}"
     current = _current(seen.running, seen.jobs)
     result: Json = {
         "state": plan.state,
         "reason": str(plan.reason),
-        "message": plan.message[:TEXT],
+        "message": message[:TEXT],
         "observedGeneration": spec.generation,
-        "conditions": _conditions(plan.state, str(plan.reason), plan.message, spec.generation, past, now),
+        "conditions": _conditions(true, told, past, now),
         "study": facts.study,
         "counts": {
             "total": seen.counts.total,
@@ -81,17 +107,17 @@ def status(
 
 
 def invalid(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
-    """The status of a spec that cannot be run: what was known stays, and what to do is said."""
+    """The status where no spec can be run, nor an earlier one: what was known stays, and what to do is said."""
     kept = {key: value for key, value in (previous or {}).items() if key != "completionTime"}
-    reason, message = str(Reason.INVALID_SPEC), str(error)
+    told = Told(str(Reason.INVALID_SPEC), str(error), generation)
     return _bounded(
         {
             **kept,
             "state": "Invalid",
-            "reason": reason,
-            "message": message[:TEXT],
+            "reason": told.reason,
+            "message": told.message[:TEXT],
             "observedGeneration": generation,
-            "conditions": _conditions("Invalid", reason, message, generation, previous or {}, now),
+            "conditions": _conditions({"Invalid": told}, told, previous or {}, now),
         }
     )
 
@@ -130,6 +156,19 @@ def _cut(text: str, limit: int) -> str:
     return f"{cut}…"
 
 
+def refusal(refused: RefusedSpec, spec: ExperimentSpec) -> str:
+    """What is said of a spec that cannot be run, beside the one in force."""
+    return f"{refused.error}; until that is mended the experiment goes on with the spec of generation {spec.generation}"
+
+
+def invalid_generation(status: Mapping[str, Any] | None) -> int | None:
+    """The generation that a status calls invalid."""
+    for condition in (status or {}).get("conditions") or ():
+        if condition["type"] == "Invalid" and condition["status"] == "True":
+            return int(condition["observedGeneration"])
+    return None
+
+
 def in_flight(seen: Observed) -> int:
     """Trials that have a Job which has not ended."""
     return sum(_is_live(job) for job in _current(seen.running, seen.jobs).values())
@@ -155,26 +194,29 @@ def _waits(job: JobView | None) -> bool:
     return job is None or job.phase is JobPhase.PENDING
 
 
-def _conditions(
-    state: str, reason: str, message: str, generation: int, past: Mapping[str, Any], now: float
-) -> list[Json]:
-    """`Running` always; another type from its first True on, `False` when it holds no more."""
+def _type(state: str) -> str:
+    """The condition that a state is."""
+    return "Running" if state == "Stopping" else state
+
+
+def _conditions(true: Mapping[str, Told], otherwise: Told, past: Mapping[str, Any], now: float) -> list[Json]:
+    """`Running` always; another type from its first True on, `False` when it holds no more. ``otherwise``: what is said
+    of those that do not hold."""
     before = {condition["type"]: condition for condition in past.get("conditions") or ()}
-    true = "Running" if state == "Stopping" else state
     conditions = []
     for kind in _TYPES:
-        if kind not in (true, "Running") and kind not in before:
+        if kind not in true and kind != "Running" and kind not in before:
             continue
-        holds = "True" if kind == true else "False"
+        holds, told = "True" if kind in true else "False", true.get(kind, otherwise)
         known = before.get(kind) or {}
         since = known.get("lastTransitionTime") if known.get("status") == holds else None
         conditions.append(
             {
                 "type": kind,
                 "status": holds,
-                "reason": reason,
-                "message": message[:TEXT],
-                "observedGeneration": generation,
+                "reason": told.reason,
+                "message": told.message[:TEXT],
+                "observedGeneration": told.generation,
                 "lastTransitionTime": since or timestamp(now),
             }
         )

@@ -11,13 +11,13 @@ import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.api.trial import Best, Counts, Ending, Finish, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import AttemptEnd, Best, Counts, Ending, Finish, JobRecord, Reason, Report, TrialRow, TrialState
 from kubetune.engine import check, pruners, samplers, value
 from kubetune.engine.history import History, Past
 from kubetune.engine.live import Live
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
-from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, NewTrial
+from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, NewTrial, ToEnd, raised
 
 PAGE = 5000  # ended trials read at once
 
@@ -204,11 +204,15 @@ class Engine:
             self._storage.create_trials(self._spec.uid, self._spec.parameters, new)
         return rows
 
-    def record_job(self, number: int, attempt: int, job_uid: str) -> bool:
-        recorded = self._storage.record_job(self._spec.uid, number, attempt, job_uid)
-        if recorded:
-            self._change(number, job_uid=job_uid)
+    def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
+        recorded = self._storage.record_jobs(self._spec.uid, jobs)
+        for job, done in zip(jobs, recorded, strict=True):
+            if done:
+                self._change(job.number, job_uid=job.job_uid)
         return recorded
+
+    def record_job(self, number: int, attempt: int, job_uid: str) -> bool:
+        return self.record_jobs([JobRecord(number, attempt, job_uid)])[0]
 
     def record_start(self, starts: Mapping[int, float]) -> None:
         new = {n: time for n, time in starts.items() if n in self._live and self._live[n].row.started is None}
@@ -238,16 +242,26 @@ class Engine:
         live = self._live[number]
         live.row = dataclasses.replace(live.row, **fields)  # type: ignore[arg-type]
 
+    def finish_trials(self, ends: Sequence[AttemptEnd]) -> list[TrialRow | Exception]:
+        """End trials, each by its outcome and its accepted reports. One answer for each: the trial as it ended, or why
+        it did not (NotCurrent: the attempt is not its current one); that of one says nothing of another."""
+        settling = [self._settling(end) for end in ends]
+        rows = self._storage.finish_trials(self._spec.uid, [ending for ending, _ in settling])
+        for row, (_, series) in zip(rows, settling, strict=True):
+            if isinstance(row, TrialRow) and row.number in self._live:
+                self._end(row, series)
+        return rows
+
     def finish(
         self, number: int, attempt: int, failure: Reason | None, message: str, log_tail: str | None = None
     ) -> TrialRow:
-        """End a trial by its outcome and its accepted reports.
+        """One alone, as `finish_trials`; raises what that answers."""
+        return raised(self.finish_trials([AttemptEnd(number, attempt, failure, message, log_tail)])[0])
 
-        Raises:
-            NotCurrent: ``attempt`` is not the trial's current one.
-        """
-        live = self._live.get(number)
-        outcome = value.Outcome(failure, message, live.row.stop_reason if live else None)
+    def _settling(self, end: AttemptEnd) -> tuple[ToEnd, dict[int, float]]:
+        """How an attempt is settled; and its series, which is whole once it is."""
+        live = self._live.get(end.number)
+        outcome = value.Outcome(end.failure, end.message, live.row.stop_reason if live else None)
         metric = self._spec.objectives[0].metric
         series = live.curve.series() if live else {}
 
@@ -255,10 +269,7 @@ class Engine:
             series.update(rules.series(reports, metric))  # with what came after the last tail
             return value.settle(reports, finish, outcome, self._spec.objectives)
 
-        row = self._storage.finish_trial(self._spec.uid, number, attempt, settle, log_tail)
-        if live is not None:
-            self._end(row, series)
-        return row
+        return ToEnd(end.number, end.attempt, settle, end.log_tail), series
 
     def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
         del self._live[row.number]

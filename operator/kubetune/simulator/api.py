@@ -52,11 +52,16 @@ class ApiServer:
         return stored
 
     def remove(self, plural: str, gone: Json) -> None:
-        """An object that is gone; one that is gone already stays so."""
+        """An object that is gone, or will be once no finalizer holds it; one that is gone already stays so."""
         metadata = gone["metadata"]
         key = (plural, metadata.get("namespace", ""), metadata["name"])
         there = self._objects.get(key)
         if there is None or there["metadata"]["uid"] != metadata["uid"]:
+            return
+        if there["metadata"].get("finalizers"):
+            if "deletionTimestamp" not in there["metadata"]:
+                stamped = {**there["metadata"], "deletionTimestamp": timestamp(self._world.now)}
+                self.put(plural, {**there, "metadata": stamped})
             return
         del self._objects[key]
         last = {**there["metadata"], "resourceVersion": str(next(self._versions))}

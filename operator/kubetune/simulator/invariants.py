@@ -4,12 +4,15 @@ import collections
 import dataclasses
 
 from kubetune.api import spec as api
-from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.controller.outcome import START_FAILURES
+from kubetune.engine.check import check as engine_check
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.nodes import Cluster, trial_of
+from kubetune.simulator.operators import SETTINGS
+from kubetune.simulator.scenario import REFUSED_IMAGE
 from kubetune.simulator.trials import Behaviour, Ledger
 from kubetune.simulator.violation import check
 from kubetune.storage.base import EngineStorage
@@ -169,8 +172,25 @@ class Watchdog:
         return next((raw for raw in self.server.all("experiments") if raw["metadata"]["uid"] == uid), None)
 
     def _spec(self, uid: str) -> ExperimentSpec | None:
+        """The one in force: an edit that cannot be run leaves the one before in force, but for `suspend`."""
         resource = self._resource(uid)
-        return None if resource is None else api.parse(resource)
+        if resource is None:
+            return None
+        if _can_run(resource):
+            return api.parse(resource)
+        study = self.database.studies.get(uid)
+        if study is None or study.kept is None:
+            return None
+        return api.parse({**resource, "spec": {**study.kept.spec, "suspend": resource["spec"].get("suspend", False)}})
 
     def _live(self, uid: str) -> list[Json]:
-        return [job for job in self.cluster.live_jobs() if trial_of(job)[0] == uid]
+        return [job for job in self.cluster.live_jobs(SETTINGS.deletion_grace) if trial_of(job)[0] == uid]
+
+
+def _can_run(resource: Json) -> bool:
+    """Whether neither kubetune nor the API server has anything against it."""
+    try:
+        engine_check(api.parse(resource))
+    except InvalidSpec:
+        return False
+    return all(container["image"] != REFUSED_IMAGE for container in resource["spec"]["template"]["spec"]["containers"])

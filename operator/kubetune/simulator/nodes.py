@@ -11,11 +11,13 @@ from typing import Any
 
 from kubetune.api import names
 from kubetune.api.spec import Json
+from kubetune.controller import views
 from kubetune.controller.status import timestamp
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.world import World
 
 Exit = Callable[[int, str], None]  # exit code, reason
+FINALIZER = "example.com/held"
 UNREACHABLE_AFTER = 40.0  # seconds of silence until a node is marked
 
 
@@ -79,7 +81,8 @@ class Cluster:
 
     def _make_pod(self, job: Json) -> None:
         metadata = job["metadata"]
-        if self._job(metadata["uid"]) is None:
+        there = self._job(metadata["uid"])
+        if there is None or "deletionTimestamp" in there["metadata"]:
             return
         name = f"{metadata['name']}-{metadata['uid'][-5:]}"  # a Job's name may come again, its pods' never
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": metadata["name"], "uid": metadata["uid"]}
@@ -207,6 +210,25 @@ class Cluster:
             self.disturbed[job["metadata"]["uid"]] = "job deleted"
             self.server.remove("jobs", job)
 
+    def hold_job(self, job: Json, seconds: float, foreground: bool) -> None:
+        """Deleted by hand, and held by somebody's finalizer for a while. ``foreground``: its pods go first."""
+        if (job.get("status") or {}).get("conditions") or "deletionTimestamp" in job["metadata"]:
+            return
+        uid = job["metadata"]["uid"]
+        self.disturbed[uid] = "job deleted and held"
+        held = self.server.put("jobs", {**job, "metadata": {**job["metadata"], "finalizers": [FINALIZER]}})
+        self.server.remove("jobs", held)
+        if foreground:
+            self._collect(uid)
+        self.world.after(seconds, lambda: self._let_go(uid))
+
+    def _let_go(self, uid: str) -> None:
+        job = self._job(uid)
+        if job is not None:
+            self.server.remove(
+                "jobs", self.server.put("jobs", {**job, "metadata": {**job["metadata"], "finalizers": []}})
+            )
+
     def add_node(self, name: str) -> None:
         self.nodes[name] = Node(name, self._slots)
         ready = {"type": "Ready", "status": "True", "lastTransitionTime": timestamp(self.world.now)}
@@ -296,9 +318,19 @@ class Cluster:
             stamped = {**raw["metadata"], "deletionTimestamp": timestamp(self.world.now)}
             self.server.put("pods", {**raw, "metadata": stamped})
 
-    def live_jobs(self) -> list[Json]:
-        """Jobs that have not ended."""
-        return [job for job in self.server.all("jobs") if not (job.get("status") or {}).get("conditions")]
+    def live_jobs(self, grace: float) -> list[Json]:
+        """Jobs that have not ended. Of those that are being deleted: only while a pod of theirs runs where it is heard
+        of, and for no longer than ``grace``."""
+        unfinished = [job for job in self.server.all("jobs") if not (job.get("status") or {}).get("conditions")]
+        return [job for job in unfinished if self._lives(job, grace)]
+
+    def _lives(self, job: Json, grace: float) -> bool:
+        since = views.epoch(job["metadata"].get("deletionTimestamp"))
+        if since is None:
+            return True
+        pods = [pod for pod in self.pods.values() if pod.job_uid == job["metadata"]["uid"] and not pod.over]
+        heard = any(pod.node is None or pod.node.reachable for pod in pods)
+        return heard and self.world.now < since + grace
 
 
 def trial_of(raw: Json) -> tuple[str, int, int]:

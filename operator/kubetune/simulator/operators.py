@@ -20,7 +20,7 @@ from kubetune.kube import errors
 from kubetune.settings import Settings
 from kubetune.simulator.api import ApiServer, Client
 from kubetune.simulator.world import World
-from kubetune.storage.base import Fenced, StorageUnavailable
+from kubetune.storage.base import Fenced, KeptSpec, StorageUnavailable
 from kubetune.storage.memory import Database, MemoryStorage
 
 SETTINGS = Settings(
@@ -31,12 +31,13 @@ SETTINGS = Settings(
     config_grace=5.0,
     log_grace=15.0,
     node_lost_after=120.0,
+    deletion_grace=60.0,
 )
 NOTIFY_DELAY = 0.1  # seconds in which reports are taken together
 _WRITES = frozenset(
     {
-        "acquire", "open_study", "create_trials", "record_job", "record_start", "new_attempt", "request_stop",
-        "finish_trial", "end_study", "delete_study", "create", "delete", "apply",
+        "acquire", "open_study", "save_spec", "create_trials", "record_jobs", "record_start", "new_attempt",
+        "request_stop", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
     }
 )  # fmt: skip
 
@@ -199,6 +200,12 @@ class Operator:
 
     def drop_engine(self, uid: str) -> None:
         self._engines.pop(uid, None)
+
+    def kept_spec(self, uid: str) -> KeptSpec | None:
+        return self._storage.load_spec(uid)
+
+    def keep_spec(self, uid: str, kept: KeptSpec) -> None:
+        self._storage.save_spec(uid, kept)
 
     # ---- its work
 

@@ -5,13 +5,14 @@ import functools
 
 from kubetune.api import spec as api
 from kubetune.api.spec import Json
+from kubetune.controller import status
 from kubetune.kube import errors
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.invariants import Watchdog
 from kubetune.simulator.nodes import Cluster
 from kubetune.simulator.operators import SETTINGS, Chaos, Operator
-from kubetune.simulator.scenario import STORM, Change, Scenario
+from kubetune.simulator.scenario import HOLDS, REFUSED_IMAGE, STORM, Change, Scenario
 from kubetune.simulator.trials import Behaviour, Ledger, Trials
 from kubetune.simulator.violation import check
 from kubetune.simulator.world import BEGIN, World
@@ -119,12 +120,17 @@ class Run:
             cluster.delete_pod(dice.choice(pods))
         elif kind == "delete job" and jobs:
             cluster.delete_job(dice.choice(jobs))
+        elif kind in HOLDS and jobs:
+            cluster.hold_job(dice.choice(jobs), dice.choice((5.0, 40.0, 400.0)), kind == HOLDS[1])
         elif kind == "cut off":
             cluster.cut_off(dice.choice(list(cluster.nodes.values())), dice.choice((10.0, 60.0, 300.0)))
         elif kind == "lose node":
             cluster.lose(dice.choice(list(cluster.nodes.values())))
 
     def _refuse(self, body: Json) -> errors.ApiError | None:
+        pod = body["spec"]["template"]["spec"]
+        if any(container["image"] == REFUSED_IMAGE for container in pod["containers"]):
+            return errors.Invalid(422, "Invalid", f"image {REFUSED_IMAGE} is not allowed")
         now = self.world.now - BEGIN
         if any(begin <= now < end for begin, end in self.scenario.quotas):
             return errors.QuotaExceeded(403, "Forbidden", "exceeded quota: team-a")
@@ -171,7 +177,8 @@ class Run:
         return not self.cluster.pods and not list(self.server.all("jobs"))
 
     def _status_lags(self, resource: Json) -> bool:
-        return bool(resource["status"]["observedGeneration"] != resource["metadata"]["generation"])
+        told = resource["status"]["observedGeneration"], status.invalid_generation(resource["status"])
+        return resource["metadata"]["generation"] not in told
 
     def _left(self) -> str:
         states = [(resource.get("status") or {}).get("state") for resource in self.server.all("experiments")]

@@ -9,6 +9,8 @@ from kubetune.api.spec import Json
 from kubetune.simulator import trials
 
 LOSSES = ("evict", "delete pod", "delete job", "cut off", "lose node")
+HOLDS = ("hold job", "hold job in the foreground")
+REFUSED_IMAGE = "refused:1"  # the API server takes no Job with it
 STORM = 240.0  # seconds in which things go wrong; then it is calm
 
 
@@ -35,16 +37,20 @@ class Scenario:
     unavailable: float = 0.0
     lost_event: float = 0.0
     lag: float = 0.3
-    losses: tuple[tuple[float, str], ...] = ()  # (time, one of LOSSES)
+    losses: tuple[tuple[float, str], ...] = ()  # (time, one of LOSSES or HOLDS)
     takeovers: tuple[float, ...] = ()  # a second operator starts while the first one lives
     quotas: tuple[tuple[float, float], ...] = ()  # (from, to): no Job may be created
     changes: tuple[Change, ...] = ()
     crash_at: int | None = None
 
 
+def with_image(image: str, *args: str) -> Json:
+    """A part of a spec: a template with this image and these arguments."""
+    return {"template": {"spec": {"containers": [{"name": "trial", "image": image, "args": list(args)}]}}}
+
+
 def experiment(name: str, **spec: Any) -> Json:
     """A custom resource as the API server would show it, before it was seen by anyone."""
-    container = {"name": "trial", "image": "trial:1", "args": ["--x=$(x)"]}
     body: Json = {
         "objective": {"metric": trials.METRIC, "direction": "maximize"},
         "parameters": {"x": {"double": [0, 1]}, "k": {"int": [1, 4]}},
@@ -53,7 +59,7 @@ def experiment(name: str, **spec: Any) -> Json:
         "maxTrials": 8,
         "parallelism": {"max": 2},
         "seed": 1,
-        "template": {"spec": {"containers": [container]}},
+        **with_image("trial:1", "--x=$(x)"),
     }
     metadata = {"name": name, "namespace": "team-a", "uid": f"uid-{name}", "generation": 1}
     return {"apiVersion": names.API_VERSION, "kind": names.KIND, "metadata": metadata, "spec": {**body, **spec}}
@@ -76,10 +82,10 @@ def draw(seed: int) -> Scenario:
         unavailable=0.0 if calm else dice.choice((0.0, 0.01, 0.1)),
         lost_event=0.0 if calm else dice.choice((0.0, 0.05, 0.3)),
         lag=dice.choice((0.05, 0.5, 5.0)),
-        losses=() if calm else _losses(dice),
+        losses=() if calm else (*_losses(dice), *_held(random.Random(f"{seed}/held"))),
         takeovers=() if calm else tuple(dice.uniform(1, STORM) for _ in range(dice.choice((0, 0, 1, 3)))),
         quotas=() if calm or dice.random() < 0.8 else ((dice.uniform(0, 60), dice.uniform(60, STORM)),),
-        changes=tuple(change for each in made for change in _changes(dice, each)),
+        changes=tuple(change for each in made for change in _changes(seed, dice, each)),
     )
 
 
@@ -104,9 +110,14 @@ def _losses(dice: random.Random) -> tuple[tuple[float, str], ...]:
     return tuple((dice.uniform(2, STORM), dice.choice(LOSSES)) for _ in range(count))
 
 
-def _changes(dice: random.Random, resource: Json) -> list[Change]:
+def _held(dice: random.Random) -> tuple[tuple[float, str], ...]:
+    count = dice.choice((0, 0, 0, 1, 4))
+    return tuple((dice.uniform(2, STORM), dice.choice(HOLDS)) for _ in range(count))
+
+
+def _changes(seed: int, dice: random.Random, resource: Json) -> list[Change]:
     uid, spec = resource["metadata"]["uid"], resource["spec"]
-    found = []
+    found = _blunder(random.Random(f"{seed}/{uid}"), uid, spec)
     if dice.random() < 0.3:
         begin = dice.uniform(0.5, 60)
         found += [Change(begin, uid, {"suspend": True})]
@@ -124,3 +135,21 @@ def _changes(dice: random.Random, resource: Json) -> list[Change]:
     if dice.random() < 0.05:
         found.append(Change(dice.uniform(1, 100), uid, None))
     return found
+
+
+def _blunder(dice: random.Random, uid: str, spec: Json) -> list[Change]:
+    """An edit that cannot be run, and the one that mends it; in between, maybe, somebody wants it all to stop."""
+    if dice.random() >= 0.25:
+        return []
+    kind = dice.choice(("no such parameter", "no such pattern", "refused by the server"))
+    blunder = {
+        "no such parameter": with_image("trial:1", "--y=$(y)"),
+        "no such pattern": {"metrics": {**spec.get("metrics", {}), "pattern": "("}},
+        "refused by the server": with_image(REFUSED_IMAGE),
+    }[kind]
+    made, mended = dice.uniform(0.5, 60), dice.uniform(60, 150)
+    found = [Change(made, uid, blunder)]
+    if dice.random() < 0.3:
+        found += [Change(made + dice.uniform(0, 5), uid, {"suspend": True})]
+    mending = {**with_image("trial:2", "--x=$(x)"), "metrics": spec.get("metrics", {}), "suspend": False}
+    return [*found, Change(mended, uid, mending)]

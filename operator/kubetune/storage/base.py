@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, Exit, Finish, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.api.spec import Json, Parameter, ParamValue
+from kubetune.api.trial import Counts, Ending, Exit, Finish, JobRecord, Lease, Reason, Report, TrialRow, TrialState
 from kubetune.storage.series import Piece, Take
 
 
@@ -45,6 +45,14 @@ class StudyRow:
     end_message: str = ""
     metrics: tuple[str, ...] = ()  # as the study was made, in order of the objectives: the engine refuses others
     directions: tuple[str, ...] = ()  # maximize | minimize, the same
+
+
+@dataclasses.dataclass(frozen=True)
+class KeptSpec:
+    """An experiment's spec as its resource had it, and that resource's generation."""
+
+    generation: int
+    spec: Json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +105,23 @@ class EndedTrial(NamedTuple):
 Settle = Callable[[Sequence[Report], Finish | None], Ending]
 
 
+@dataclasses.dataclass(frozen=True)
+class ToEnd:
+    """A trial to be ended: by which attempt, and what ``settle`` makes of its reports. It may be asked twice."""
+
+    number: int
+    attempt: int
+    settle: Settle
+    log_tail: str | None = None
+
+
+def raised(answer: TrialRow | Exception) -> TrialRow:
+    """An answer of `EngineStorage.finish_trials`; raises it if it is an exception."""
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
+
+
 class EngineStorage(Protocol):
     """The single writer's side: the operator."""
 
@@ -112,6 +137,12 @@ class EngineStorage(Protocol):
     ) -> StudyRow:
         """The study of an experiment, made if it is not there (an Optuna study and kubetune's row). Idempotent: one
         that is there is returned as it was made, with its own metrics and directions."""
+
+    def save_spec(self, uid: str, kept: KeptSpec) -> None:
+        """The spec that is in force from now on. Raises KeyError if there is no such study."""
+
+    def load_spec(self, uid: str) -> KeptSpec | None:
+        """The spec that was saved last; None: none was."""
 
     def load_trials(self, uid: str) -> list[TrialRow]:
         """All trials in order of number."""
@@ -134,9 +165,13 @@ class EngineStorage(Protocol):
         """Commit trials as RUNNING, in kubetune's table and Optuna's. Raises if a number is given already; then
         nothing is written. Raises NotCurrent if the study is deleted, KeyError if there is none."""
 
+    def record_jobs(self, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:
+        """Record the Jobs of current attempts, a hundred in a transaction. False for each whose attempt is not current,
+        or for which another Job is recorded: it is not written."""
+
     def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
-        """Record the Job of the current attempt. False, and no write, if the attempt is not current or another
-        Job is recorded for it."""
+        """One alone, as `record_jobs`."""
+        return self.record_jobs(uid, [JobRecord(number, attempt, job_uid)])[0]
 
     def record_start(self, uid: str, starts: Mapping[int, float]) -> None:
         """The first pod's start of trials, by number; an earlier one stands."""
@@ -148,10 +183,15 @@ class EngineStorage(Protocol):
     def request_stop(self, uid: str, stops: Mapping[int, Reason]) -> None:
         """RUNNING trials, by number, are to stop: the gateway's answers say so. An earlier request stands."""
 
+    def finish_trials(self, uid: str, endings: Sequence[ToEnd]) -> list[TrialRow | Exception]:
+        """End trials, a hundred in a transaction: lock their rows, hand all accepted reports of the current attempt and
+        its finish to ``settle``, write the ending in kubetune's table and Optuna's (values, state, intermediate
+        values, user attributes). One answer for each: the trial with its end, as it is if it had ended already;
+        NotCurrent for another attempt, or what ``settle`` raised: then this one is not written, the others are."""
+
     def finish_trial(self, uid: str, number: int, attempt: int, settle: Settle, log_tail: str | None) -> TrialRow:
-        """End a trial: lock its row, hand all accepted reports of the current attempt and its finish to ``settle``,
-        write the ending in kubetune's table and Optuna's (values, state, intermediate values, user attributes).
-        A trial that has ended already is returned as it is. Raises NotCurrent for another attempt."""
+        """One alone, as `finish_trials`; raises what that answers."""
+        return raised(self.finish_trials(uid, [ToEnd(number, attempt, settle, log_tail)])[0])
 
     def news(self, uid: str, seen: Mapping[int, int]) -> News:
         """What came for RUNNING trials after the sequence numbers ``seen`` (number → last seq, 0 if never)."""

@@ -9,8 +9,8 @@ import psycopg2.errors
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter
-from kubetune.api.trial import Ending, Lease, Reason, Report, TrialRow, TrialState
-from kubetune.storage import base, copying, optuna_tables, pool, rows, rules, tell, trial_ends
+from kubetune.api.trial import Ending, JobRecord, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.storage import base, batches, copying, optuna_tables, pool, rows, rules, tell, trial_ends
 from kubetune.storage.series import Piece, Take
 
 REMOVED_AT_ONCE = 10_000  # reports a transaction: a trial may have any number of them
@@ -78,6 +78,23 @@ class EngineSide(base.EngineStorage):
         cursor.execute(f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments e WHERE e.uid = %s", (uid,))
         row = cursor.fetchone()
         return rows.study(row) if row else None
+
+    def save_spec(self, uid: str, kept: base.KeptSpec) -> None:
+        with self._write() as cursor:
+            cursor.execute(
+                "UPDATE kubetune.experiments SET generation = %s, spec = %s WHERE uid = %s",
+                (kept.generation, json.dumps(kept.spec), uid),
+            )
+            if cursor.rowcount != 1:
+                raise KeyError(uid)
+
+    def load_spec(self, uid: str) -> base.KeptSpec | None:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT generation, spec FROM kubetune.experiments WHERE uid = %s AND spec IS NOT NULL", (uid,)
+            )
+            row = cursor.fetchone()
+            return base.KeptSpec(*row) if row else None
 
     def end_study(self, uid: str, reason: Reason, message: str) -> base.StudyRow:
         with self._write() as cursor:
@@ -276,15 +293,12 @@ class EngineSide(base.EngineStorage):
             if offered:
                 tell.workers(cursor, uid)
 
-    def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
-        with self._write() as cursor:
-            cursor.execute(
-                "UPDATE kubetune.experiment_trials t SET job_uid = %s FROM kubetune.experiments e"
-                " WHERE t.experiment_id = e.id AND e.uid = %s AND t.number = %s AND t.attempt = %s"
-                " AND t.state = 'RUNNING' AND (t.job_uid IS NULL OR t.job_uid = %s)",
-                (job_uid, uid, number, attempt, job_uid),
-            )
-            return cursor.rowcount == 1
+    def record_jobs(self, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:
+        def write(part: Sequence[JobRecord]) -> list[bool]:
+            with self._write() as cursor:
+                return batches.record_jobs(cursor, uid, part)
+
+        return batches.in_parts(jobs, write)
 
     def record_start(self, uid: str, starts: Mapping[int, float]) -> None:
         if not starts:
@@ -334,22 +348,18 @@ class EngineSide(base.EngineStorage):
             trial_ends.end_leases(cursor, [trial])
             return True
 
-    def finish_trial(self, uid: str, number: int, attempt: int, settle: base.Settle, log_tail: str | None) -> TrialRow:
-        with self._write() as cursor:
-            found = trial_ends.lock(cursor, uid, [number], trial_ends.ANY_STATE)
-            if not found:
-                raise base.NotCurrent(f"there is no trial {number} of experiment {uid}")
-            trial = found[0]
-            if trial.row.state is not TrialState.RUNNING:
-                return trial.row
-            if trial.row.attempt != attempt:
-                raise base.NotCurrent(
-                    f"attempt {attempt} of trial {number} is over; the current one is {trial.row.attempt}"
-                )
-            reports, now = trial_ends.reports(cursor, [trial]).get(trial.id, []), self.clock()
-            ended = trial_ends.ended(trial, settle(reports, trial.row.finish), reports, log_tail, now)
-            trial_ends.write(cursor, [ended], now)
-            return ended.row
+    def finish_trials(self, uid: str, endings: Sequence[base.ToEnd]) -> list[TrialRow | Exception]:
+        return batches.in_parts(endings, lambda part: self._finish_part(uid, part))
+
+    def _finish_part(self, uid: str, part: Sequence[base.ToEnd]) -> list[TrialRow | Exception]:
+        """What the database refuses of one (text that it cannot hold, say) it refuses of all: then each alone."""
+        try:
+            with self._write() as cursor:
+                return batches.finish_trials(cursor, uid, part, self.clock())
+        except psycopg2.Error as error:
+            if len(part) == 1:
+                return [error]
+            return [answer for ending in part for answer in self._finish_part(uid, [ending])]
 
     def healthy(self) -> bool:
         try:

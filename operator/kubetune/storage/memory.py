@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import Counts, Ending, JobRecord, Lease, Reason, Report, TrialRow, TrialState
 from kubetune.storage import base, memory_leases, rules, series
 from kubetune.storage.series import Piece, Take
 
@@ -55,6 +55,7 @@ class _Study:
     row: base.StudyRow
     trials: dict[int, _Trial] = dataclasses.field(default_factory=dict)
     deleted: float | None = None
+    kept: base.KeptSpec | None = None
     workers: list[base.WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
 
 
@@ -158,6 +159,15 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             self.database.studies[uid] = _Study(row)
         return self._study(uid).row
 
+    @_write
+    def save_spec(self, uid: str, kept: base.KeptSpec) -> None:
+        self._study(uid).kept = kept
+
+    @_transaction
+    def load_spec(self, uid: str) -> base.KeptSpec | None:
+        study = self.database.studies.get(uid)
+        return study.kept if study else None
+
     @_transaction
     def load_trials(self, uid: str) -> list[TrialRow]:
         return [memory_leases.seen(trial, self.clock()) for _, trial in sorted(self._trials(uid).items())]
@@ -213,11 +223,13 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         self._tell_workers(uid, any(trial.offered for trial in trials))
 
     @_write
-    def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
-        trial = self._live(uid, number, attempt)
-        if trial is None or trial.row.job_uid not in (None, job_uid):
+    def record_jobs(self, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:
+        return [self._record(self._trials(uid).get(job.number), job) for job in jobs]
+
+    def _record(self, trial: _Trial | None, job: JobRecord) -> bool:
+        if trial is None or not rules.takes_job(trial.row, job):
             return False
-        trial.row = dataclasses.replace(trial.row, job_uid=job_uid)
+        trial.row = dataclasses.replace(trial.row, job_uid=job.job_uid)
         return True
 
     @_write
@@ -245,19 +257,21 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
                 trial.row = dataclasses.replace(trial.row, stop_requested=now, stop_reason=stops[number])
 
     @_write
-    def finish_trial(self, uid: str, number: int, attempt: int, settle: base.Settle, log_tail: str | None) -> TrialRow:
-        trial = self._trials(uid).get(number)
-        if trial is None:
-            raise base.NotCurrent(f"there is no trial {number} of experiment {uid}")
-        if trial.row.state is not TrialState.RUNNING:
-            return trial.row
-        if trial.row.attempt != attempt:
-            raise base.NotCurrent(
-                f"attempt {attempt} of trial {number} is over; the current one is {trial.row.attempt}"
-            )
-        ending = settle(trial.of_attempt(attempt), trial.row.finish)
-        row = rules.ended(trial.row, ending, len(self._study(uid).row.metrics), self.clock())
-        trial.row, trial.log_tail = row, None if log_tail is None else rules.clean(log_tail)
+    def finish_trials(self, uid: str, endings: Sequence[base.ToEnd]) -> list[TrialRow | Exception]:
+        return [self._finish(uid, ending) for ending in endings]
+
+    def _finish(self, uid: str, ending: base.ToEnd) -> TrialRow | Exception:
+        trial = self._trials(uid).get(ending.number)
+        try:
+            row = rules.to_end(trial.row if trial else None, ending.number, ending.attempt)
+            if trial is None or not rules.is_running(row):
+                return row
+            settled = ending.settle(trial.of_attempt(ending.attempt), row.finish)
+            row = rules.ended(row, settled, len(self._study(uid).row.metrics), self.clock())
+        except Exception as error:  # noqa: BLE001  as PostgreSQL's: one is no reason against the others
+            return error
+        trial.row = row
+        trial.log_tail = None if ending.log_tail is None else rules.clean(ending.log_tail)
         return row
 
     @_transaction

@@ -4,7 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from kubetune.api.trial import NO_LOSS, Counts, Ending, Finish, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import NO_LOSS, Counts, Ending, Finish, JobRecord, Reason, Report, TrialRow, TrialState
 from kubetune.storage import base
 
 STEP_LIMIT = 2**63  # a step is a signed 64-bit number
@@ -110,6 +110,24 @@ def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:
         stop_requested=row.stop_requested if kept else None,
         stop_reason=row.stop_reason if kept else None,
     )
+
+
+def is_running(row: TrialRow) -> bool:
+    return row.state is TrialState.RUNNING
+
+
+def takes_job(row: TrialRow, job: JobRecord) -> bool:
+    """Whether this is, or may become, the recorded Job of the trial."""
+    return is_running(row) and row.attempt == job.attempt and row.job_uid in (None, job.job_uid)
+
+
+def to_end(row: TrialRow | None, number: int, attempt: int) -> TrialRow:
+    """The trial, if this attempt may end it, or if it has ended already. Raises NotCurrent."""
+    if row is None:
+        raise base.NotCurrent(f"there is no trial {number}")
+    if is_running(row) and row.attempt != attempt:
+        raise base.NotCurrent(f"attempt {attempt} of trial {number} is over; the current one is {row.attempt}")
+    return row
 
 
 def ended(row: TrialRow, ending: Ending, objectives: int, now: float) -> TrialRow:

@@ -1,0 +1,109 @@
+"""Which spec is in force: the resource's own if it can be run, else the last one that could.
+
+A spec is judged once per generation and committed before anything is done by it, so that an operator that comes later
+has the same one in force. An edit that cannot be run stops nothing: it is said as condition Invalid, and the experiment
+goes on as before, but for `spec.suspend`, which is obeyed in any case.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+
+from kubetune.api import spec as api
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.controller import jobs
+from kubetune.controller.act import Tools
+from kubetune.controller.observe import Memory, RefusedSpec
+from kubetune.controller.ports import Engine, Engines, Exists, Refused
+from kubetune.storage.base import KeptSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class InForce:
+    """What a look goes by. ``refused``: the resource says something else, which cannot be run."""
+
+    spec: ExperimentSpec
+    engine: Engine
+    refused: RefusedSpec | None = None
+
+
+class Judge:
+    """Finds the spec in force. ``patience``: seconds until a spec that was refused is judged again, since the reason
+    may lie outside of it (a service account that comes later)."""
+
+    def __init__(self, engines: Engines, tools: Tools, patience: float) -> None:
+        self._engines = engines
+        self._tools = tools
+        self._patience = patience
+
+    def find(self, resource: Json, memory: Memory) -> InForce:
+        """The spec in force, and the experiment's engine with it.
+
+        Raises:
+            InvalidSpec: nothing is in force: the spec cannot be run, nor could an earlier one.
+            ClusterUnavailable: the API server could not be asked.
+            StorageUnavailable, Fenced: as the engine does.
+        """
+        offered = KeptSpec(resource["metadata"].get("generation", 0), resource.get("spec") or {})
+        if not memory.kept_read:
+            memory.kept = self._engines.kept_spec(resource["metadata"]["uid"])
+            memory.kept_read = True
+        refused = memory.refused
+        if refused is None or refused.generation != offered.generation or self._tools.clock() >= refused.until:
+            try:
+                found = self._take(resource, offered, memory)
+            except InvalidSpec as error:
+                refused = RefusedSpec(offered.generation, error, self._tools.clock() + self._patience)
+            else:
+                memory.refused = None
+                return found
+        memory.refused = refused
+        kept = None if memory.kept == offered else _parsed(resource, memory.kept)
+        if kept is None:
+            raise InvalidSpec(refused.error.field, refused.error.message)
+        engine = self._engines.engine(kept)
+        engine.update(kept)
+        return InForce(kept, engine, refused)
+
+    def _take(self, resource: Json, offered: KeptSpec, memory: Memory) -> InForce:
+        """The resource's own spec, judged and committed if it is a new one. Raises InvalidSpec."""
+        spec = api.parse(resource)
+        engine = self._engines.engine(spec)
+        if memory.kept != offered:
+            self._dry_run(spec, _parsed(resource, memory.kept), engine)
+        engine.update(spec)
+        if memory.kept != offered:
+            self._engines.keep_spec(spec.uid, offered)
+            memory.kept = offered
+        return InForce(spec, engine)
+
+    def _dry_run(self, spec: ExperimentSpec, kept: ExperimentSpec | None, engine: Engine) -> None:
+        """The server judges the Job before one is made of this spec. Raises InvalidSpec with its words."""
+        if engine.ended or (kept is None and engine.counts.total):  # nothing more is made; made with it already
+            return
+        body = self._job(spec)
+        if kept is not None and body == self._job(kept):
+            return
+        try:
+            self._tools.cluster.create_job(body, dry_run=True)
+        except Exists:
+            pass
+        except Refused as refusal:
+            if not refusal.passing:
+                raise InvalidSpec("template", f"the API server refuses the Job: {refusal}") from refusal
+
+    def _job(self, spec: ExperimentSpec) -> Json:
+        return jobs.build_job(spec, 0, 1, jobs.sample(spec.parameters), self._tools.wiring())
+
+
+def _parsed(resource: Mapping[str, Json], kept: KeptSpec | None) -> ExperimentSpec | None:
+    """The kept spec with the resource's own word on `suspend`; None: there is none, or none that this version of
+    kubetune can run."""
+    if kept is None:
+        return None
+    suspend = (resource.get("spec") or {}).get("suspend")
+    overlay = {"suspend": suspend} if isinstance(suspend, bool) else {}
+    metadata = {**resource["metadata"], "generation": kept.generation}
+    try:
+        return api.parse({"metadata": metadata, "spec": {**kept.spec, **overlay}})
+    except InvalidSpec:
+        return None

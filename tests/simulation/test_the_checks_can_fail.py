@@ -124,8 +124,8 @@ def test_jobs_with_names_by_chance_are_caught(monkeypatch: pytest.MonkeyPatch) -
         return {**body, "metadata": {**body["metadata"], "name": f"{body['metadata']['name']}-{next(made)}"}}
 
     monkeypatch.setattr(jobs, "build_job", build)
-    body = experiment("small", maxTrials=3)
-    found = (caught_by(Scenario(seed, (body,), unavailable=0.2, lag=5.0)) for seed in range(197, 400))  # about one in 150
+    body = experiment("small", maxTrials=40, parallelism={"max": 8})
+    found = (caught_by(Scenario(seed, (body,), unavailable=0.2, lag=5.0)) for seed in range(100))
     assert next((invariant for invariant in found if invariant != "nothing"), "nothing") in {"I1", "I2", "I9"}
 
 

@@ -46,10 +46,7 @@ def _bare(door: Gateway) -> Json:
     resource = _experiment()
     resource["metadata"] |= {"namespace": "default", "uid": str(uuid.uuid4()), "generation": 1}
     spec = parse(resource)
-    job = build_job(
-        spec, 0, 1, sample(spec.parameters), Wiring("https://kubetune-gateway.kubetune.svc:8443", door.authority)
-    )
-    return load.made_bare(job)
+    return load.made_bare(build_job(spec, 0, 1, sample(spec.parameters), door.wiring))
 
 
 async def _turn(api: Api, name: str, body: Json) -> float:

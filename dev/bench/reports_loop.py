@@ -100,7 +100,15 @@ def main() -> None:
     registry = Registry(storage, lambda spec: Engine(spec, storage, time.time))
     registry.put(experiment)
     tools = act.Tools(
-        Still(numbers), time.time, storage.confirm, lambda: Wiring(""), act.sequential, metrics, settings.log_tail_bytes
+        cluster=Still(numbers),
+        clock=time.time,
+        confirm=storage.confirm,
+        wiring=lambda: Wiring(""),
+        parallel=act.sequential,
+        start=act.at_once,
+        wake=lambda uid: None,
+        meter=metrics,
+        log_tail_bytes=settings.log_tail_bytes,
     )
     reconciler, queue = Reconciler(registry, tools, settings), Queue()
     workers = Workers(

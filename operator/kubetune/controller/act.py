@@ -16,7 +16,7 @@ from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import NO_LOSS, AttemptEnd, JobRecord, Reason, TrialRow, TrialState
 from kubetune.controller import decide, jobs
 from kubetune.controller.jobs import Wiring
-from kubetune.controller.observe import Memory
+from kubetune.controller.observe import Memory, Written
 from kubetune.controller.plan import (
     Ask,
     CreateJob,
@@ -31,18 +31,36 @@ from kubetune.controller.plan import (
     RecordJob,
     RequestStop,
 )
-from kubetune.controller.ports import Clock, Cluster, ClusterUnavailable, Engine, Exists, Meter, Parallel, Rank, Refused
+from kubetune.controller.ports import (
+    Clock,
+    Cluster,
+    ClusterUnavailable,
+    Engine,
+    Exists,
+    Meter,
+    Parallel,
+    Rank,
+    Refused,
+    Start,
+)
 
 QUOTA_DELAY = 15.0  # seconds until a Job that a quota refused is tried again
 _NO_WARNING = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
+_OVER = (JobPhase.SUCCEEDED, JobPhase.FAILED)
 
 
 def sequential(calls: Sequence[Callable[[], object]], key: str, rank: Rank) -> list[object]:
     """A `Parallel` that carries out one after the other."""
     return [attempt(call) for call in calls]
+
+
+def at_once(calls: Sequence[Callable[[], object]], key: str, rank: Rank, done: Callable[[int, object], None]) -> None:
+    """A `Start` that has carried all out when it returns."""
+    for index, call in enumerate(calls):
+        done(index, attempt(call))
 
 
 def attempt(call: Callable[[], object]) -> object:
@@ -55,13 +73,16 @@ def attempt(call: Callable[[], object]) -> object:
 
 @dataclasses.dataclass(frozen=True)
 class Tools:
-    """What acting needs, the same for all experiments. ``confirm`` raises Fenced if another operator took over."""
+    """What acting needs, the same for all experiments. ``confirm`` raises Fenced if another operator took over;
+    ``wake`` has an experiment (by its UID) looked at soon."""
 
     cluster: Cluster
     clock: Clock
     confirm: Callable[[], None]
     wiring: Callable[[], Wiring]
     parallel: Parallel
+    start: Start
+    wake: Callable[[str], None]
     meter: Meter
     log_tail_bytes: int
 
@@ -77,6 +98,33 @@ class Act:
         self._labels = {"namespace": spec.namespace, "experiment": spec.name}
         self._views: Mapping[str, JobView] = {}
         self.trouble: ClusterUnavailable | None = None
+
+    def take_in(self) -> None:
+        """What became of the writes that were begun and not waited for. Raises what one of them raised."""
+        memory, made, ends = self._memory, [], []
+        while memory.over_there:
+            written = memory.over_there.popleft()
+            memory.deleting.discard(written.job_uid)
+            result, row = written.result, written.row
+            if isinstance(result, ClusterUnavailable):
+                self.trouble = self.trouble or result
+            elif isinstance(result, Exception) and not isinstance(result, Refused):
+                raise result
+            if row is None:
+                continue
+            if memory.creating.get(row.number) == row.attempt:
+                del memory.creating[row.number]
+            current = self._engine.running.get(row.number)
+            if current is None or current.attempt != row.attempt:
+                continue  # its Job, if it is there, is a stale one
+            if isinstance(result, JobView):
+                made.append(JobRecord(row.number, row.attempt, result.uid))
+            elif isinstance(result, Refused):
+                ends.append(self._refused(row, result))
+        self._record(made)
+        for _ in made:
+            self._refilled()
+        self._finish([end for end in ends if end is not None])
 
     def carry_out(self, plan: Plan, seen: Observed) -> None:
         """Raises what the engine raises; the API server's failures are kept in ``trouble``."""
@@ -197,9 +245,31 @@ class Act:
     # ---- Jobs
 
     def _delete(self, deletes: Sequence[DeleteJob]) -> None:
+        """Of Jobs that have ended it is begun; those that run on hold slots, and are waited for."""
         namespace, cluster = self._spec.namespace, self._tools.cluster
-        calls = [functools.partial(cluster.delete_job, namespace, job.name, job.uid) for job in deletes]
-        self._together(calls, Rank.DELETE)
+        ended: list[DeleteJob] = []
+        live: list[DeleteJob] = []
+        for job in deletes:
+            view = self._views.get(job.uid)
+            (ended if view is not None and view.phase in _OVER else live).append(job)
+
+        def call(job: DeleteJob) -> Callable[[], object]:
+            return functools.partial(cluster.delete_job, namespace, job.name, job.uid)
+
+        self._together([call(job) for job in live], Rank.DELETE)
+        self._memory.deleting.update(job.uid for job in ended)
+        self._begin([call(job) for job in ended], Rank.DELETE, [Written(None, None, job.uid) for job in ended])
+
+    def _begin(self, calls: Sequence[Callable[[], object]], rank: Rank, each: Sequence[Written]) -> None:
+        """Begin the calls; `take_in` sees what became of them."""
+        uid, over, wake = self._spec.uid, self._memory.over_there, self._tools.wake
+
+        def done(index: int, result: object) -> None:
+            over.append(dataclasses.replace(each[index], result=result))
+            wake(uid)
+
+        if calls:
+            self._tools.start(calls, uid, rank, done)
 
     def _ask(self, count: int) -> list[TrialRow]:
         begun = self._tools.clock()
@@ -208,14 +278,10 @@ class Act:
         return rows
 
     def _create(self, rows: Sequence[TrialRow]) -> None:
-        """Create, or adopt, the Jobs of current attempts, then record them."""
-        created = self._together([functools.partial(self._create_one, row) for row in rows], Rank.CREATE)
-        made = [(row, result) for row, result in zip(rows, created, strict=True) if isinstance(result, JobView)]
-        self._record([JobRecord(row.number, row.attempt, job.uid) for row, job in made])
-        for _ in made:
-            self._refilled()
-        refused = [(row, result) for row, result in zip(rows, created, strict=True) if isinstance(result, Refused)]
-        self._finish([end for row, refusal in refused if (end := self._refused(row, refusal))])
+        """Begin to create, or adopt, the Jobs of current attempts; recorded once they are there."""
+        calls = [functools.partial(self._create_one, row) for row in rows]
+        self._memory.creating.update({row.number: row.attempt for row in rows})
+        self._begin(calls, Rank.CREATE, [Written(None, row) for row in rows])
 
     def _record(self, jobs: Sequence[JobRecord]) -> None:
         if jobs:

@@ -24,10 +24,16 @@ _TROUBLE = {0: Outcome.LOST, 429: Outcome.REFUSED, 503: Outcome.REFUSED, 504: Ou
 
 
 class _Batch:
-    """Calls that one caller waits for."""
+    """Calls that one caller waits for, or (``tell``) is told the results of."""
 
-    def __init__(self, calls: Sequence[Callable[[], object]], key: str, rank: Rank) -> None:
-        self.key, self.rank = key, rank
+    def __init__(
+        self,
+        calls: Sequence[Callable[[], object]],
+        key: str,
+        rank: Rank,
+        tell: Callable[[int, object], None] | None = None,
+    ) -> None:
+        self.key, self.rank, self.tell = key, rank, tell
         self.results: list[object] = [None] * len(calls)
         self.fault: Exception | None = None
         self.left = len(calls)
@@ -84,17 +90,29 @@ class Dispatcher:
         """See `ports.Parallel`."""
         if not calls or (rank is Rank.READ and len(calls) == 1):
             return [attempt(call) for call in calls]
-        batch, since = _Batch(calls, key, rank), self._monotonic()
-        with self._changed:
-            if self._closed:
-                return [ClusterUnavailable("the operator stops")] * len(calls)
-            lane = self._lanes[rank].setdefault(key, collections.deque())
-            lane.extend(_Task(batch, index, call, since) for index, call in enumerate(calls))
-            self._changed.notify()
+        batch = _Batch(calls, key, rank)
+        self._begin(batch, calls)
         batch.done.wait()
         if batch.fault is not None:
             raise batch.fault
         return batch.results
+
+    def start(
+        self, calls: Sequence[Callable[[], object]], key: str, rank: Rank, done: Callable[[int, object], None]
+    ) -> None:
+        """See `ports.Start`."""
+        self._begin(_Batch(calls, key, rank, done), calls)
+
+    def _begin(self, batch: _Batch, calls: Sequence[Callable[[], object]]) -> None:
+        since = self._monotonic()
+        tasks = [_Task(batch, index, call, since) for index, call in enumerate(calls)]
+        with self._changed:
+            if self._closed:
+                for task in tasks:
+                    self._settle(task, ClusterUnavailable("the operator stops"))
+            elif tasks:
+                self._lanes[batch.rank].setdefault(batch.key, collections.deque()).extend(tasks)
+                self._changed.notify()
 
     def observed(self, verb: str, plural: str, code: int, seconds: float, wait: float | None) -> None:
         """How a request went, whoever sent it; fits `kube.client.Client`'s ``on_request``."""
@@ -112,8 +130,8 @@ class Dispatcher:
             result: object = None
             try:
                 result = attempt(task.call)
-            except Exception as error:  # noqa: BLE001 - raised where it is waited for
-                task.batch.fault = error
+            except Exception as error:  # noqa: BLE001 - raised where it is waited for, or told
+                result = task.batch.fault = error
             self._ended(task, result)
 
     def _next(self) -> _Task | None:
@@ -179,6 +197,8 @@ class Dispatcher:
     def _settle(self, task: _Task, result: object) -> None:
         batch = task.batch
         batch.results[task.index] = result
+        if batch.tell is not None:
+            batch.tell(task.index, result)
         batch.left -= 1
         if batch.left == 0:
             batch.done.set()

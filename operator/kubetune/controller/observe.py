@@ -11,6 +11,8 @@ from kubetune.controller.plan import JobPhase, JobView, Observed
 from kubetune.controller.ports import Cluster, Engine
 from kubetune.storage.base import KeptSpec
 
+UNDER_WAY = 30.0  # seconds until a Job that is being created is looked for again
+
 
 @dataclasses.dataclass(frozen=True)
 class RefusedSpec:
@@ -19,6 +21,15 @@ class RefusedSpec:
     generation: int
     error: InvalidSpec
     until: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Written:
+    """A write to the cluster that nobody waited for is over. ``result``: what it returned, or its Exception."""
+
+    result: object
+    row: TrialRow | None = None  # of a create
+    job_uid: str = ""  # of a delete
 
 
 @dataclasses.dataclass
@@ -34,6 +45,9 @@ class Memory:
     kept: KeptSpec | None = None  # as committed: the spec in force
     kept_read: bool = False  # whether ``kept`` was read at all
     refused: RefusedSpec | None = None  # the latest spec, if it is not in force
+    creating: dict[int, int] = dataclasses.field(default_factory=dict)  # number → attempt whose Job is being created
+    deleting: set[str] = dataclasses.field(default_factory=set)  # UIDs of Jobs whose deletion is under way
+    over_there: collections.deque[Written] = dataclasses.field(default_factory=collections.deque)  # from any thread
     status: Json | None = None  # as last written
     written: float = 0.0  # when
 
@@ -41,6 +55,8 @@ class Memory:
 def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float) -> Observed:
     """What there is now, as far as it can be seen."""
     jobs = cluster.jobs(spec.uid)
+    if memory.deleting:
+        jobs = tuple(dataclasses.replace(job, deleting=True) if job.uid in memory.deleting else job for job in jobs)
     running = engine.running
     _remember(memory, jobs, running, now)
     memory.backoff = {number: until for number, until in memory.backoff.items() if number in running and until > now}
@@ -57,7 +73,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         ended=ended,
         end_message=end_message,
         recent_failures=engine.recent_reasons,
-        backoff=memory.backoff,
+        backoff={**memory.backoff, **dict.fromkeys(memory.creating, now + UNDER_WAY)},
         nodes_gone=cluster.nodes_gone(),
         troubled_since=memory.troubled,
         over_since=memory.over,

@@ -38,6 +38,7 @@ from kubetune.storage.postgres import PostgresStorage
 
 RETRY = 3.0  # seconds between attempts while starting
 PATIENCE = 10.0  # seconds for the work in hand when stopping
+SETTLE = 0.02  # seconds in which writes to the cluster that are over are taken together
 COALESCE = 0.1  # seconds in which reports of one experiment are taken together
 OTHER_REQUESTS = 4  # lists, events, lease: no request ever waits for a connection behind creates
 EXIT_STOPPED, EXIT_SUPERSEDED = 0, 3
@@ -184,6 +185,8 @@ class Operator:
             confirm=self._storage.confirm,
             wiring=lambda: self._wiring,
             parallel=self._dispatch,
+            start=self._dispatch.start,
+            wake=lambda uid: self._queue.add_after(uid, SETTLE),
             meter=self._metrics,
             log_tail_bytes=self._settings.log_tail_bytes,
         )

@@ -36,6 +36,20 @@ class Parallel(Protocol):
         """
 
 
+class Start(Protocol):
+    """Begins calls to the cluster without waiting for them."""
+
+    def __call__(
+        self, calls: Sequence[Callable[[], object]], key: str, rank: Rank, done: Callable[[int, object], None]
+    ) -> None:
+        """``done`` is told the index of each call that is over, and what it returned or the Exception that it raised:
+        from any thread, perhaps before this returns. It must be quick, raise nothing and begin nothing.
+
+        Args:
+            key: as for `Parallel`.
+        """
+
+
 class ClusterUnavailable(Exception):  # noqa: N818
     """The API server cannot be reached, or said 429 or 5xx: try again later; the request may have been carried out.
 

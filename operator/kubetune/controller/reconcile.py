@@ -98,10 +98,12 @@ class Reconciler:
 
     def _passes(self, spec: ExperimentSpec, engine: Engine, memory: Memory, act: Act) -> tuple[Plan, Observed]:
         """Look and act until nothing follows at once; the last plan, and what is there after it."""
+        act.take_in()
         plan, seen = self._look(spec, engine, memory)
         engine.record_start(observe.starts(engine, seen.jobs))
         for _ in range(PASSES):
             act.carry_out(plan, seen)
+            act.take_in()
             done = plan
             plan, seen = self._look(spec, engine, memory)
             if act.trouble is not None or not plan.actions or plan.actions == done.actions:

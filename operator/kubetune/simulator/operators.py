@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from kubetune.api.spec import ExperimentSpec, Json
-from kubetune.controller.act import Tools, sequential
+from kubetune.controller.act import Tools, at_once, sequential
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
 from kubetune.controller.jobs import Wiring
@@ -124,6 +124,8 @@ class Operator:
             confirm=self._storage.confirm,
             wiring=lambda: Wiring("https://gateway"),
             parallel=sequential,
+            start=at_once,
+            wake=lambda uid: None,  # what is begun is over when it is looked for
             meter=onlooker,
             log_tail_bytes=100,
         )

@@ -258,7 +258,7 @@ class Act:
 
         self._together([call(job) for job in live], Rank.DELETE)
         self._memory.deleting.update(job.uid for job in ended)
-        self._begin([call(job) for job in ended], Rank.DELETE, [Written(None, None, job.uid) for job in ended])
+        self._begin([call(job) for job in ended], Rank.CLEAR, [Written(None, None, job.uid) for job in ended])
 
     def _begin(self, calls: Sequence[Callable[[], object]], rank: Rank, each: Sequence[Written]) -> None:
         """Begin the calls; `take_in` sees what became of them."""

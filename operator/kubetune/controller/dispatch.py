@@ -1,4 +1,5 @@
-"""Carries out calls to the cluster at the same time: reads, then deletes, then creates; each experiment in its turn.
+"""Carries out calls to the cluster at the same time: reads, then deletes of what runs, then creates and the clearing
+away of what has ended in turn; each experiment in its turn.
 
 A `ports.Parallel` on threads of its own (not those that reconciles run on: they wait for it). How many writes are in
 flight is `kube.limiter`'s to say, which is told how requests went. A write that the server refused to look at (429)
@@ -20,6 +21,8 @@ from kubetune.kube.limiter import Limiter, Outcome
 PATIENCE = 5.0  # seconds that a write waits here because the server asked for it
 TRIES = 5  # of one write that is refused with 429 each time
 _WRITES = ("create", "delete")
+_ORDER = (Rank.DELETE, Rank.CREATE, Rank.CLEAR)
+_AFTER_CREATE = (Rank.DELETE, Rank.CLEAR, Rank.CREATE)
 _TROUBLE = {0: Outcome.LOST, 429: Outcome.REFUSED, 503: Outcome.REFUSED, 504: Outcome.REFUSED}
 
 
@@ -67,6 +70,7 @@ class Dispatcher:
             rank: collections.OrderedDict() for rank in Rank
         }
         self._writing = 0
+        self._last = Rank.CLEAR  # the rank of the last write begun
         self._closed = False
         self._threads = [
             threading.Thread(target=self._run, name=f"api-{number}", daemon=True) for number in range(threads)
@@ -142,7 +146,9 @@ class Dispatcher:
                 rank = self._turn(now)
                 if rank is not None:
                     task = self._take(rank)
-                    self._writing += rank is not Rank.READ
+                    if rank is not Rank.READ:
+                        self._writing += 1
+                        self._last = rank
                     self._on_wait(rank.name.lower(), now - task.since)
                     self._changed.notify()  # there may be a turn for one more
                     return task
@@ -157,11 +163,12 @@ class Dispatcher:
             self._give_back(_asked_to_wait(held))
         if held > 0 or self._writing >= self._limiter.limit:
             return None
-        return next((rank for rank in (Rank.DELETE, Rank.CREATE) if self._lanes[rank]), None)
+        order = _AFTER_CREATE if self._last is Rank.CREATE else _ORDER
+        return next((rank for rank in order if self._lanes[rank]), None)
 
     def _until_held(self, now: float) -> float | None:
         held = self._limiter.held_until - now
-        return held if held > 0 and (self._lanes[Rank.DELETE] or self._lanes[Rank.CREATE]) else None
+        return held if held > 0 and any(self._lanes[rank] for rank in _ORDER) else None
 
     def _take(self, rank: Rank) -> _Task:
         lanes = self._lanes[rank]

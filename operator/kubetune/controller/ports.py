@@ -20,8 +20,9 @@ class Rank(enum.IntEnum):
     """Of calls to the cluster: under pressure the lower go first."""
 
     READ = 0
-    DELETE = 1  # frees what creates need
+    DELETE = 1  # of what still runs: frees what creates need
     CREATE = 2
+    CLEAR = 3  # of what has ended: in turn with creates, as many of which will be cleared
 
 
 class Parallel(Protocol):

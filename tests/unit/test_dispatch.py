@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from kubetune.controller.dispatch import PATIENCE, TRIES, Dispatcher
+from kubetune.controller.dispatch import PATIENCE, PILE, TRIES, Dispatcher
 from kubetune.controller.ports import ClusterUnavailable, Rank, Refused
 from kubetune.controller.workers import _asked_to_wait
 from kubetune.kube.limiter import Limiter
@@ -180,3 +180,43 @@ def test_when_it_stops_nobody_waits_for_ever(bench: Bench) -> None:
     assert bench.finish() == []
     (result,) = bench.dispatch([lambda: 1], "a", Rank.CREATE)
     assert isinstance(result, ClusterUnavailable)
+
+
+def test_what_has_ended_is_cleared_away_after_creates_until_it_piles_up(bench: Bench) -> None:
+    bench.hold()
+    bench.send("a", Rank.CLEAR, "clear-1", "clear-2")
+    bench.send("a", Rank.CREATE, "create-1", "create-2")
+    assert bench.finish() == ["create-1", "create-2", "clear-1", "clear-2"]
+
+
+def test_a_pile_to_be_cleared_away_takes_turns_with_creates(bench: Bench) -> None:
+    bench.hold()
+    bench.send("a", Rank.CLEAR, *(f"clear-{number}" for number in range(PILE + 1)))
+    bench.send("a", Rank.CREATE, "create-1", "create-2")
+    assert bench.finish()[:3] == ["clear-0", "create-1", "create-2"]  # the one held was a create; then it is no pile
+
+
+def test_what_is_begun_is_not_waited_for_and_told_when_it_is_over(bench: Bench) -> None:
+    bench.hold()
+    told: list[tuple[int, object]] = []
+    refused, away, bug = Refused("no"), ClusterUnavailable("away"), ValueError("a bug")
+    calls = [lambda: "made", *(raising(error) for error in (refused, away, bug))]
+    bench.dispatch.start(calls, "a", Rank.CREATE, lambda index, result: told.append((index, result)))
+    assert told == []
+    bench.finish()
+    bench.dispatch([lambda: None], "b", Rank.CLEAR)  # behind them all
+    assert told == [(0, "made"), (1, refused), (2, away), (3, bug)]
+
+
+def test_what_is_begun_when_the_operator_stops_is_given_back(bench: Bench) -> None:
+    bench.dispatch.close()
+    told: list[object] = []
+    bench.dispatch.start([lambda: "made"], "a", Rank.CREATE, lambda index, result: told.append(result))
+    assert isinstance(told[0], ClusterUnavailable)
+
+
+def raising(error: Exception) -> Callable[[], object]:
+    def call() -> object:
+        raise error
+
+    return call

@@ -189,10 +189,11 @@ class Act:
 
     def _finishes(self, plans: Sequence[Finish]) -> list[DeleteJob]:
         """Commit the ends; the Jobs that are not needed any more."""
-        tails = self._together([functools.partial(self._log_tail, plan) for plan in plans])
+        told = [plan for plan in plans if self._wants_log(plan)]
+        read = self._together([functools.partial(self._log_tail, plan) for plan in told])
+        tails = {plan.number: tail for plan, tail in zip(told, read, strict=True) if isinstance(tail, str)}
         ends = [
-            AttemptEnd(plan.number, plan.attempt, plan.failure, plan.message, tail if isinstance(tail, str) else None)
-            for plan, tail in zip(plans, tails, strict=True)
+            AttemptEnd(plan.number, plan.attempt, plan.failure, plan.message, tails.get(plan.number)) for plan in plans
         ]
         deletes = []
         for plan, row in zip(plans, self._finish(ends), strict=True):
@@ -215,7 +216,7 @@ class Act:
 
     def _log_tail(self, plan: Finish) -> str | None:
         job = self._views.get(plan.job_uid or "")
-        if job is None or job.pod is None or not self._wants_log(plan):
+        if job is None or job.pod is None:
             return None
         return self._tools.cluster.log_tail(self._spec.namespace, job.pod.name, self._tools.log_tail_bytes)
 

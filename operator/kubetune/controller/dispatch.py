@@ -1,5 +1,5 @@
-"""Carries out calls to the cluster at the same time: reads, then deletes of what runs, then creates and the clearing
-away of what has ended in turn; each experiment in its turn.
+"""Carries out calls to the cluster at the same time: reads, then deletes of what runs, then creates, then the clearing
+away of what has ended, which takes turns with creates when it piles up; each experiment in its turn.
 
 A `ports.Parallel` on threads of its own (not those that reconciles run on: they wait for it). How many writes are in
 flight is `kube.limiter`'s to say, which is told how requests went. A write that the server refused to look at (429)
@@ -19,10 +19,11 @@ from kubetune.kube import errors
 from kubetune.kube.limiter import Limiter, Outcome
 
 PATIENCE = 5.0  # seconds that a write waits here because the server asked for it
+PILE = 100  # Jobs that have ended and wait to be deleted; a cluster stalls at thousands (kubernetes #95492)
 TRIES = 5  # of one write that is refused with 429 each time
 _WRITES = ("create", "delete")
 _ORDER = (Rank.DELETE, Rank.CREATE, Rank.CLEAR)
-_AFTER_CREATE = (Rank.DELETE, Rank.CLEAR, Rank.CREATE)
+_CLEAR_FIRST = (Rank.DELETE, Rank.CLEAR, Rank.CREATE)
 _TROUBLE = {0: Outcome.LOST, 429: Outcome.REFUSED, 503: Outcome.REFUSED, 504: Outcome.REFUSED}
 
 
@@ -163,8 +164,12 @@ class Dispatcher:
             self._give_back(_asked_to_wait(held))
         if held > 0 or self._writing >= self._limiter.limit:
             return None
-        order = _AFTER_CREATE if self._last is Rank.CREATE else _ORDER
+        order = _CLEAR_FIRST if self._last is Rank.CREATE and self._piles_up() else _ORDER
         return next((rank for rank in order if self._lanes[rank]), None)
+
+    def _piles_up(self) -> bool:
+        """Whether so much waits to be cleared away that creates, which keep GPUs busy, no longer go first."""
+        return sum(map(len, self._lanes[Rank.CLEAR].values())) > PILE
 
     def _until_held(self, now: float) -> float | None:
         held = self._limiter.held_until - now

@@ -22,7 +22,7 @@ class Rank(enum.IntEnum):
     READ = 0
     DELETE = 1  # of what still runs: frees what creates need
     CREATE = 2
-    CLEAR = 3  # of what has ended: in turn with creates, as many of which will be cleared
+    CLEAR = 3  # deletes of what has ended; in turn with creates when they pile up
 
 
 class Parallel(Protocol):

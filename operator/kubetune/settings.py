@@ -26,6 +26,7 @@ class Settings:
     log_level: str = "INFO"
     log_format: str = "json"  # json | text
     reconcile_threads: int = 8
+    sampler_processes: int = 2  # suggestions are made in so many; twice as many while some are slow; 0: in the operator
     api_threads: int = 32  # operator: Job writes at once at most (kube.limiter); gateway: requests
     resync: float = 30.0  # every live experiment is looked at at least this often
     relist: float = 300.0  # the cache is healed by a paginated list this often

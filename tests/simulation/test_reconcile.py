@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from kubetune.api.spec import Json
-from kubetune.api.trial import TrialState
+from kubetune.api.trial import TrialRow, TrialState
+from kubetune.engine.engine import Engine
 from kubetune.kube import errors
 from kubetune.simulator.run import Run
 from kubetune.simulator.scenario import Scenario, experiment
@@ -133,3 +134,27 @@ def test_figures_alone_are_written_at_most_once_a_second() -> None:
     ]
     assert len(gaps) > 5
     assert sum(gap < 0.99 for gap in gaps) <= 1  # the one that says that all trials are made
+
+
+def test_a_sampler_still_at_work_is_not_asked_in_a_loop_and_its_wake_starts_the_trials(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[int] = []
+    ready: list[None] = []
+
+    def slowly(engine: Engine, count: int) -> list[TrialRow]:
+        asked.append(count)
+        return whole(engine, min(count, 1)) if ready else []
+
+    whole = Engine.ask
+    monkeypatch.setattr(Engine, "ask", slowly)
+    run = begin(parallelism={"max": 3}, maxTrials=3)
+    body = until(run, 20)
+    assert body["state"] == "Running"
+    assert len(asked) <= 3
+    ready.append(None)
+    run.operators[0].wake(run.server.get("experiments", "team-a", "small")["metadata"]["uid"], 0.0)  # type: ignore[index]
+    asked.clear()
+    until(run, run.world.now - BEGIN + 1)
+    assert asked[:3] == [3, 2, 1]  # what came in part is asked for again at once
+    assert until(run, 300)["state"] == "Complete"

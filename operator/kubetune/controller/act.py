@@ -129,6 +129,8 @@ class Act:
     def carry_out(self, plan: Plan, seen: Observed) -> None:
         """Raises what the engine raises; the API server's failures are kept in ``trouble``."""
         self._views = {job.uid: job for job in seen.jobs}
+        if not plan.actions:
+            self._memory.asking = None
         self._record([JobRecord(job.number, job.attempt, job.job_uid) for job in _of(plan, RecordJob)])
         self._engine.request_stop({stop.number: stop.reason for stop in _of(plan, RequestStop)})
         deletes = self._new_attempts(_of(plan, NewAttempt))
@@ -273,9 +275,12 @@ class Act:
             self._tools.start(calls, uid, rank, done)
 
     def _ask(self, count: int) -> list[TrialRow]:
-        begun = self._tools.clock()
+        """What the sampler has by now; it wakes us when it has more."""
+        begun = self._memory.asking = self._tools.clock() if self._memory.asking is None else self._memory.asking
         rows = self._engine.ask(count)
-        self._tools.meter.observe("ask", self._tools.clock() - begun, self._labels)
+        if rows:
+            self._tools.meter.observe("ask", self._tools.clock() - begun, self._labels)
+            self._memory.asking = None
         return rows
 
     def _create(self, rows: Sequence[TrialRow]) -> None:

@@ -42,6 +42,7 @@ class Memory:
     over: dict[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, its UID recorded
     last_failure: str = ""  # message of the trial that failed last
     freed: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=1000))
+    asking: float | None = None  # since when the sampler has been asked and has given nothing
     kept: KeptSpec | None = None  # as committed: the spec in force
     kept_read: bool = False  # whether ``kept`` was read at all
     refused: RefusedSpec | None = None  # the latest spec, if it is not in force

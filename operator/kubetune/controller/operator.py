@@ -5,6 +5,7 @@ the Lease leads: epoch (from here on an older operator is fenced), certificate, 
 the first worker looks at it: a Job that is not in it is then gone, not merely unheard of.
 """
 
+import functools
 import logging
 import signal
 import threading
@@ -26,6 +27,7 @@ from kubetune.controller.queue import Queue
 from kubetune.controller.reconcile import Reconciler
 from kubetune.controller.workers import Workers
 from kubetune.engine.engine import Engine
+from kubetune.engine.sampling.pool import Pool
 from kubetune.kube import errors, resources
 from kubetune.kube.client import Client
 from kubetune.kube.credentials import Credentials
@@ -76,6 +78,7 @@ class Operator:
         self._dispatch = Dispatcher(Limiter(settings.api_threads), settings.api_threads, self._waited)
         connections = settings.api_threads + settings.reconcile_threads + OTHER_REQUESTS
         self._client = Client(credentials, connections, on_request=self._requested)
+        self._samplers = self._sampler_pool()
         self._storage = PostgresStorage(settings.database_url, size=settings.reconcile_threads + 2)
         self._queue = Queue(on_wait=self._metrics.queue_wait.observe)
         self._cache = Cache(settings.node_lost_after)
@@ -110,6 +113,8 @@ class Operator:
             logger.info("asked to stop while starting")
         finally:
             self._dispatch.close()
+            if self._samplers is not None:
+                self._samplers.close()
             self._recorder.close()
             self._storage.close()
             self._client.close()
@@ -267,8 +272,12 @@ class Operator:
         metadata = {} if resource is None else resource["metadata"]
         return {"namespace": metadata["namespace"], "experiment": metadata["name"]} if metadata else {}
 
+    def _sampler_pool(self) -> Pool | None:
+        size = self._settings.sampler_processes
+        return Pool(size, self._metrics.sampler_restarts.inc) if size > 0 else None
+
     def _load_engine(self, spec: ExperimentSpec) -> Engine:
-        return Engine(spec, self._storage, time.time)
+        return Engine(spec, self._storage, time.time, self._samplers, functools.partial(self._queue.add, spec.uid))
 
     def _forget(self, deleted: registry.Deleted) -> None:
         self._reconciler.forget(deleted.uid)

@@ -181,8 +181,8 @@ class Engine(Protocol):
         requests. Returns the stops requested now."""
 
     def ask(self, count: int) -> list[TrialRow]:
-        """At most ``count`` new trials, committed as RUNNING; fewer only if the sampler is exhausted or maxTrials is
-        reached."""
+        """At most ``count`` new trials, committed as RUNNING; fewer if the sampler is exhausted, maxTrials is
+        reached, or the sampler is still at it: then the experiment is looked at again when it is not."""
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
         """Whether each is now the recorded Job of its attempt, which is the current one."""

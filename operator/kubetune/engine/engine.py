@@ -15,6 +15,8 @@ from kubetune.api.trial import AttemptEnd, Best, Counts, Ending, Finish, JobReco
 from kubetune.engine import check, pruners, samplers, value
 from kubetune.engine.history import History, Past
 from kubetune.engine.live import Live
+from kubetune.engine.sampling.asking import Asking
+from kubetune.engine.sampling.pool import Pool
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
 from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, NewTrial, ToEnd, raised
@@ -29,18 +31,28 @@ class Engine:
         spec: what to tune, and how.
         storage: with the epoch acquired.
         clock: seconds since the epoch.
+        pool: where suggestions are made that take their time; None: here.
+        wake: called, from another thread, when `ask` has something after it had nothing.
 
     Raises:
         InvalidSpec: the spec cannot run, or the committed study was made for another one.
         StorageUnavailable, Fenced: as the storage does.
     """
 
-    def __init__(self, spec: ExperimentSpec, storage: EngineStorage, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        spec: ExperimentSpec,
+        storage: EngineStorage,
+        clock: Callable[[], float],
+        pool: Pool | None = None,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
         check.check(spec)
         self._spec = spec
         self._storage = storage
         self._clock = clock
         self._sampler = samplers.build(spec)
+        self._asking = Asking(pool, wake)
         self._study = storage.open_study(
             spec.uid,
             spec.namespace,
@@ -155,6 +167,7 @@ class Engine:
         _same_experiment(old, spec)
         if (spec.sampler, spec.seed) != (old.sampler, old.seed):
             self._sampler = samplers.build(spec)
+            self._asking.forget()
         if spec.pruner != old.pruner:
             self._pruner = self._loaded_pruner(spec)
         if spec.objectives != old.objectives:
@@ -195,10 +208,10 @@ class Engine:
         if capacity is not None:
             room.append(capacity - first)
         rows = []
-        for number in range(first, first + max(0, min(room))):
-            params = self._sampler.suggest(self._history, number)
+        suggested = self._asking.suggest(self._spec, self._sampler, self._history, max(0, min(room)))
+        for number, params in enumerate(suggested, first):
             rows.append(TrialRow(number, TrialState.RUNNING, params, attempt=1, created=now))
-            self._history.add(self._begin(rows[-1]).past)  # the next one of this call is asked with this one running
+            self._history.add(self._begin(rows[-1]).past)  # the next one is asked with this one running
         if rows:
             new = [NewTrial(row.number, row.params) for row in rows]
             self._storage.create_trials(self._spec.uid, self._spec.parameters, new)

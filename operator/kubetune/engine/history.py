@@ -220,6 +220,11 @@ class History:
     def _rank(self, number: int) -> tuple[float, int]:
         return self.front.losses(self._values[number].tolist())[0], number
 
+    @property
+    def learned(self) -> int:
+        """How many trials taught something: COMPLETE and PRUNED ones."""
+        return len(self._learned)
+
     def best(self, count: int) -> list[int]:
         """Numbers of the ``count`` best COMPLETE trials; of several objectives, of the Pareto front, earliest first."""
         if self._ranking:

@@ -64,7 +64,9 @@ class Metrics:
         self.slot_refill = self._histogram(
             "kubetune_slot_refill_seconds", "From a freed slot to the next trial's Job.", _SLOW, *one
         )
-        self.ask = self._histogram("kubetune_ask_seconds", "Asking the sampler and committing the answer.", _SLOW, *one)
+        self.ask = self._histogram(
+            "kubetune_ask_seconds", "From asking the sampler to its answer's commit.", _SLOW, *one
+        )
 
     def _reporting(self) -> None:
         # not by experiment: gateways do not learn when one is deleted, so such series would stay for ever
@@ -84,6 +86,9 @@ class Metrics:
         self.reconcile = self._histogram("kubetune_reconcile_seconds", "One reconcile of one experiment.", _SLOW)
         self.reconcile_errors = self._counter(
             "kubetune_reconcile_errors_total", "Reconciles that failed and will be repeated, by kind.", "kind"
+        )
+        self.sampler_restarts = self._counter(
+            "kubetune_sampler_restarts_total", "Sampler processes that ended by themselves or hung, and were replaced."
         )
         self.reconcile_age = self._gauge(
             "kubetune_reconcile_age_seconds", "Since a worker last did its work well (the heartbeat's included)."

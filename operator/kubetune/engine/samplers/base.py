@@ -23,12 +23,15 @@ class Sampler(abc.ABC):
     """Keeps no memory that a restart would have to bring back."""
 
     sight = Sight()
-    immediate = True  # takes well under a millisecond whatever it is shown: asked where the engine is
 
     @abc.abstractmethod
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
         """Parameters of trial ``number``, given what `sight` shows of all trials before it (ended and RUNNING). The
         same for the same arguments, on any machine, before and after a restart."""
+
+    def immediate(self, history: History) -> bool:
+        """Whether the next trial takes well under a millisecond: then it is asked for where the engine is."""
+        return True
 
     def capacity(self) -> int | None:
         """How many trials there are in all; None: no end."""

@@ -17,9 +17,10 @@ import numpy as np
 import optuna
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
+from kubetune.api.trial import TrialState
 from kubetune.engine import options
 from kubetune.engine.columns import Columns, Points
-from kubetune.engine.history import STATES, View
+from kubetune.engine.history import STATES, History, View
 from kubetune.engine.samplers import normal
 from kubetune.engine.samplers.asking import Asker
 from kubetune.engine.samplers.base import Distinct, Sampler, Sight, seed_of
@@ -118,8 +119,6 @@ class Settings:
 class TpeSampler(Sampler):
     """Trial ``number`` from a generator of its own and a sampler made anew: nothing carries over from ask to ask."""
 
-    immediate = False
-
     def __init__(self, spec: ExperimentSpec, settings: Settings) -> None:
         self._spec = spec
         self._settings = settings
@@ -131,7 +130,12 @@ class TpeSampler(Sampler):
         self._random = RandomSampler(spec)
         self.sight = Sight(BEST, max(LATEST, settings.startup), RUNNING if settings.liar else 0)
 
+    def immediate(self, history: History) -> bool:
+        return history.learned < self._settings.startup
+
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
+        if np.count_nonzero(np.isin(view.states, _LEARNED)) < self._settings.startup:
+            return self._random.choose(view, number)  # as Optuna's TPE would, to the last bit
         draws: list[Callable[[], dict[str, ParamValue]]] = [
             functools.partial(self._draw, view, number, again) for again in range(2)
         ]
@@ -159,6 +163,7 @@ class TpeSampler(Sampler):
         return list(map(_Trial, range(len(states)), view.numbers.tolist(), states, view.values.tolist(), lasts))
 
 
+_LEARNED = [STATES.index(state) for state in (TrialState.COMPLETE, TrialState.PRUNED)]
 _STATES = [optuna.trial.TrialState[state.name] for state in STATES]
 
 

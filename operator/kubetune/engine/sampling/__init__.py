@@ -1,0 +1,1 @@
+"""Suggestions made in processes of their own: `pool` here, `process` there, `wire` between them."""

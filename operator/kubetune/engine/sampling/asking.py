@@ -1,0 +1,71 @@
+"""One experiment's way to its suggestions: made here if that takes no time, else in a sampler process.
+
+Nothing is asked ahead: a request is for slots that are free, and what is not taken at once (the slots have gone) is
+made anew from what is known by then. What is asked for together is a few at a time, for the same reason.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+
+from kubetune.api.spec import ExperimentSpec, ParamValue
+from kubetune.engine.history import History
+from kubetune.engine.samplers import Sampler
+from kubetune.engine.sampling.pool import Pool, Ticket
+from kubetune.engine.sampling.wire import Request
+
+PATIENCE = 0.1  # seconds that one call waits for its answer
+BATCH = 0.05  # seconds in which a sampler makes what one request gets
+
+
+class Asking:
+    """At most one request under way. Not thread-safe."""
+
+    def __init__(self, pool: Pool | None, wake: Callable[[], None]) -> None:
+        self._pool = pool
+        self._wake = wake
+        self._ticket: Ticket | None = None
+
+    def forget(self) -> None:
+        """The sampler is another one: what was asked of the old one is not wanted."""
+        self._ticket = None
+
+    def suggest(
+        self, spec: ExperimentSpec, sampler: Sampler, history: History, count: int
+    ) -> Iterable[dict[str, ParamValue]]:
+        """Parameters of at most ``count`` trials that follow the history, to be added to it one by one as they are
+        taken. Fewer, or none, if they are not made yet: then ``wake`` is called when they are.
+
+        Raises:
+            SamplerFailed: here or while iterating; so does a sampler's own error.
+        """
+        if count == 0:
+            return ()
+        if self._pool is None or sampler.immediate(history):
+            return self._here(sampler, history, count)
+        if self._ticket is None or self._ticket.stale or self._ticket.request.first != len(history):
+            view = history.view(*dataclasses.astuple(sampler.sight))
+            self._ticket = self._pool.submit(Request(_bare(spec), view, len(history), count, BATCH), self._wake)
+        answer = self._ticket.wait(PATIENCE)
+        if answer is None:
+            return ()
+        self._ticket = None
+        return answer[:count]
+
+    def _here(self, sampler: Sampler, history: History, count: int) -> Iterator[dict[str, ParamValue]]:
+        for number in range(len(history), len(history) + count):
+            yield sampler.suggest(history, number)
+
+
+def _bare(spec: ExperimentSpec) -> ExperimentSpec:
+    """Without what changes while it runs or is large, and concerns no sampler."""
+    return ExperimentSpec(
+        spec.namespace,
+        spec.name,
+        spec.uid,
+        0,
+        spec.objectives,
+        spec.parameters,
+        {},
+        sampler=spec.sampler,
+        seed=spec.seed,
+    )

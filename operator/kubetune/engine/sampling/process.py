@@ -1,0 +1,74 @@
+"""A sampler process: answers one request after the other on the socket that is its standard input, until that closes.
+
+It keeps nothing but the samplers it has built, which hold no memory of their own.
+"""
+
+import collections
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+import traceback
+
+from kubetune.api.spec import ExperimentSpec, ParamValue
+from kubetune.engine import samplers
+from kubetune.engine.columns import Columns, Points
+from kubetune.engine.sampling.wire import Answer, Receiver, Request, send
+
+KEPT = 64  # samplers
+
+
+class Answers:
+    """Makes suggestions by request."""
+
+    def __init__(self) -> None:
+        self._samplers: collections.OrderedDict[str, tuple[ExperimentSpec, samplers.Sampler]] = (
+            collections.OrderedDict()
+        )
+
+    def answer(self, request: Request) -> Answer:
+        """Raises nothing: what a sampler raises is the answer."""
+        try:
+            return Answer(params=tuple(self._suggest(request)))
+        except Exception:  # noqa: BLE001 - whatever it is, the asking side tells it and tries again
+            return Answer(error=traceback.format_exc())
+
+    def _suggest(self, request: Request) -> list[dict[str, ParamValue]]:
+        begun = time.monotonic()
+        sampler = self._sampler(request.spec)
+        columns, points = Columns(request.spec.parameters), Points(request.spec.parameters)
+        view, made = request.view, []
+        for number in range(request.first, request.first + request.count):
+            made.append(sampler.choose(view, number))
+            if time.monotonic() - begun >= request.seconds:
+                break
+            row = columns.row(made[-1])
+            point = None if points.size is None else int(points.of(row)[0])
+            view = view.asked(number, row, point, sampler.sight.running)
+        return made
+
+    def _sampler(self, spec: ExperimentSpec) -> samplers.Sampler:
+        known = self._samplers.pop(spec.uid, None)
+        if known is None or known[0] != spec:
+            known = spec, samplers.build(spec)
+        self._samplers[spec.uid] = known
+        while len(self._samplers) > KEPT:
+            self._samplers.popitem(last=False)
+        return known[1]
+
+
+def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # of a terminal; the operator stops us by closing the socket
+    end = socket.socket(fileno=os.dup(0))
+    sys.stdout = sys.stderr
+    receiver, answers = Receiver(end), Answers()
+    with contextlib.suppress(EOFError, OSError):  # the operator is gone, or done with us
+        send(end, Answer())
+        while True:
+            send(end, answers.answer(receiver.receive()))
+
+
+if __name__ == "__main__":
+    main()

@@ -33,7 +33,7 @@ OPTIONS: Mapping[str, options.Option] = {
     "constantLiar": options.Switch(True),  # keep away from the trials that are running
 }
 BEST = 100
-LATEST = 900
+LATEST = 300
 RUNNING = 200
 
 normal.install()

@@ -27,8 +27,9 @@ def main(where: str, url: str, seconds: float) -> None:
         study = optuna.create_study(sampler=sampler)
         study.add_trials([*_trials(url, known)])
     else:
-        (name,) = optuna.get_all_study_names(url)
-        study = optuna.load_study(study_name=name, storage=url, sampler=sampler)
+        storage = url.replace("postgresql:", "postgresql+psycopg2:", 1)  # SQLAlchemy wants its driver named
+        (name,) = optuna.get_all_study_names(storage)
+        study = optuna.load_study(study_name=name, storage=storage, sampler=sampler)
         study.ask(known)  # loads all there is
     for _ in range(ASKS):
         begun = time.perf_counter()

@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.samplers._tpe import _truncnorm
 
 from kubetune.api.spec import (
     Algorithm,
@@ -22,7 +23,7 @@ from kubetune.api.spec import (
 from kubetune.api.trial import TrialState
 from kubetune.engine import samplers
 from kubetune.engine.history import History, Past
-from kubetune.engine.samplers import tpe
+from kubetune.engine.samplers import normal, tpe
 from kubetune.engine.samplers.base import seed_of
 from kubetune.storage import space
 from tests.unit.engine_objects import ACCURACY, LOSS, SPACE, spec
@@ -123,13 +124,10 @@ def test_order_of_the_parameters_in_the_manifest_does_not_matter(name: str) -> N
     assert samplers.build(turned).suggest(history, 15) == samplers.build(of(name)).suggest(history, 15)
 
 
-@pytest.mark.parametrize("objectives", [(LOSS,), (LOSS, ACCURACY)])
-@pytest.mark.parametrize("name", BOTH)
-def test_asks_what_optuna_asks_for_the_same_past(name: str, objectives: tuple[Objective, ...]) -> None:
-    made = of(name, parameters=WIDE, objectives=objectives)
-    history = grown(made, 25, lambda number: list(TrialState)[1 + number % 3])
-    study = optuna.create_study(directions=[objective.direction for objective in objectives])
-    known = space.distributions_of(dict(sorted(WIDE.items())))
+def optunas(made: ExperimentSpec, history: History, name: str) -> Mapping[str, ParamValue]:
+    """What plain Optuna asks for next, told of the same trials."""
+    study = optuna.create_study(directions=[objective.direction for objective in made.objectives])
+    known = space.distributions_of(dict(sorted(made.parameters.items())))
     for trial in history:
         study.add_trial(
             optuna.trial.create_trial(
@@ -137,12 +135,48 @@ def test_asks_what_optuna_asks_for_the_same_past(name: str, objectives: tuple[Ob
                 values=trial.values,
                 params=dict(trial.params),
                 distributions=known,
-                intermediate_values=dict([trial.last]) if trial.last and len(objectives) == 1 else {},
+                intermediate_values=dict([trial.last]) if trial.last and len(made.objectives) == 1 else {},
             )
         )
-    seed = seed_of(made, 25)
+    seed = seed_of(made, len(history))
     study.sampler = optuna.samplers.TPESampler(seed=seed) if name == "tpe" else optuna.samplers.RandomSampler(seed)
-    assert study.ask(known).params == samplers.build(made).suggest(history, 25)
+    return dict(study.ask(known).params)
+
+
+@pytest.mark.parametrize("count", [6, 25])  # TPE draws at random until ten trials taught it something
+@pytest.mark.parametrize("objectives", [(LOSS,), (LOSS, ACCURACY)])
+@pytest.mark.parametrize("name", BOTH)
+def test_asks_what_optuna_asks_for_the_same_past(name: str, objectives: tuple[Objective, ...], count: int) -> None:
+    made = of(name, parameters=WIDE, objectives=objectives)
+    history = grown(made, count, lambda number: list(TrialState)[1 + number % 3])
+    assert optunas(made, history, name) == samplers.build(made).suggest(history, count)
+
+
+def test_asks_what_optuna_asks_where_candidates_are_weighed_all_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wide steps and a long past, in which our logarithm takes the place of Optuna's; and with trials running."""
+    wide: dict[str, Parameter] = {
+        "lr": Double(1e-5, 1e-1, log=True),
+        "momentum": Double(0.0, 1.0, step=0.001),
+        "units": Int(1, 5000),
+        "width": Int(1, 4096, log=True),
+    }
+    made, history = of("tpe", parameters=wide), History([LOSS], wide)
+    for trial in grown(of("random", parameters=wide), 220):
+        running = trial.number % 9 == 8
+        history.add(Past(trial.number, TrialState.RUNNING, trial.params) if running else trial)
+    weighed: list[int] = []
+    log_ndtr = normal.log_ndtr
+
+    def weigh(points: normal.Floats) -> normal.Floats:
+        weighed.append(points.size)
+        return log_ndtr(points)
+
+    monkeypatch.setattr(normal, "log_ndtr", weigh)
+    suggested, by_us = samplers.build(made).suggest(history, 220), sum(weighed)
+    monkeypatch.setattr(_truncnorm, "_log_ndtr", normal._scalar)
+    assert optunas(made, history, "tpe") == suggested
+    assert by_us > 0
+    assert sum(weighed) == by_us
 
 
 def suggestion(history: History, settings: Mapping[str, Any] | None = None, **changes: Any) -> Mapping[str, ParamValue]:

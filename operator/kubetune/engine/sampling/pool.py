@@ -247,9 +247,12 @@ class Process:
         return self._process.pid
 
     def greet(self) -> None:
-        """Wait until it has loaded what it needs. Raises as `ask` does."""
+        """Wait until it has loaded what it needs. Raises EOFError or OSError: it did not start."""
         self._end.settimeout(START)
-        self._receiver.receive()
+        try:
+            self._receiver.receive()
+        except TimeoutError:
+            raise EOFError from None
 
     def ask(self, request: Request, slow: float, limit: float, on_slow: Callable[[], None]) -> Answer:
         """Raises TimeoutError after ``limit`` seconds; EOFError or OSError: the process is gone. ``on_slow`` is called

@@ -1,6 +1,7 @@
 """`kubetune operator | gateway | migrate | version`: reads the settings, sets up the logs, calls what was asked for."""
 
 import argparse
+import gc
 import importlib.metadata
 import sys
 from collections.abc import Sequence
@@ -39,16 +40,26 @@ def _run(command: str, settings: Settings) -> int:
     if command == "operator":
         from kubetune.controller import operator  # each command loads only what it needs
 
+        _settle()
         return operator.run(settings)
     if command == "gateway":
         from kubetune.gateway import app
 
+        _settle()
         app.run(settings)
         return 0
     from kubetune.storage import migrate
 
     migrate.migrate(settings.database_url)
     return 0
+
+
+def _settle() -> None:
+    """What the imports made stays, so the garbage collector need not look through it again; and it looks less often: at
+    its defaults it takes a third of what the operator spends on a watch event."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ class Settings:
     database_url: str = ""  # postgresql://user:password@host:port/database?sslmode=…
     database_url_file: str = ""  # or a file that holds it (a mounted Secret)
     namespace: str = "kubetune"  # the operator's own
-    lease_name: str = "kubetune-operator"  # in its own namespace: of several operators, who holds it leads
+    lease_name: str = "kubetune-leader"  # in its own namespace: of several operators, who holds it leads
     watch_namespaces: str = ""  # comma-separated; empty: all
     gateway_url: str = "https://kubetune-gateway.kubetune.svc:8443"  # as trial pods reach it
     listen_port: int = 8443

@@ -130,6 +130,14 @@ def test_the_database_is_migrated_before_the_operator() -> None:
     assert [container["args"] for container in operator["template"]["spec"]["initContainers"]] == [["migrate"]]
 
 
+def test_the_lease_goes_with_the_release_and_its_holder_is_nobody_elses_business() -> None:
+    for name in ("default", "namespaced"):
+        found = rendered.objects(name)
+        operator = rendered.one(found, "Deployment", "kubetune-operator")["spec"]["template"]["spec"]["containers"][0]
+        lease = rendered.one(found, "Lease", rendered.environment(operator)["KUBETUNE_LEASE_NAME"])
+        assert "spec" not in lease  # or an upgrade would empty it
+
+
 def test_a_new_operator_stands_by_before_the_old_one_goes() -> None:
     for name in ("default", "everything"):
         operator = rendered.one(rendered.objects(name), "Deployment", "kubetune-operator")["spec"]

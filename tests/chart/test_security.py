@@ -92,7 +92,7 @@ def test_secrets_are_read_by_name() -> None:
 def test_the_lease_is_read_and_changed_by_name_in_its_own_namespace() -> None:
     for name in ("default", "namespaced"):
         found = rendered.objects(name)
-        role = rendered.one(found, "Role", "kubetune-operator-lease")
+        role = rendered.one(found, "Role", "kubetune-leader")
         operator = rendered.one(found, "Deployment", "kubetune-operator")["spec"]["template"]["spec"]
         lease = rendered.environment(operator["containers"][0])["KUBETUNE_LEASE_NAME"]
         named, unnamed = role["rules"]
@@ -100,7 +100,7 @@ def test_the_lease_is_read_and_changed_by_name_in_its_own_namespace() -> None:
         assert unnamed["verbs"] == ["create"]
         assert {group for group, _, _ in rights(role)} == {"coordination.k8s.io"}
         assert role["metadata"].get("namespace") in (None, "kubetune")
-        (subject,) = rendered.one(found, "RoleBinding", "kubetune-operator-lease")["subjects"]
+        (subject,) = rendered.one(found, "RoleBinding", "kubetune-leader")["subjects"]
         assert subject["name"] == operator["serviceAccountName"]
 
 

@@ -124,7 +124,7 @@ class Candidate:
         self.elector = Elector(
             self.link,  # type: ignore[arg-type]
             "kubetune",
-            "kubetune-operator",
+            "kubetune-leader",
             lambda: True,
             self._won,
             self._lost,

@@ -96,7 +96,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- define "kubetune.env" -}}
 - {name: KUBETUNE_DATABASE_URL_FILE, value: /etc/kubetune/database/url}
 - {name: KUBETUNE_NAMESPACE, value: {{ .Release.Namespace | quote }}}
-- {name: KUBETUNE_LEASE_NAME, value: {{ include "kubetune.fullname" . }}-operator}
+- {name: KUBETUNE_LEASE_NAME, value: {{ include "kubetune.fullname" . }}-leader}
 - {name: KUBETUNE_WATCH_NAMESPACES, value: {{ join "," .Values.watchNamespaces | quote }}}
 - {name: KUBETUNE_GATEWAY_URL, value: {{ printf "https://%s:8443" (include "kubetune.gatewayHost" .) | quote }}}
 - {name: KUBETUNE_LISTEN_PORT, value: "8443"}

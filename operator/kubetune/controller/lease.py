@@ -231,7 +231,7 @@ class Elector:
     def _missing(self, error: errors.ApiError) -> str:
         return (
             f"the operator needs the verbs get, create and update on leases (coordination.k8s.io) in namespace"
-            f" {self._namespace} (the chart's Role {self._name}-lease grants them; with rbac.create=false grant them"
+            f" {self._namespace} (the chart's Role {self._name} grants them; with rbac.create=false grant them"
             f" yourself): {error}"
         )
 

@@ -2,7 +2,7 @@
 
 The Lease decides who tries, the epoch (`storage.base.EngineStorage.acquire`) whose writes count. So a Lease that
 is wrong for a moment costs a hand-over and nothing else, and it may be short: from a kill to the successor's lead pass
-at most LOOK + DURATION + LOOK = 7 seconds.
+at most LOOK + DURATION + LOOK = 6 seconds.
 
 Nobody's wall clock is believed: a standby counts DURATION by its own monotonic clock from when it saw the last renewal,
 as client-go does. Unlike client-go it counts only while its own looks are answered in time, so that an API server that
@@ -10,6 +10,7 @@ was away for a while does not cost the leader its place; and a leader that canno
 another took over.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import enum
@@ -27,8 +28,9 @@ from kubetune.kube.client import Client
 
 DURATION = 5.0  # seconds without a renewal after which a leader is taken for dead
 RENEW = 1.5  # seconds between renewals: three may fail
-LOOK = 1.0  # seconds between a standby's looks
+LOOK = 0.5  # seconds between a standby's looks
 GAP = 2.5  # seconds between two answered looks, above which the time before proves nothing
+TIMEOUT = 2.0  # seconds for one answer: a server that is slow for all is no reason to change the leader
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +109,7 @@ class Elector:
     """Looks at one Lease and renews it, in a thread of its own.
 
     Args:
-        client: for this alone, with a short timeout: a renewal waits for nothing else.
+        client: for this alone, with `TIMEOUT`: a renewal waits for nothing else.
         eligible: whether this operator could lead at once.
         on_won, on_lost: told once each, in the thread; they must not take long.
     """
@@ -131,6 +133,8 @@ class Elector:
         self._on_lost = on_lost
         self._monotonic = monotonic
         self._view = View(me or identity())
+        self._held: Json | None = None  # as we wrote it last
+        self._told = False  # `on_won`
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="lease", daemon=True)
 
@@ -168,43 +172,49 @@ class Elector:
             self._stop.wait(RENEW if self._view.leads else LOOK)
 
     def turn(self) -> None:
-        """Look once, and do what follows."""
+        """Renew, or look and do what follows."""
         begun = self._monotonic()
         try:
-            raw = self._read()
-            led = self._view.leads
-            lease = None if raw is None else _lease(raw)
-            self._view, action = step(self._view, self._monotonic(), lease, self._eligible())
-            if action in (Action.TAKE, Action.RENEW):
-                self._hold(raw)
+            if not self._renewed():
+                self._look()
+        except errors.Forbidden as error:
+            logger.error("%s", self._missing(error))
         except errors.ApiError as error:
-            if isinstance(error, errors.Forbidden):
-                logger.error("%s", self._missing(error))
-            else:
-                seconds = self._monotonic() - begun
-                logger.log(
-                    logging.WARNING if self._view.leads else logging.INFO,
-                    "the Lease cannot be had after %.1f s: %s",
-                    seconds,
-                    error,
-                )
-            return
+            level = logging.WARNING if self._view.leads else logging.INFO
+            seconds = self._monotonic() - begun
+            logger.log(level, "the Lease cannot be had after %.1f s: %s", seconds, error)
+        if self._view.leads and not self._told:  # also when the answer to a renewal was lost
+            self._told = True
+            logger.info("this operator leads: %s holds the Lease", self._view.me)
+            self._on_won()
+
+    def _renewed(self) -> bool:
+        """Whether one write did it: nobody has touched it since our last one."""
+        if not self._view.leads or self._held is None:
+            return False
+        try:
+            self._hold(self._held)
+        except (errors.Conflict, errors.NotFound):
+            self._held = None
+        return self._held is not None
+
+    def _look(self) -> None:
+        raw = self._read()
+        lease = None if raw is None else _lease(raw)
+        self._view, action = step(self._view, self._monotonic(), lease, self._eligible())
+        if action in (Action.TAKE, Action.RENEW):
+            with contextlib.suppress(errors.Conflict, errors.AlreadyExists):  # who was faster stays
+                self._hold(raw)
         if action is Action.LOST:
             logger.error("%s holds the Lease now; this operator stops", lease.holder if lease else "nobody")
             self._stop.set()
             self._on_lost()
-        elif self._view.leads and not led:
-            logger.info("this operator leads: %s holds the Lease", self._view.me)
-            self._on_won()
 
     def _hold(self, raw: Json | None) -> None:
-        """Write ourselves as the holder. Who was faster stays: then the next look sees it."""
-        try:
-            written = self._write(raw, self._view.me)
-        except (errors.Conflict, errors.AlreadyExists):
-            return
+        """Write ourselves as the holder."""
+        self._held = self._write(raw, self._view.me)
         now = self._monotonic()
-        self._view = dataclasses.replace(self._view, leads=True, lease=_lease(written), since=now, looked=now)
+        self._view = dataclasses.replace(self._view, leads=True, lease=_lease(self._held), since=now, looked=now)
 
     # ---- the object
 

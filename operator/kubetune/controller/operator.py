@@ -130,7 +130,7 @@ class Operator:
         nodes = self._patiently("the API server", self._may_list_nodes)
         chores = self._upkeep(nodes)
         leader = threading.Thread(target=self._lead, args=(chores,), name="lead", daemon=True)
-        lease_client = Client(self._credentials, 1, lease.RENEW, self._requested)
+        lease_client = Client(self._credentials, 1, lease.TIMEOUT, self._requested)
         elector = lease.Elector(
             lease_client,
             self._settings.namespace,

@@ -129,6 +129,21 @@ def test_the_servers_wish_to_wait_is_kept(api: client.Client) -> None:
     assert caught.value.retry_after == 7
 
 
+def test_who_watches_the_requests_hears_of_that_wish(access: credentials.Credentials) -> None:
+    told: list[tuple[str, int, float | None]] = []
+    api = client.Client(access, timeout=5, on_request=lambda verb, _, code, __, wait: told.append((verb, code, wait)))
+    answer(201, {"kind": "Job"})
+    answer(429, status("TooManyRequests"), Retry_After="7")
+    answer(429, status("TooManyRequests", retryAfterSeconds=3))
+    answer(503, status("ServiceUnavailable"))
+    api.create(resources.JOBS, "ns", {})
+    for _ in range(3):
+        with pytest.raises(errors.Unavailable):
+            api.create(resources.JOBS, "ns", {})
+    api.close()
+    assert told == [("create", 201, None), ("create", 429, 7), ("create", 429, 3), ("create", 503, None)]
+
+
 def test_a_read_on_a_connection_that_broke_is_repeated_once_and_a_write_never(api: client.Client) -> None:
     answer(0)
     answer(200, {"kind": "Job"})

@@ -111,6 +111,7 @@ def main() -> None:
         log_tail_bytes=settings.log_tail_bytes,
     )
     reconciler, queue = Reconciler(registry, tools, settings), Queue()
+    reconciler.reconcile(experiment)  # loads the study
     workers = Workers(
         queue,
         lambda key: reconciler.reconcile(experiment),

@@ -391,6 +391,22 @@ def test_a_sampler_is_shown_running_trials_with_what_they_last_reported(monkeypa
     assert watching.shown[:3] == expected
 
 
+def test_a_report_that_comes_while_the_study_is_loaded_is_decided_about() -> None:
+    experiment = Experiment()
+    for _ in range(2):
+        experiment.run(1.0, 0.5)
+    (row,) = experiment.trials.start(experiment.engine)
+
+    def come(at: str) -> None:
+        if at == "after:load_running":
+            experiment.trials.report(row, [9.0])
+
+    experiment.storage.fault = come
+    experiment.restart()
+    experiment.storage.fault = None
+    assert experiment.engine.tail() == {row.number: Reason.PRUNED}
+
+
 class Lost(Exception):  # noqa: N818
     """The database did not answer."""
 

@@ -79,7 +79,7 @@ class Engine:
                 self._undecided.add(number)
                 self._live[number].resume(steps.tolist(), values.tolist())
                 self._history.replace(self._live[number].past)
-        self._take_news(None)
+        self._undecided |= self._take_news(None)
 
     def _committed(self, running: Sequence[TrialRow]) -> Iterator[Past]:
         both: list[Iterable[TrialRow | EndedTrial]] = [running, self._ended()]

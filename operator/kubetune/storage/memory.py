@@ -183,7 +183,9 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             number: [(report.step, report.metrics[metric]) for report in those if metric in report.metrics]
             for number, those in reports.items()
         }
-        return [memory_leases.seen(trial, self.clock()) for trial in running], [series.piece(came)]
+        return [memory_leases.seen(trial, self.clock()) for trial in running], [
+            series.piece({number: those for number, those in came.items() if those})
+        ]
 
     @_transaction
     def load_ended(self, uid: str, after: int, limit: int) -> list[base.EndedTrial]:

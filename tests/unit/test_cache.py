@@ -226,3 +226,33 @@ def test_any_order_with_repetitions_ends_the_same(seed: int) -> None:
             (cache.apply_job if kind == "job" else cache.apply_pod)(raw, deleted)
     assert shuffled.jobs(k.EXPERIMENT) == straight.jobs(k.EXPERIMENT)
     assert only(shuffled).phase is JobPhase.SUCCEEDED
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_reading_in_between_changes_nothing(seed: int) -> None:
+    """What was read once is kept until it changes, and no longer."""
+    draw, clock = random.Random(seed), Time(100.0)
+    watched, untouched = Cache(300.0, clock), Cache(300.0, clock)
+    for version in range(1, 60):
+        clock.now += 1.0
+        uid = f"job-{draw.randint(0, 2)}"
+        pod = k.pod(
+            uid=f"pod-{draw.randint(0, 3)}",
+            version=version + draw.randint(-3, 0),
+            owner=uid,
+            phase=draw.choice(["Pending", "Running", "Succeeded"]),
+            created=draw.choice([k.CREATED, k.STARTED]),
+        )
+        job = draw.choice([k.job, k.complete_job, k.failed_job])(uid=uid, version=version)
+        events: list[tuple[Any, ...]] = [
+            (Cache.apply_pod, pod, draw.random() < 0.1),
+            (Cache.apply_pod, pod),
+            (Cache.apply_job, job),
+            (Cache.mark_deleting, uid),
+            (Cache.heal_pods, [pod], clock.now),
+        ]
+        method, *arguments = draw.choice(events)
+        for cache in (watched, untouched):
+            method(cache, *arguments)
+        watched.jobs(k.EXPERIMENT)
+    assert watched.jobs(k.EXPERIMENT) == untouched.jobs(k.EXPERIMENT)

@@ -27,6 +27,12 @@ class _Job:
     version: int | None
     touched: float  # when it was last heard of, by this process' monotonic clock
     pods: dict[str, "_Pod"] = dataclasses.field(default_factory=dict)
+    joined: JobView | None = None  # with its newest pod; None: one of them has changed since
+
+    def with_pod(self) -> JobView:
+        if self.joined is None:
+            self.joined = views.join(self.view, (pod.view for pod in self.pods.values()))
+        return self.joined
 
 
 @dataclasses.dataclass
@@ -64,13 +70,13 @@ class Cache:
         newest pod."""
         with self._lock:
             entries = self._experiments.get(experiment, {}).values()
-            return tuple(_joined(entry) for entry in entries if namespace in (None, entry.namespace))
+            return tuple(entry.with_pod() for entry in entries if namespace in (None, entry.namespace))
 
     def job(self, uid: str) -> JobView | None:
         """One Job by its UID."""
         with self._lock:
             entry = self._jobs.get(uid)
-            return None if entry is None else _joined(entry)
+            return None if entry is None else entry.with_pod()
 
     def experiments(self) -> frozenset[str]:
         """The experiments that have Jobs here."""
@@ -112,7 +118,7 @@ class Cache:
             return frozenset()
         view = dataclasses.replace(view, deleting=view.deleting or entry.view.deleting)  # never taken back
         changed = view != entry.view
-        entry.view, entry.version = view, version
+        entry.view, entry.version, entry.joined = view, version, None
         return frozenset({experiment}) if changed else frozenset()
 
     def _remove_job(self, uid: str) -> frozenset[str]:
@@ -138,7 +144,7 @@ class Cache:
         with self._lock:
             entry = self._jobs.get(uid)
             if entry is not None:
-                entry.view = dataclasses.replace(entry.view, deleting=True)
+                entry.view, entry.joined = dataclasses.replace(entry.view, deleting=True), None
 
     def forget_job(self, namespace: str, name: str, before: float) -> frozenset[str]:
         """A live read found no Job of that name: what was last heard of it ``before`` (monotonic) is out of date."""
@@ -157,6 +163,8 @@ class Cache:
                 return frozenset()
             pods = self._early_pods[namespace, owner] if job is None else job.pods
             changed = self._put_pod(pods, raw, deleted)
+            if job is not None:
+                job.joined = None
             return frozenset({job.experiment}) if changed and job is not None else frozenset()
 
     def _put_pod(self, pods: dict[str, _Pod], raw: Raw, deleted: bool) -> bool:
@@ -223,7 +231,7 @@ class Cache:
             for entry in self._jobs.values():
                 for uid, pod in entry.pods.items():
                     if uid not in seen and pod.touched < begun and not pod.view.gone:
-                        pod.view = dataclasses.replace(pod.view, deleted=True, gone=True)
+                        pod.view, entry.joined = dataclasses.replace(pod.view, deleted=True, gone=True), None
                         woken.add(entry.experiment)
             self._early_pods = collections.defaultdict(
                 dict,
@@ -251,10 +259,6 @@ class Cache:
             self._nodes_deleted = deleted - seen
             self._unreachable = {name: since for name, since in self._unreachable.items() if name in seen}
             return frozenset(woken | self._on_nodes(fresh))
-
-
-def _joined(entry: _Job) -> JobView:
-    return views.join(entry.view, (pod.view for pod in entry.pods.values()))
 
 
 def _is_older(version: int | None, known: int | None) -> bool:

@@ -26,6 +26,7 @@ from kubetune.controller.jobs import Wiring
 from kubetune.controller.queue import Queue
 from kubetune.controller.reconcile import Reconciler
 from kubetune.controller.workers import Workers
+from kubetune.engine.beside import in_a_thread
 from kubetune.engine.engine import Engine
 from kubetune.engine.sampling.pool import Pool
 from kubetune.kube import errors, resources
@@ -79,7 +80,7 @@ class Operator:
         connections = settings.api_threads + settings.reconcile_threads + OTHER_REQUESTS
         self._client = Client(credentials, connections, on_request=self._requested)
         self._samplers = self._sampler_pool()
-        self._storage = PostgresStorage(settings.database_url, size=settings.reconcile_threads + 2)
+        self._storage = PostgresStorage(settings.database_url, size=2 * settings.reconcile_threads + 4)
         self._queue = Queue(on_wait=self._metrics.queue_wait.observe)
         self._cache = Cache(settings.node_lost_after)
         self._registry = registry.Registry(self._storage, self._load_engine, self._forget)
@@ -277,7 +278,8 @@ class Operator:
         return Pool(size, self._metrics.sampler_restarts.inc) if size > 0 else None
 
     def _load_engine(self, spec: ExperimentSpec) -> Engine:
-        return Engine(spec, self._storage, time.time, self._samplers, functools.partial(self._queue.add, spec.uid))
+        wake = functools.partial(self._queue.add, spec.uid)
+        return Engine(spec, self._storage, time.time, self._samplers, wake, in_a_thread)
 
     def _forget(self, deleted: registry.Deleted) -> None:
         self._reconciler.forget(deleted.uid)

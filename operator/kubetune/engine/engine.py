@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.api.trial import AttemptEnd, Best, Counts, Ending, Finish, JobRecord, Reason, Report, TrialRow, TrialState
 from kubetune.engine import check, pruners, samplers, value
+from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.history import History, Past
 from kubetune.engine.live import Live
 from kubetune.engine.sampling.asking import Asking
@@ -33,6 +34,7 @@ class Engine:
         clock: seconds since the epoch.
         pool: where suggestions are made that take their time; None: here.
         wake: called, from another thread, when `ask` has something after it had nothing.
+        beside: while loading, how the next rows and the pruner's series are read.
 
     Raises:
         InvalidSpec: the spec cannot run, or the committed study was made for another one.
@@ -46,11 +48,13 @@ class Engine:
         clock: Callable[[], float],
         pool: Pool | None = None,
         wake: Callable[[], None] = lambda: None,
+        beside: Beside = at_once,
     ) -> None:
         check.check(spec)
         self._spec = spec
         self._storage = storage
         self._clock = clock
+        self._beside = beside
         self._sampler = samplers.build(spec)
         self._asking = Asking(pool, wake)
         self._study = storage.open_study(
@@ -65,8 +69,9 @@ class Engine:
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._history = History(spec.objectives, spec.parameters)
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
+        pruner = beside(functools.partial(self._loaded_pruner, spec))
         self._load()
-        self._pruner = self._loaded_pruner(spec)
+        self._pruner = pruner()
 
     # ---- loading
 
@@ -92,10 +97,11 @@ class Engine:
                 yield _past(trial)
 
     def _ended(self) -> Iterator[EndedTrial]:
-        after = -1
-        while page := self._storage.load_ended(self._spec.uid, after, PAGE):
+        read = functools.partial(self._storage.load_ended, self._spec.uid, limit=PAGE)
+        coming = self._beside(functools.partial(read, after=-1))
+        while page := coming():
+            coming = self._beside(functools.partial(read, after=page[-1].number))
             yield from page
-            after = page[-1].number
 
     def _begin(self, row: TrialRow) -> Live:
         objective = self._spec.objectives[0]

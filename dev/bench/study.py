@@ -3,6 +3,7 @@
 `tests/integration/test_bulk_study.py` holds its rows to what the real writer writes.
 """
 
+import concurrent.futures
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -62,16 +63,37 @@ def write(url: str, size: Size, now: float) -> ExperimentSpec:
     storage.acquire("bench")
     storage.open_study(spec.uid, spec.namespace, spec.name, [METRIC], ["minimize"])
     storage.close()
+    given = {**dataclasses.asdict(size), "now": now, "uid": spec.uid}
+    with _connected(url) as cursor:
+        for statement in _trials():
+            cursor.execute(statement, given)
+    with concurrent.futures.ThreadPoolExecutor() as threads:  # a processor each
+        list(threads.map(lambda statements: _fill(url, statements), (REPORTS, OPTUNA_REPORTS, _the_rest(spec))))
+    with _connected(url) as cursor:
+        cursor.execute(
+            "UPDATE kubetune.experiment_trials SET series_steps = NULL, series_values = NULL WHERE state = 'RUNNING'"
+        )
     with contextlib.closing(pool.connect(url, "bench", **UNLIMITED)) as connection, connection.cursor() as cursor:
-        cursor.execute("SET session_replication_role = replica; SET maintenance_work_mem = '256MB'; SELECT setseed(0)")
-        with _indexes_last(cursor, "kubetune.reports"), _indexes_last(cursor, "trial_intermediate_values"):
-            for statement in _statements(spec):
-                cursor.execute(statement, {**dataclasses.asdict(size), "now": now, "uid": spec.uid})
-        connection.commit()
         connection.autocommit = True
         cursor.execute("VACUUM (ANALYZE) kubetune.experiment_trials")
         cursor.execute("ANALYZE")
     return spec
+
+
+@contextlib.contextmanager
+def _connected(url: str) -> Iterator[pool.Cursor]:
+    with contextlib.closing(pool.connect(url, "bench", **UNLIMITED)) as connection, connection.cursor() as cursor:
+        cursor.execute("SET session_replication_role = replica; SET maintenance_work_mem = '256MB'; SELECT setseed(0)")
+        yield cursor
+        connection.commit()
+
+
+def _fill(url: str, statements: Sequence[str]) -> None:
+    """Carry out statements; the table of reports that the first one fills gets its indexes afterwards."""
+    table = statements[0].split()[2]
+    with _connected(url) as cursor, _indexes_last(cursor, table):
+        for statement in statements:
+            cursor.execute(statement)
 
 
 @contextlib.contextmanager
@@ -99,12 +121,9 @@ def _indexes_last(cursor: pool.Cursor, table: str) -> Iterator[None]:
         cursor.execute(f'ALTER TABLE {table} ADD CONSTRAINT "{name}" {definition}')
 
 
-def _statements(spec: ExperimentSpec) -> Sequence[str]:
-    known = space.distributions_of(spec.parameters)
-    params = ", ".join(f"('{name}', $${space.to_json(known[name])}$$)" for name in spec.parameters)
-    job = names.job_name(spec.name, spec.uid, 0, 1).removesuffix("-0-1")
+def _trials() -> Sequence[str]:
     return (
-        # One row per trial: how far it came, and what it will report at each step.
+        # One row per trial: how far it came.
         """
         CREATE TEMP TABLE drawn AS
         SELECT n AS number, e.id AS experiment_id, e.study_id,
@@ -144,20 +163,33 @@ def _statements(spec: ExperimentSpec) -> Sequence[str]:
                   FROM generate_series(0, d.steps - 1) step) AS curve) AS s
         ORDER BY d.number
         """,
-        """
+    )
+
+
+REPORTS = (
+    """
         INSERT INTO kubetune.reports (trial_id, seq, attempt, step, key, metrics, time)
         SELECT t.id, s.step + 1, 1, s.step, replace(gen_random_uuid()::text, '-', ''),
             json_build_object('loss', s.value), t.created + 5 + 5 * s.step
         FROM kubetune.experiment_trials t, unnest(t.series_steps, t.series_values) AS s (step, value)
         ORDER BY t.id, s.step
         """,
-        """
+)
+OPTUNA_REPORTS = (
+    """
         INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type)
         SELECT t.optuna_id, s.step, s.value, 'FINITE'
         FROM kubetune.experiment_trials t, unnest(t.series_steps, t.series_values) AS s (step, value)
         WHERE t.state <> 'RUNNING' ORDER BY t.optuna_id, s.step
         """,
-        "UPDATE kubetune.experiment_trials SET series_steps = NULL, series_values = NULL WHERE state = 'RUNNING'",
+)
+
+
+def _the_rest(spec: ExperimentSpec) -> Sequence[str]:
+    known = space.distributions_of(spec.parameters)
+    params = ", ".join(f"('{name}', $${space.to_json(known[name])}$$)" for name in spec.parameters)
+    job = names.job_name(spec.name, spec.uid, 0, 1).removesuffix("-0-1")
+    return (
         """
         INSERT INTO kubetune.attempts (trial_id, attempt, job_uid, began, ended, reason, message)
         SELECT id, 1, job_uid, created, ended, reason, '' FROM kubetune.experiment_trials WHERE state <> 'RUNNING'
@@ -169,9 +201,9 @@ def _statements(spec: ExperimentSpec) -> Sequence[str]:
         """,
         f"""
         INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json)
-        SELECT t.optuna_id, p.name, CASE WHEN p.name = 'optimizer' THEN d.optimizer
+        SELECT t.optuna_id, p.name, CASE WHEN p.name = 'optimizer' THEN (t.params ->> p.name = 'sgd')::integer
             ELSE (t.params ->> p.name)::double precision END, p.form
-        FROM kubetune.experiment_trials t JOIN drawn d USING (number), (VALUES {params}) AS p (name, form) ORDER BY 1, 2
+        FROM kubetune.experiment_trials t, (VALUES {params}) AS p (name, form) ORDER BY 1, 2
         """,
         f"""
         INSERT INTO trial_user_attributes (trial_id, key, value_json)

@@ -18,12 +18,7 @@ class ReadSide:
             experiment_id = _newest(cursor, namespace, name)
             cursor.execute(f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments e WHERE e.id = %s", (experiment_id,))
             study = rows.study(cursor.fetchone() or ())
-            cursor.execute(
-                f"SELECT {rows.TRIAL_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.id = %s AND (%s::text IS NULL OR"
-                " t.state = %s) ORDER BY t.number OFFSET %s LIMIT %s",
-                (experiment_id, state, state, offset, limit),
-            )
-            page = [rows.trial(row) for row in cursor.fetchall()]
+            page = _page(cursor, experiment_id, state, offset, limit)
             return study, _counts(cursor, experiment_id), page
 
     def trial_reports(self, namespace: str, name: str, number: int) -> list[Report]:
@@ -38,6 +33,26 @@ class ReadSide:
     def log_tail(self, namespace: str, name: str, number: int) -> str | None:
         with self.pool.transaction() as cursor:
             return _trial(cursor, namespace, name, number)[1]
+
+
+def _page(cursor: pool.Cursor, experiment_id: int, state: str | None, offset: int, limit: int) -> list[TrialRow]:
+    """Trials by number, at a cost that does not grow with the offset: numbers have no gaps, so that it is the first
+    one's number; of one state, the index alone is counted through."""
+    if state is None:
+        chosen = "t.number >= %s"
+        arguments: tuple[object, ...] = (offset,)
+    else:
+        chosen = (
+            "t.state = %s AND t.number >= (SELECT number FROM kubetune.experiment_trials"
+            " WHERE experiment_id = %s AND state = %s ORDER BY number OFFSET %s LIMIT 1)"
+        )
+        arguments = (state, experiment_id, state, offset)
+    cursor.execute(
+        f"SELECT {rows.TRIAL_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.id = %s AND t.experiment_id = %s AND {chosen}"
+        " ORDER BY t.number LIMIT %s",
+        (experiment_id, experiment_id, *arguments, limit),
+    )
+    return [rows.trial(row) for row in cursor.fetchall()]
 
 
 def _newest(cursor: pool.Cursor, namespace: str, name: str) -> int:

@@ -61,9 +61,10 @@ ENDED_SERIES = """
 RUNNING_SERIES = """
     SELECT t.number, array_agg(r.step ORDER BY r.seq), array_agg((r.metrics ->> e.metrics[1])::double precision
         ORDER BY r.seq)
-    FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id
+    FROM kubetune.experiments e CROSS JOIN LATERAL (SELECT id, number, attempt FROM kubetune.experiment_trials
+            WHERE experiment_id = e.id AND state = 'RUNNING' OFFSET 0) AS t
         JOIN kubetune.reports r ON r.trial_id = t.id AND r.attempt = t.attempt
-    WHERE e.uid = %s AND t.state = 'RUNNING' AND r.metrics ->> e.metrics[1] IS NOT NULL
+    WHERE e.uid = %s AND r.metrics ->> e.metrics[1] IS NOT NULL
     GROUP BY t.number
 """
 

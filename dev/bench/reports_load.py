@@ -118,11 +118,11 @@ class Load:
         return 1
 
     def poisson(self, rate: float, seconds: float, seed: int, among: Sequence[int]) -> Iterable[tuple[float, int]]:
-        """Moments of a Poisson process from now on, each for a trial drawn at random."""
+        """Moments of a Poisson process from now on, given how many there are, each for a trial drawn at random."""
         dice = random.Random(seed)
-        begin = moment = time.monotonic() + 0.05
-        while (moment := moment + dice.expovariate(rate)) < begin + seconds:
-            yield moment, among[dice.randrange(len(among))]
+        begin = time.monotonic() + 0.05
+        for moment in sorted(dice.uniform(0.0, seconds) for _ in range(round(rate * seconds))):
+            yield begin + moment, among[dice.randrange(len(among))]
 
     # ---- reports that are to be pruned
 

@@ -7,5 +7,6 @@ id() { docker image inspect --format '{{.Id}}' "$1" 2>/dev/null || echo unknown;
 helm upgrade --install kubetune charts/kubetune --namespace kubetune --create-namespace \
   --values dev/values.yaml \
   --set "image.repository=${IMAGE_PREFIX:-}kubetune/kubetune" \
+  --set "workers.image.repository=${IMAGE_PREFIX:-}kubetune/trial" \
   --set-string "podAnnotations.kubetune\.dev/image=$(id "kubetune/kubetune:$version")" \
   --wait --timeout 5m

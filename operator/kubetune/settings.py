@@ -17,6 +17,7 @@ class Settings:
     lease_name: str = "kubetune-leader"  # in its own namespace: of several operators, who holds it leads
     watch_namespaces: str = ""  # comma-separated; empty: all
     gateway_url: str = "https://kubetune-gateway.kubetune.svc:8443"  # as trial pods reach it
+    worker_image: str = "kubetune/trial:0.1.0"  # has the agent that an init container puts into workers
     listen_port: int = 8443
     tls_directory: str = ""  # tls.crt, tls.key, ca.crt; empty: plain http (development)
     tls_secret: str = "kubetune-gateway-tls"  # the operator makes and rotates it in its own namespace

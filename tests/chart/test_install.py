@@ -13,7 +13,7 @@ from tests.chart.rendered import Json
 SCHEMA = yaml.safe_load((rendered.CHART / "values.schema.json").read_text())
 BY_THE_CHART = {
     "database_url", "database_url_file", "namespace", "watch_namespaces", "gateway_url", "listen_port", "http_port",
-    "tls_directory", "tls_secret", "tls_manage", "tls_hosts", "lease_name",
+    "tls_directory", "tls_secret", "tls_manage", "tls_hosts", "lease_name", "worker_image",
 }  # fmt: skip
 
 

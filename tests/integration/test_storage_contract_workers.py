@@ -32,6 +32,12 @@ class TestOffering:
         assert experiment.storage.offer(experiment.uid, {0: 1}) == {0}
         assert [experiment.row(number).offered for number in (0, 1, 2)] == [True, False, False]
 
+    def test_what_is_offered_has_no_job_of_its_own(self, experiment: Experiment) -> None:
+        offer(experiment, 0)
+        assert not experiment.record(0)
+        experiment.storage.withdraw(experiment.uid, {0: 1})
+        assert experiment.record(0)
+
     def test_what_nobody_leased_may_be_withdrawn(self, experiment: Experiment) -> None:
         offer(experiment, 0, 1)
         who = worker(experiment)

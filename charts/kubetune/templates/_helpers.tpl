@@ -99,6 +99,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - {name: KUBETUNE_LEASE_NAME, value: {{ include "kubetune.fullname" . }}-leader}
 - {name: KUBETUNE_WATCH_NAMESPACES, value: {{ join "," .Values.watchNamespaces | quote }}}
 - {name: KUBETUNE_GATEWAY_URL, value: {{ printf "https://%s:8443" (include "kubetune.gatewayHost" .) | quote }}}
+- {name: KUBETUNE_WORKER_IMAGE, value: {{ printf "%s:%s" .Values.workers.image.repository (.Values.workers.image.tag | default .Chart.AppVersion) | quote }}}
 - {name: KUBETUNE_LISTEN_PORT, value: "8443"}
 - {name: KUBETUNE_HTTP_PORT, value: "8080"}
 - {name: KUBETUNE_TLS_DIRECTORY, value: /etc/kubetune/tls}

@@ -26,7 +26,7 @@ LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_NAME = "app.kubernetes.io/name"
 LABEL_COMPONENT = "app.kubernetes.io/component"
 MANAGED_BY = "kubetune"
-TRIAL_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_TRIAL}"
+TRIAL_SELECTOR = f"{LABEL_MANAGED_BY}={MANAGED_BY},{LABEL_EXPERIMENT_UID}"  # trials and workers
 
 # The trial container finds these in its environment, beside one variable per parameter.
 ENV_NAMESPACE = "KUBETUNE_NAMESPACE"
@@ -39,6 +39,10 @@ ENV_GATEWAY = "KUBETUNE_GATEWAY"  # https://…, no trailing slash
 ENV_GATEWAY_CA = "KUBETUNE_GATEWAY_CA"  # PEM text; absent for http://
 ENV_TOKEN_FILE = "KUBETUNE_TOKEN_FILE"
 TOKEN_DIRECTORY = "/var/run/secrets/kubetune.dev"
+# A worker's agent finds these beside them; its trials do not.
+ENV_WORKER = "KUBETUNE_WORKER_"  # …SLOTS, DIRECTORY, GRACE, DEADLINE, SEED, ENV: see trial-image/kubetune_worker.py
+WORKER_VOLUME = "kubetune-worker"
+WORKER_DIRECTORY = "/kubetune"
 TOKEN_VOLUME = "kubetune-token"
 TOKEN_AUDIENCE = "kubetune-gateway"  # trials: report, finish
 READ_AUDIENCE = "kubetune-read"  # the command line: read a namespace's trials

@@ -111,6 +111,8 @@ class ExperimentSpec:
     suspend: bool = False
     seed: int | None = None
     stop_trials: frozenset[int] = frozenset()
+    execution: Literal["jobs", "workers", "auto"] = "jobs"
+    slots_per_worker: int = 1
 
     @property
     def key(self) -> str:
@@ -162,6 +164,8 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         experiment_deadline=_limit(limits, "experiment"),
         suspend=bool(spec.get("suspend", False)),
         seed=spec.get("seed"),
+        execution=spec.get("execution", "jobs"),
+        slots_per_worker=int(spec.get("slotsPerWorker", 1)),
         stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
     )
 

@@ -154,6 +154,20 @@ class AttemptEnd:
 
 
 @dataclasses.dataclass(frozen=True)
+class WorkerRow:
+    """One incarnation of a worker: a Job whose pod leases trial after trial. Times in seconds since the epoch."""
+
+    number: int  # 0, 1, … of its experiment
+    incarnation: int  # 1, 2, …: each is a Job of its own
+    created: float
+    job_uid: str | None = None  # None: not created, or created and not recorded
+    draining: bool = False  # it gets no more leases and exits when it has none
+    ended: float | None = None
+    reason: Reason | None = None
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
 class Ending:
     """A trial's final state, to be written once."""
 

@@ -15,6 +15,7 @@ from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import NO_LOSS, AttemptEnd, JobRecord, Reason, TrialRow, TrialState
 from kubetune.controller import decide, jobs
+from kubetune.controller.act_workers import WorkerActs
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.observe import Memory, Written
 from kubetune.controller.plan import (
@@ -97,6 +98,7 @@ class Act:
         self._tools = tools
         self._labels = {"namespace": spec.namespace, "experiment": spec.name}
         self._views: Mapping[str, JobView] = {}
+        self._workers = WorkerActs(spec, engine, memory, tools, self._together)
         self.trouble: ClusterUnavailable | None = None
 
     def take_in(self) -> None:
@@ -133,17 +135,19 @@ class Act:
             self._memory.asking = None
         self._record([JobRecord(job.number, job.attempt, job.job_uid) for job in _of(plan, RecordJob)])
         self._engine.request_stop({stop.number: stop.reason for stop in _of(plan, RequestStop)})
-        deletes = self._new_attempts(_of(plan, NewAttempt))
+        deletes = self._workers.first(plan)
+        deletes += self._new_attempts(_of(plan, NewAttempt))
         deletes += self._finishes(_of(plan, Finish))
         stale = _of(plan, DeleteJob)
         creates = [seen.running[create.number] for create in _of(plan, CreateJob)]
-        if stale or creates:
+        if stale or creates or deletes:
             self._tools.confirm()
         self._delete([*deletes, *stale])
         if self.trouble is None:  # else a Job that should be gone may run on, and hold its slot
             for ask in _of(plan, Ask):
                 creates += self._ask(ask.count)
-            self._create(creates)
+            self._create(self._workers.withdrawn(creates))
+            self._workers.last(plan, seen)
         for end in _of(plan, End):
             if not self._engine.running:
                 self._engine.end(end.reason, end.message)
@@ -217,6 +221,8 @@ class Act:
         return rows
 
     def _log_tail(self, plan: Finish) -> str | None:
+        if self._engine.running[plan.number].lease is not None:
+            return self._engine.leased_log(plan.number) if self._wants_log(plan) else None
         job = self._views.get(plan.job_uid or "")
         if job is None or job.pod is None:
             return None

@@ -151,7 +151,9 @@ def _state(
 
 def _is_current(job: JobView, running: Mapping[int, TrialRow]) -> bool:
     row = running.get(job.number)
-    return row is not None and job.attempt == row.attempt and row.job_uid in (None, job.uid)
+    if row is None or job.attempt != row.attempt or row.job_uid not in (None, job.uid):
+        return False
+    return job.leased is not None or not row.offered  # an attempt that is a worker's has no Job of its own
 
 
 def _stale_jobs(seen: Observed) -> list[Action]:

@@ -24,6 +24,7 @@ class Wiring:
 
     gateway_url: str
     gateway_ca: str = ""
+    worker_image: str = ""  # has the agent of workers
 
 
 def build_job(spec: ExperimentSpec, number: int, attempt: int, params: Params, wiring: Wiring) -> Json:

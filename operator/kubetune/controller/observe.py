@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import TrialRow
-from kubetune.controller import outcome
+from kubetune.controller import crew, execution, outcome, see_workers
 from kubetune.controller.plan import JobPhase, JobView, Observed
 from kubetune.controller.ports import Cluster, Engine
 from kubetune.storage.base import KeptSpec
@@ -51,6 +51,9 @@ class Memory:
     over_there: collections.deque[Written] = dataclasses.field(default_factory=collections.deque)  # from any thread
     status: Json | None = None  # as last written
     written: float = 0.0  # when
+    worker_backoff: dict[int, float] = dataclasses.field(default_factory=dict)  # worker → no Job before
+    timings: dict[str, execution.Timing] = dataclasses.field(default_factory=dict)  # of the latest trials
+    moved: str = ""  # why `auto` has moved to workers
 
 
 def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float) -> Observed:
@@ -60,6 +63,8 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         jobs = tuple(dataclasses.replace(job, deleting=True) if job.uid in memory.deleting else job for job in jobs)
     running = engine.running
     _remember(memory, jobs, running, now)
+    found = see_workers.crew(spec, engine, memory, jobs, now)
+    jobs = (*(job for job in jobs if not job.worker), *crew.views(running, engine.workers))
     memory.backoff = {number: until for number, until in memory.backoff.items() if number in running and until > now}
     ended, end_message = engine.ended or (None, "")
     best = engine.best
@@ -79,6 +84,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         troubled_since=memory.troubled,
         over_since=memory.over,
         last_failure=memory.last_failure,
+        crew=found,
     )
 
 

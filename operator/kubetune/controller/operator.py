@@ -87,7 +87,7 @@ class Operator:
         self._recorder = Recorder(self._client)
         self._cluster = KubeCluster(self._client, self._cache, self._recorder, self._registry.home)
         self._keeper = tls.Keeper(self._client, settings)
-        self._wiring = Wiring(settings.gateway_url)
+        self._wiring = Wiring(settings.gateway_url, worker_image=settings.worker_image)
         self._reconciler = Reconciler(self._registry, self._tools(), settings)
         self._workers = Workers(
             self._queue,
@@ -290,11 +290,11 @@ class Operator:
         """The database told of something new for an experiment; "": for any."""
         for each in [uid] if uid else self._registry.uids():
             if self._registry.resource(each) is not None:
-                self._queue.add_after(each, COALESCE)
+                self._queue.add_after(each, 0.0 if self._reconciler.is_eager(each) else COALESCE)
 
     def _trust(self, authority: str | None) -> None:
         """Trials created from now on trust this authority (PEM)."""
-        self._wiring = Wiring(self._settings.gateway_url, authority or "")
+        self._wiring = Wiring(self._settings.gateway_url, authority or "", self._settings.worker_image)
 
     def _give_way(self) -> None:
         """Another operator took over: stop at once, say so by the exit code, and be started again by Kubernetes."""

@@ -9,7 +9,7 @@ import dataclasses
 import enum
 
 from kubetune.api.trial import Reason
-from kubetune.controller.plan import JobPhase, JobView, PodView
+from kubetune.controller.plan import JobPhase, JobView, Leased, PodView
 
 
 class Kind(enum.Enum):
@@ -143,6 +143,8 @@ def judge(
         image_grace, config_grace: Seconds such a trouble may last.
         patience: Seconds to wait, after a Job failed, for its pod's last words: longer than the cache takes to heal.
     """
+    if job.leased is not None:
+        return _leased(job.leased)
     if job.phase is JobPhase.SUCCEEDED:
         return _succeeded(job)
     lost = _loss(job, now, nodes_gone)
@@ -153,6 +155,14 @@ def judge(
     if job.phase is JobPhase.RUNNING:
         return Outcome(Kind.RUNNING)
     return _starting(job, now, troubled_since, image_grace, config_grace)
+
+
+def _leased(lease: Leased) -> Outcome:
+    if not lease.over:
+        return Outcome(Kind.RUNNING)
+    if lease.lost:
+        return Outcome(Kind.LOST, lease.reason, lease.message)
+    return Outcome(Kind.WELL if lease.reason is None else Kind.FAILED, lease.reason, lease.message)
 
 
 def _succeeded(job: JobView) -> Outcome:

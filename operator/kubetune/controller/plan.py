@@ -5,7 +5,7 @@ import enum
 from collections.abc import Mapping
 from typing import TypeAlias
 
-from kubetune.api.trial import Counts, Reason, TrialRow
+from kubetune.api.trial import Counts, Reason, TrialRow, WorkerRow
 
 
 class JobPhase(enum.StrEnum):
@@ -58,6 +58,31 @@ class JobView:
     failure_message: str = ""
     ended: float | None = None
     pod: PodView | None = None
+    worker: bool = False  # a worker's Job: ``number`` is the worker's, ``attempt`` its incarnation
+    leased: "Leased | None" = None  # no Job at all: a trial that a worker has on lease, under its worker's Job's UID
+
+
+@dataclasses.dataclass(frozen=True)
+class Leased:
+    """What has become of a lease, in the words of `outcome.Outcome`. ``over`` False: it runs."""
+
+    over: bool = False
+    lost: bool = False
+    reason: Reason | None = None  # None: it ended well
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Crew:
+    """An experiment's workers, where it has any or is to have some."""
+
+    mode: str  # jobs | workers: where attempts begin now
+    workers: Mapping[int, WorkerRow]  # the latest incarnations, by number
+    jobs: tuple[JobView, ...]  # of workers, any incarnation
+    slots: int = 1  # of each worker
+    ahead: int = 0  # trials that may wait for a slot
+    backoff: Mapping[int, float] = dataclasses.field(default_factory=dict)  # worker → not before (epoch seconds)
+    why: str = ""  # why ``mode``, in words for people
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +104,7 @@ class Observed:
     troubled_since: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Job UID → start trouble first seen
     over_since: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, recorded
     last_failure: str = ""  # message of the trial that failed last, as far as this process saw it
+    crew: Crew | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +184,64 @@ class End:
     message: str
 
 
-Action: TypeAlias = Ask | CreateJob | RecordJob | NewAttempt | RequestStop | Finish | DeleteJob | End
+@dataclasses.dataclass(frozen=True)
+class Offer:
+    """Committed trials without a Job are for workers now; and ``ask`` new ones, offered as they are committed."""
+
+    attempts: tuple[tuple[int, int], ...]  # (number, attempt)
+    ask: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenWorker:
+    """Commit the next incarnation of a worker, or take the one there is, and create its Job."""
+
+    number: int
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordWorker:
+    """A worker's Job is there and not recorded: adopt it."""
+
+    number: int
+    incarnation: int
+    job_uid: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DrainWorkers:
+    """They begin nothing new and exit when what they run has ended."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EndWorker:
+    """A worker is over; its Job, if there is one, is deleted. What it has on lease is for the next look."""
+
+    number: int
+    incarnation: int
+    reason: Reason
+    message: str
+    job: str | None = None
+    job_uid: str | None = None
+
+
+Action: TypeAlias = (
+    Ask
+    | CreateJob
+    | RecordJob
+    | NewAttempt
+    | RequestStop
+    | Finish
+    | DeleteJob
+    | End
+    | Offer
+    | OpenWorker
+    | RecordWorker
+    | DrainWorkers
+    | EndWorker
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,11 +4,11 @@
 """
 
 import enum
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from kubetune.api.spec import ExperimentSpec, Json
-from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow
+from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow, WorkerRow
 from kubetune.api.trial import Best as Best
 from kubetune.controller.plan import JobView
 from kubetune.storage.base import KeptSpec
@@ -180,9 +180,28 @@ class Engine(Protocol):
         """Take in new reports, finishes and read logs; decide about pruning at every new report; commit the stop
         requests. Returns the stops requested now."""
 
-    def ask(self, count: int) -> list[TrialRow]:
+    def ask(self, count: int, offered: bool = False) -> list[TrialRow]:
         """At most ``count`` new trials, committed as RUNNING; fewer if the sampler is exhausted, maxTrials is
-        reached, or the sampler is still at it: then the experiment is looked at again when it is not."""
+        reached, or the sampler is still at it: then the experiment is looked at again when it is not.
+        ``offered``: for workers to lease at once."""
+
+    @property
+    def workers(self) -> Mapping[int, WorkerRow]:
+        """The latest incarnation of each worker, by number."""
+
+    def offer(self, attempts: Mapping[int, int]) -> set[int]: ...
+
+    def withdraw(self, attempts: Mapping[int, int]) -> set[int]: ...
+
+    def leased_log(self, number: int) -> str | None: ...
+
+    def open_worker(self, number: int) -> WorkerRow: ...
+
+    def record_worker(self, number: int, incarnation: int, job_uid: str) -> bool: ...
+
+    def drain_workers(self, numbers: Collection[int]) -> None: ...
+
+    def end_worker(self, number: int, incarnation: int, reason: Reason, message: str) -> None: ...
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
         """Whether each is now the recorded Job of its attempt, which is the current one."""

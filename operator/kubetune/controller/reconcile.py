@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason
-from kubetune.controller import observe, status
+from kubetune.controller import crew, execution, observe, status
 from kubetune.controller.act import Act, Tools
 from kubetune.controller.decide import Limits, decide
 from kubetune.controller.in_force import InForce, Judge
@@ -22,7 +22,7 @@ from kubetune.settings import Settings
 PASSES = 8  # looks in a row, each after trials that ended in the one before
 STATUS_INTERVAL = 1.0  # seconds between two writes of a status in which only figures changed
 _FINAL = ("Complete", "Failed")
-_TELLING = ("state", "reason", "observedGeneration", "parallelism")  # written at once
+_TELLING = ("state", "reason", "observedGeneration", "parallelism", "execution")  # written at once
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +41,11 @@ class Reconciler:
     def forget(self, uid: str) -> None:
         """The experiment is gone."""
         self._memories.pop(uid, None)
+
+    def is_eager(self, uid: str) -> bool:
+        """Short trials run in workers: each end is looked at as it comes."""
+        memory = self._memories.get(uid)
+        return memory is not None and execution.ahead(1, memory.timings.values()) > 0
 
     def reconcile(self, resource: Json) -> float | None:
         """Bring study, Jobs and status together.
@@ -91,7 +96,8 @@ class Reconciler:
             raise act.trouble
         if len(seen.running) == status.in_flight(seen):
             memory.freed.clear()  # nothing waits for these slots
-        if plan.state in _FINAL and all(job.deleting for job in seen.jobs) and wait is None:
+        left = [*seen.jobs, *(seen.crew.jobs if seen.crew else ())]
+        if plan.state in _FINAL and all(job.deleting for job in left) and wait is None:
             self._engines.drop_engine(spec.uid)
             return None
         return min(time for time in (plan.again_in, wait, self._resync) if time is not None)
@@ -117,7 +123,7 @@ class Reconciler:
     def _look(self, spec: ExperimentSpec, engine: Engine, memory: Memory) -> tuple[Plan, Observed]:
         now = self._tools.clock()
         seen = observe.observe(spec, engine, self._tools.cluster, memory, now)
-        return decide(spec, seen, now, self._limits), seen
+        return crew.plan(decide(spec, seen, now, self._limits), spec, seen, now, self._limits), seen
 
     # ---- what is told
 

@@ -15,7 +15,7 @@ from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Best, Reason, TrialRow
 from kubetune.controller import jobs
 from kubetune.controller.observe import RefusedSpec
-from kubetune.controller.plan import JobPhase, JobView, Observed, Plan
+from kubetune.controller.plan import Crew, JobPhase, JobView, Observed, Plan
 
 FRONT = 20  # trials of a Pareto front shown
 TEXT = 1024  # characters of a message
@@ -89,6 +89,8 @@ def status(
         "parallelism": _parallelism(spec, plan),
         "selector": jobs.selector(spec),
     }
+    if seen.crew is not None:
+        result["execution"] = _execution(seen.crew)
     if seen.started is not None:
         result["startTime"] = timestamp(seen.started)
     if plan.state in _FINAL:
@@ -177,6 +179,12 @@ def in_flight(seen: Observed) -> int:
 def timestamp(seconds: float) -> str:
     """RFC 3339 in UTC, whole seconds, as Kubernetes writes it."""
     return datetime.datetime.fromtimestamp(math.floor(seconds), datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _execution(crew: Crew) -> Json:
+    """Where trials run. ``workers``: those whose Job has not ended."""
+    live = sum(_is_live(job) and not job.deleting for job in crew.jobs)
+    return {"mode": crew.mode, **({"reason": crew.why[:TEXT]} if crew.why else {}), "workers": live}
 
 
 def _current(running: Mapping[int, TrialRow], seen: Sequence[JobView]) -> dict[int, JobView]:

@@ -23,7 +23,8 @@ def epoch(text: str | None) -> float | None:
 
 
 def experiment_uid(raw: Raw) -> str | None:
-    """The UID of the experiment that owns a Job; None: no trial's Job. The label alone could be anybody's."""
+    """The UID of the experiment that owns a Job; None: it is neither trial nor worker. The label alone could be
+    anybody's."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     uid: str | None = labels.get(names.LABEL_EXPERIMENT_UID)
@@ -33,7 +34,9 @@ def experiment_uid(raw: Raw) -> str | None:
 
 
 def _numbered(labels: Mapping[str, str]) -> bool:
-    return all(str(labels.get(label)).isdigit() for label in (names.LABEL_TRIAL, names.LABEL_ATTEMPT))
+    """A trial's, or a worker's."""
+    pairs = ((names.LABEL_TRIAL, names.LABEL_ATTEMPT), (names.LABEL_WORKER, names.LABEL_INCARNATION))
+    return any(all(str(labels.get(label)).isdigit() for label in pair) for pair in pairs)
 
 
 def owner_uid(raw: Raw) -> str | None:
@@ -62,8 +65,10 @@ def is_true(condition: Raw) -> bool:
 
 
 def job(raw: Raw) -> JobView:
-    """A trial's Job (one with an `experiment_uid`) without its pod."""
+    """A trial's or worker's Job (one with an `experiment_uid`) without its pod."""
     metadata, status = raw["metadata"], raw.get("status") or {}
+    labels = metadata["labels"]
+    worker = names.LABEL_WORKER in labels
     found = conditions(raw)
     failed = found.get("Failed") or {}
     phase, ended = JobPhase.PENDING, None
@@ -74,8 +79,9 @@ def job(raw: Raw) -> JobView:
     return JobView(
         name=metadata["name"],
         uid=metadata["uid"],
-        number=int(metadata["labels"][names.LABEL_TRIAL]),
-        attempt=int(metadata["labels"][names.LABEL_ATTEMPT]),
+        number=int(labels[names.LABEL_WORKER if worker else names.LABEL_TRIAL]),
+        attempt=int(labels[names.LABEL_INCARNATION if worker else names.LABEL_ATTEMPT]),
+        worker=worker,
         created=epoch(metadata.get("creationTimestamp")) or 0.0,
         phase=phase,
         deleting=bool(metadata.get("deletionTimestamp")),

@@ -8,10 +8,22 @@ database or behind it: drop the engine and load a new one.
 import dataclasses
 import functools
 import heapq
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.api.trial import AttemptEnd, Best, Counts, Ending, Finish, JobRecord, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import (
+    AttemptEnd,
+    Best,
+    Counts,
+    Ending,
+    Finish,
+    JobRecord,
+    Reason,
+    Report,
+    TrialRow,
+    TrialState,
+    WorkerRow,
+)
 from kubetune.engine import check, pruners, samplers, value
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.history import History, Past
@@ -70,6 +82,8 @@ class Engine:
         self._history = History(spec.objectives, spec.parameters)
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
         pruner = beside(functools.partial(self._loaded_pruner, spec))
+        self._workers: dict[int, WorkerRow] = {}
+        self._read_workers()
         self._load()
         self._pruner = pruner()
 
@@ -196,6 +210,7 @@ class Engine:
         news = self._storage.news(self._spec.uid, {number: live.seen for number, live in self._live.items()})
         for number, live in self._live.items():
             live.said(news.finishes.get(number), number in news.logs_read)
+            live.held(news.leases.get(number), self._clock())
         found = set()
         unknown = news.reports.keys() - self._live.keys()
         if unknown:
@@ -207,7 +222,7 @@ class Engine:
             self._history.replace(live.past)
         return found
 
-    def ask(self, count: int) -> list[TrialRow]:
+    def ask(self, count: int, offered: bool = False) -> list[TrialRow]:
         first, now = len(self._history), self._clock()
         room = [count, self._spec.max_trials - first]
         capacity = self._sampler.capacity()
@@ -216,10 +231,10 @@ class Engine:
         rows = []
         suggested = self._asking.suggest(self._spec, self._sampler, self._history, max(0, min(room)))
         for number, params in enumerate(suggested, first):
-            rows.append(TrialRow(number, TrialState.RUNNING, params, attempt=1, created=now))
+            rows.append(TrialRow(number, TrialState.RUNNING, params, attempt=1, created=now, offered=offered))
             self._history.add(self._begin(rows[-1]).past)  # the next one is asked with this one running
         if rows:
-            new = [NewTrial(row.number, row.params) for row in rows]
+            new = [NewTrial(row.number, row.params, row.offered) for row in rows]
             self._storage.create_trials(self._spec.uid, self._spec.parameters, new)
         return rows
 
@@ -249,6 +264,46 @@ class Engine:
             self._tally.lost_attempts += live.row.losses - before
             self._history.replace(live.past)
         return made
+
+    def offer(self, attempts: Mapping[int, int]) -> set[int]:
+        offered = self._storage.offer(self._spec.uid, attempts)
+        for number in offered:
+            self._change(number, offered=True)
+        return offered
+
+    def withdraw(self, attempts: Mapping[int, int]) -> set[int]:
+        withdrawn = self._storage.withdraw(self._spec.uid, attempts)
+        for number in withdrawn:
+            self._change(number, offered=False)
+        return withdrawn
+
+    def leased_log(self, number: int) -> str | None:
+        return self._storage.leased_log(self._spec.uid, number)
+
+    @property
+    def workers(self) -> Mapping[int, WorkerRow]:
+        return self._workers
+
+    def open_worker(self, number: int) -> WorkerRow:
+        worker = self._storage.open_worker(self._spec.uid, number)
+        self._workers = {**self._workers, number: worker}
+        return worker
+
+    def record_worker(self, number: int, incarnation: int, job_uid: str) -> bool:
+        recorded = self._storage.record_worker(self._spec.uid, number, incarnation, job_uid)
+        self._read_workers()
+        return recorded
+
+    def drain_workers(self, numbers: Collection[int]) -> None:
+        self._storage.drain_workers(self._spec.uid, numbers)
+        self._read_workers()
+
+    def end_worker(self, number: int, incarnation: int, reason: Reason, message: str) -> None:
+        self._storage.end_worker(self._spec.uid, number, incarnation, reason, message)
+        self._read_workers()
+
+    def _read_workers(self) -> None:
+        self._workers = {worker.number: worker for worker in self._storage.workers(self._spec.uid)}
 
     def request_stop(self, stops: Mapping[int, Reason]) -> None:
         new = {n: reason for n, reason in stops.items() if n in self._live and self._live[n].row.stop_requested is None}

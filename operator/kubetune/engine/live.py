@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from kubetune.api.trial import Finish, Reason, Report, TrialRow
+from kubetune.api.trial import Finish, Lease, Reason, Report, TrialRow
 from kubetune.engine.curve import Curve
 from kubetune.engine.history import Past
 from kubetune.engine.pruners import Pruner
@@ -38,6 +38,13 @@ class Live:
         """The current attempt's reports so far, in order of acceptance."""
         for step, value in zip(steps, values, strict=True):
             self.curve.add(step, value)
+
+    def held(self, lease: Lease | None, now: float) -> None:
+        """The trial's attempt is on lease, by what the gateway committed."""
+        if lease is None or lease == self.row.lease:
+            return
+        started = now if self.row.started is None else self.row.started
+        self.row = dataclasses.replace(self.row, lease=lease, job_uid=lease.job_uid, started=started)
 
     def take(self, reports: Sequence[Report], pruner: Pruner | None = None) -> bool:
         """Take in new reports in order; whether the pruner said stop at one of them. Those of earlier attempts do

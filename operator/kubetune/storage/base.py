@@ -10,7 +10,19 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from kubetune.api.spec import Json, Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, Exit, Finish, JobRecord, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import (
+    Counts,
+    Ending,
+    Exit,
+    Finish,
+    JobRecord,
+    Lease,
+    Reason,
+    Report,
+    TrialRow,
+    TrialState,
+    WorkerRow,
+)
 from kubetune.storage.series import Piece, Take
 
 
@@ -62,20 +74,6 @@ class NewTrial:
     number: int
     params: Mapping[str, ParamValue]
     offered: bool = False
-
-
-@dataclasses.dataclass(frozen=True)
-class WorkerRow:
-    """One incarnation of a worker: a Job whose pod leases trial after trial. Times in seconds since the epoch."""
-
-    number: int  # 0, 1, … of its experiment
-    incarnation: int  # 1, 2, …: each is a Job of its own
-    created: float
-    job_uid: str | None = None  # None: not created, or created and not recorded
-    draining: bool = False  # it gets no more leases and exits when it has none
-    ended: float | None = None
-    reason: Reason | None = None
-    message: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,7 +165,7 @@ class EngineStorage(Protocol):
 
     def record_jobs(self, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:
         """Record the Jobs of current attempts, a hundred in a transaction. False for each whose attempt is not current,
-        or for which another Job is recorded: it is not written."""
+        or a worker's, or for which another Job is recorded: it is not written."""
 
     def record_job(self, uid: str, number: int, attempt: int, job_uid: str) -> bool:
         """One alone, as `record_jobs`."""

@@ -20,7 +20,8 @@ def in_parts(items: Sequence[Item], write: Callable[[Sequence[Item]], list[Answe
 
 def record_jobs(cursor: pool.Cursor, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:
     """See `base.EngineStorage.record_jobs`; in the caller's transaction."""
-    locked = {trial.row.number: trial for trial in trial_ends.lock(cursor, uid, {job.number for job in jobs})}
+    free = f"{trial_ends.RUNNING} AND NOT t.offered"  # an attempt that is a worker's gets no Job of its own
+    locked = {trial.row.number: trial for trial in trial_ends.lock(cursor, uid, {job.number for job in jobs}, free)}
     rows: dict[int, TrialRow] = {number: trial.row for number, trial in locked.items()}
     answers = []
     for job in jobs:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 from kubetune.api import names
-from kubetune.api.trial import TrialRow
+from kubetune.api.trial import TrialRow, WorkerRow
 from kubetune.storage import base, gateway_side, notifications, pool, rows, rules, tell
 
 _SECONDS = "%s * interval '1 second'"
@@ -101,14 +101,14 @@ class LeaseSide(gateway_side.GatewaySide):
         notifications.listen(self.pool.url, f"{self.pool.application}-offers", callback, stop, names.OFFER_CHANNEL)
 
 
-def _worker(cursor: pool.Cursor, who: base.Worker) -> base.WorkerRow | None:
+def _worker(cursor: pool.Cursor, who: base.Worker) -> WorkerRow | None:
     cursor.execute(
         "SELECT w.number, w.incarnation, w.created, w.job_uid, w.draining, w.ended FROM kubetune.workers w"
         " JOIN kubetune.experiments e ON e.id = w.experiment_id WHERE e.uid = %s AND w.job_uid = %s",
         (who.experiment_uid, who.job_uid),
     )
     row = cursor.fetchone()
-    return base.WorkerRow(*row) if row else None
+    return WorkerRow(*row) if row else None
 
 
 def _find(cursor: pool.Cursor, who: base.Worker, number: int) -> tuple[int, TrialRow] | None:

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, JobRecord, Lease, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import Counts, Ending, JobRecord, Lease, Reason, Report, TrialRow, TrialState, WorkerRow
 from kubetune.storage import base, memory_leases, rules, series
 from kubetune.storage.series import Piece, Take
 
@@ -56,7 +56,7 @@ class _Study:
     trials: dict[int, _Trial] = dataclasses.field(default_factory=dict)
     deleted: float | None = None
     kept: base.KeptSpec | None = None
-    workers: list[base.WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
+    workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
 
 
 @dataclasses.dataclass
@@ -322,21 +322,21 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
                 callback(uid)
 
     @_transaction
-    def workers(self, uid: str) -> list[base.WorkerRow]:
+    def workers(self, uid: str) -> list[WorkerRow]:
         study = self.database.studies.get(uid)
         latest = {worker.number: worker for worker in study.workers} if study else {}
         return [worker for _, worker in sorted(latest.items())]
 
     @_write
-    def open_worker(self, uid: str, number: int) -> base.WorkerRow:
+    def open_worker(self, uid: str, number: int) -> WorkerRow:
         workers = self._study(uid).workers
         last = next((worker for worker in reversed(workers) if worker.number == number), None)
         if last is not None and last.ended is None:
             return last
-        workers.append(base.WorkerRow(number, last.incarnation + 1 if last else 1, self.clock()))
+        workers.append(WorkerRow(number, last.incarnation + 1 if last else 1, self.clock()))
         return workers[-1]
 
-    def _change_workers(self, uid: str, which: Callable[[base.WorkerRow], bool], **fields: object) -> bool:
+    def _change_workers(self, uid: str, which: Callable[[WorkerRow], bool], **fields: object) -> bool:
         workers = self.database.studies[uid].workers if uid in self.database.studies else []
         chosen = [index for index, each in enumerate(workers) if each.ended is None and which(each)]
         for index in chosen:
@@ -469,7 +469,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             raise base.NotCurrent(f"there is no trial {who.number} of experiment {who.experiment_uid}")
         return trial.row.params
 
-    def _worker(self, who: base.Worker) -> base.WorkerRow | None:
+    def _worker(self, who: base.Worker) -> WorkerRow | None:
         study = self.database.studies.get(who.experiment_uid)
         return next((worker for worker in study.workers if worker.job_uid == who.job_uid), None) if study else None
 

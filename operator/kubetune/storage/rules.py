@@ -4,7 +4,18 @@ import dataclasses
 import math
 from collections.abc import Iterable, Mapping, Sequence
 
-from kubetune.api.trial import NO_LOSS, Counts, Ending, Finish, JobRecord, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import (
+    NO_LOSS,
+    Counts,
+    Ending,
+    Finish,
+    JobRecord,
+    Reason,
+    Report,
+    TrialRow,
+    TrialState,
+    WorkerRow,
+)
 from kubetune.storage import base
 
 STEP_LIMIT = 2**63  # a step is a signed 64-bit number
@@ -56,7 +67,7 @@ def refusal(row: TrialRow | None, who: base.Identity) -> Exception | None:
     return None
 
 
-def worker_refusal(worker: base.WorkerRow | None, who: base.Worker) -> Exception | None:
+def worker_refusal(worker: WorkerRow | None, who: base.Worker) -> Exception | None:
     """Why nothing is leased to this pod; None: it may lease. ``worker`` None: no worker's Job has its Job's UID."""
     if worker is None:
         return base.NotRecorded(f"the Job of worker {who.number} is not recorded yet")
@@ -118,7 +129,7 @@ def is_running(row: TrialRow) -> bool:
 
 def takes_job(row: TrialRow, job: JobRecord) -> bool:
     """Whether this is, or may become, the recorded Job of the trial."""
-    return is_running(row) and row.attempt == job.attempt and row.job_uid in (None, job.job_uid)
+    return is_running(row) and not row.offered and row.attempt == job.attempt and row.job_uid in (None, job.job_uid)
 
 
 def to_end(row: TrialRow | None, number: int, attempt: int) -> TrialRow:

@@ -2,8 +2,8 @@
 
 from collections.abc import Collection, Mapping
 
-from kubetune.api.trial import Reason
-from kubetune.storage import base, engine_side, pool, rows, rules, tell, trial_ends
+from kubetune.api.trial import Reason, WorkerRow
+from kubetune.storage import engine_side, pool, rows, rules, tell, trial_ends
 
 _WORKER = "w.number, w.incarnation, w.created, w.job_uid, w.draining, w.ended, w.reason, w.message"
 _LATEST = (
@@ -50,12 +50,12 @@ class WorkerSide(engine_side.EngineSide):
 
     # ---- workers
 
-    def workers(self, uid: str) -> list[base.WorkerRow]:
+    def workers(self, uid: str) -> list[WorkerRow]:
         with self.pool.transaction() as cursor:
             cursor.execute(_LATEST, (uid, None, None))
             return [_worker(row) for row in cursor.fetchall()]
 
-    def open_worker(self, uid: str, number: int) -> base.WorkerRow:
+    def open_worker(self, uid: str, number: int) -> WorkerRow:
         with self._write() as cursor:
             cursor.execute("SELECT id FROM kubetune.experiments WHERE uid = %s FOR NO KEY UPDATE", (uid,))
             (experiment_id,) = cursor.fetchone() or (None,)
@@ -66,7 +66,7 @@ class WorkerSide(engine_side.EngineSide):
             last = _worker(row) if row else None
             if last is not None and last.ended is None:
                 return last
-            new = base.WorkerRow(number, last.incarnation + 1 if last else 1, self.clock())
+            new = WorkerRow(number, last.incarnation + 1 if last else 1, self.clock())
             cursor.execute(
                 "INSERT INTO kubetune.workers (experiment_id, number, incarnation, created) VALUES (%s, %s, %s, %s)",
                 (experiment_id, new.number, new.incarnation, new.created),
@@ -113,8 +113,8 @@ def _offered(cursor: pool.Cursor, trials: Collection[trial_ends.Locked]) -> set[
     return {int(trial_id) for (trial_id,) in cursor.fetchall()}
 
 
-def _worker(row: rows.Row) -> base.WorkerRow:
+def _worker(row: rows.Row) -> WorkerRow:
     number, incarnation, created, job_uid, draining, ended, reason, message = row[:8]
-    return base.WorkerRow(
+    return WorkerRow(
         number, incarnation, created, job_uid, draining, ended, None if reason is None else Reason(reason), message
     )

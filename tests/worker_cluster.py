@@ -88,6 +88,8 @@ class Operator:
                 confirm=storage.confirm,
                 wiring=lambda: Wiring(gateway.url, worker_image="kubetune/trial:test"),
                 parallel=act.sequential,
+                start=act.at_once,
+                wake=lambda uid: self._woken.set(),
                 meter=self.quiet,
                 log_tail_bytes=1000,
             ),
@@ -107,6 +109,12 @@ class Operator:
 
     def drop_engine(self, uid: str) -> None:
         self._engines.pop(uid, None)
+
+    def kept_spec(self, uid: str) -> base.KeptSpec | None:
+        return self._storage.load_spec(uid)
+
+    def keep_spec(self, uid: str, kept: base.KeptSpec) -> None:
+        self._storage.save_spec(uid, kept)
 
     # ---- the loop
 

@@ -147,7 +147,10 @@ def _new(spec: ExperimentSpec, seen: Observed, crew: Crew) -> int:
     draining = {worker.job_uid for worker in crew.workers.values() if worker.draining and worker.ended is None}
     lingers = any(row.lease is not None and row.lease.job_uid in draining for row in seen.running.values())
     active = sum(worker.ended is None and not worker.draining for worker in crew.workers.values())
-    ahead = 0 if lingers or active * crew.slots > spec.parallelism else crew.ahead
+    odd = (
+        spec.parallelism % crew.slots or active * crew.slots > spec.parallelism
+    )  # what waits would find a slot too many
+    ahead = 0 if lingers or odd else crew.ahead
     if seen.exhausted:
         return 0
     return min(spec.parallelism + ahead - len(seen.running), spec.max_trials - seen.counts.total)

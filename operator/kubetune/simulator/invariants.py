@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 
+from kubetune.api import names
 from kubetune.api import spec as api
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason, TrialRow, TrialState
@@ -10,7 +11,7 @@ from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine.check import check as engine_check
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
-from kubetune.simulator.nodes import Cluster, trial_of
+from kubetune.simulator.nodes import Cluster, is_worker, trial_of
 from kubetune.simulator.operators import SETTINGS
 from kubetune.simulator.scenario import REFUSED_IMAGE
 from kubetune.simulator.trials import Behaviour, Ledger
@@ -32,6 +33,7 @@ class Watchdog:
     made: dict[str, str] = dataclasses.field(default_factory=dict)  # name of a Job ever created → UID of the last
     uids: set[str] = dataclasses.field(default_factory=set)
     maxima: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
+    most: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # parallelism ever
     suspended: set[str] = dataclasses.field(default_factory=set)  # experiments that ever were
 
     def watch(self, plural: str, raw: Json, deleted: bool) -> None:
@@ -42,8 +44,11 @@ class Watchdog:
             self.maxima[raw["metadata"]["uid"]].add(raw["spec"]["maxTrials"])
 
     def _job_made(self, job: Json) -> None:
+        self.uids.add(job["metadata"]["uid"])
+        if is_worker(job):
+            self._worker_made(job)
+            return
         metadata, (uid, number, attempt) = job["metadata"], trial_of(job)
-        self.uids.add(metadata["uid"])
         before, self.made[metadata["name"]] = self.made.get(metadata["name"]), metadata["uid"]
         row = self._rows(uid).get(number)
         check(row is not None, "I9", f"Job {metadata['name']} has no committed trial")
@@ -63,12 +68,35 @@ class Watchdog:
                 live.total() <= spec.parallelism, "I2", f"{live.total()} Jobs in flight, parallelism {spec.parallelism}"
             )
 
+    def _worker_made(self, job: Json) -> None:
+        metadata, labels = job["metadata"], job["metadata"]["labels"]
+        uid, number, incarnation = (
+            labels[names.LABEL_EXPERIMENT_UID],
+            labels[names.LABEL_WORKER],
+            labels[names.LABEL_INCARNATION],
+        )
+        known = {
+            (str(worker.number), str(worker.incarnation))
+            for worker in self.database.studies[uid].workers
+            if worker.ended is None
+        }
+        check((number, incarnation) in known, "I9", f"Job {metadata['name']} is of no worker")
+        live = [other for other in self._live_workers(uid) if other["metadata"]["labels"][names.LABEL_WORKER] == number]
+        check(len(live) == 1, "I1", f"worker {number} has {len(live)} live Jobs")
+
+    def _live_workers(self, uid: str) -> list[Json]:
+        jobs = [job for job in self.cluster.live_jobs(SETTINGS.deletion_grace) if is_worker(job)]
+        return [job for job in jobs if job["metadata"]["labels"][names.LABEL_EXPERIMENT_UID] == uid]
+
     def step(self) -> None:
         """After everything that happens."""
         for uid in self.database.studies:
             rows, spec = self._rows(uid), self._spec(uid)
             check(sorted(rows) == list(range(len(rows))), "I3", f"trial numbers {sorted(rows)}")
             if spec is not None:
+                self.most[uid] = max(self.most[uid], spec.parallelism)
+                leased = sum(row.lease is not None and row.lease.exit is None for row in rows.values())
+                check(leased <= self.most[uid], "I2", f"{leased} trials on lease, parallelism {self.most[uid]} at most")
                 check(len(rows) <= spec.max_trials, "I3", f"{len(rows)} trials, maxTrials {spec.max_trials}")
             for number, row in rows.items():
                 before = self.ended.get((uid, number))
@@ -153,7 +181,7 @@ class Watchdog:
             if self._spec(uid) is None or uid in self.suspended:
                 continue
             rows = self._rows(uid)
-            mine = [job for job in self.cluster.jobs_made if trial_of(job)[0] == uid]
+            mine = [job for job in self.cluster.jobs_made if not is_worker(job) and trial_of(job)[0] == uid]
             for job in mine:
                 _, number, attempt = trial_of(job)
                 lost = attempt < rows[number].attempt
@@ -184,7 +212,8 @@ class Watchdog:
         return api.parse({**resource, "spec": {**study.kept.spec, "suspend": resource["spec"].get("suspend", False)}})
 
     def _live(self, uid: str) -> list[Json]:
-        return [job for job in self.cluster.live_jobs(SETTINGS.deletion_grace) if trial_of(job)[0] == uid]
+        live = self.cluster.live_jobs(SETTINGS.deletion_grace)
+        return [job for job in live if not is_worker(job) and trial_of(job)[0] == uid]
 
 
 def _can_run(resource: Json) -> bool:

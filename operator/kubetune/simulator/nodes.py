@@ -339,6 +339,11 @@ def trial_of(raw: Json) -> tuple[str, int, int]:
     return labels[names.LABEL_EXPERIMENT_UID], int(labels[names.LABEL_TRIAL]), int(labels[names.LABEL_ATTEMPT])
 
 
+def is_worker(raw: Json) -> bool:
+    """Whether a Job or pod is a worker's."""
+    return names.LABEL_WORKER in raw["metadata"]["labels"]
+
+
 def _container(state: Json) -> Json:
     return {"containerStatuses": [{"name": "trial", "state": state}]}
 

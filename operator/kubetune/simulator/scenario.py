@@ -89,6 +89,26 @@ def draw(seed: int) -> Scenario:
     )
 
 
+def in_workers(seed: int) -> Scenario:
+    """The same mixture, with trials in workers, or in both."""
+    dice, drawn = random.Random(f"workers/{seed}"), draw(seed)
+    made = []
+    for resource in drawn.experiments:
+        spec = {key: value for key, value in resource["spec"].items() if key != "metrics"}
+        container = {"name": "trial", "image": "trial:1", "command": ["train", "--x=$(x)"]}
+        spec["template"] = {"spec": {"containers": [container]}}
+        spec["execution"] = dice.choice(("workers", "workers", "workers", "auto"))
+        spec["slotsPerWorker"] = dice.choice((1, 1, 2, 3))
+        made.append({**resource, "spec": spec})
+    kinds = tuple(kind for kind in drawn.kinds if kind not in ("image", "config")) or ("exits",)
+    changes = [
+        Change(dice.uniform(5, 120), each["metadata"]["uid"], {"execution": dice.choice(("jobs", "workers", "auto"))})
+        for each in made
+        if dice.random() < 0.2
+    ]
+    return dataclasses.replace(drawn, experiments=tuple(made), kinds=kinds, changes=(*drawn.changes, *changes))
+
+
 def _experiment(dice: random.Random, name: str) -> Json:
     spec: Json = {"maxTrials": dice.randint(1, 12), "parallelism": {"max": dice.randint(1, 5)}}
     spec["deadline"] = {"trial": "2m"}

@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 from kubetune.api.spec import Json
 from kubetune.api.trial import Reason
-from kubetune.simulator.nodes import Container, Exit, trial_of
+from kubetune.simulator import workers
+from kubetune.simulator.nodes import Container, Exit, is_worker, trial_of
 from kubetune.simulator.world import World
 from kubetune.storage.base import (
     Answer,
@@ -90,11 +91,23 @@ class Trials:
         self._behave, self._source = behave, source
 
     def container(self, job: Json) -> Container:
+        if is_worker(job):
+            return Container(lambda pod, exit_: self._agent(job, pod, exit_).start())
         uid, number, _ = trial_of(job)
         what = self._behave(uid, number)
         deadline = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
         kind = Followed if self._source(uid) == "log" else Process
         return Container(lambda pod, exit_: kind(self, what, pod, exit_).start(), _TROUBLE.get(what.kind), deadline)
+
+    def _agent(self, job: Json, pod: Json, exit_: Exit) -> workers.Agent:
+        given = workers.settings(job)
+        deadline = float(given["DEADLINE"]) if "DEADLINE" in given else None
+        calls = workers.Calls(self.storage, self.world.after, self.notify, int(given["SLOTS"]), deadline)
+        return workers.Agent(calls, pod, exit_, self._run)
+
+    def _run(self, pod: Json, exit_: Exit) -> Callable[[], None]:
+        uid, number, _ = trial_of(pod)
+        return Process(self, self._behave(uid, number), pod, exit_).start()
 
 
 class Process:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 import pytest
 
 from kubetune.simulator.run import Result, simulate
-from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment
+from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment, in_workers
 
 RUNS, BATCH = 300, 25
+WORKER_RUNS = 100
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +23,12 @@ def _quiet() -> Iterator[None]:
 def test_all_invariants_hold(first: int) -> None:
     for seed in range(first, first + BATCH):
         simulate(draw(seed))
+
+
+@pytest.mark.parametrize("first", range(1, WORKER_RUNS + 1, BATCH))
+def test_all_invariants_hold_in_workers(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        simulate(in_workers(seed))
 
 
 def test_the_same_seed_is_the_same_run() -> None:

@@ -315,7 +315,7 @@ def job_is_missing(case: Case) -> Step | None:
 def log_is_being_read(case: Case) -> Step | None:
     """The attempt is over, the end of its log has not come in yet: its last metrics are there."""
     job, found = case.job, case.outcome
-    if not case.from_log or job is None or found is None or case.row.log_read:
+    if not case.from_log or job is None or job.leased is not None or found is None or case.row.log_read:
         return None
     if found.kind not in (Kind.WELL, Kind.FAILED) or job.phase not in (JobPhase.SUCCEEDED, JobPhase.FAILED):
         return None

@@ -8,7 +8,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubetune.controller.lease import DURATION, GAP, LOOK, RENEW, Action, Elector, Lease, NotAllowed, View, step
+from kubetune.controller.lease import (
+    DURATION,
+    GAP,
+    LOOK,
+    RENEW,
+    TIMEOUT,
+    Action,
+    Elector,
+    Lease,
+    NotAllowed,
+    View,
+    step,
+)
 from kubetune.kube import errors, resources
 from tests.unit.clock import Time
 
@@ -142,9 +154,9 @@ class Candidate:
 
     def turn(self) -> float:
         """One turn; real seconds until the next. A leader's heartbeat confirms its epoch (`upkeep.Upkeep.beat`)."""
-        self.elector.turn()
+        seconds = self.elector.turn()
         self.alive = self.alive and (not self.epoch or self.writes)
-        return (RENEW if self.elector.leads else LOOK) / self.rate
+        return seconds / self.rate
 
     @property
     def writes(self) -> bool:
@@ -205,6 +217,18 @@ def test_after_a_kill_the_standby_leads_within_six_seconds(offset: float) -> Non
     world.run(world.now + LOOK + DURATION + LOOK)
     assert world.leader.writes
     assert len(world.leaders) == 2
+
+
+def test_a_renewal_that_failed_is_tried_again_soon() -> None:
+    """Two attempts that time out one after the other are over before the Lease is."""
+    world = World(1.0)
+    elector = world.candidates[0].elector
+    assert elector.turn() == RENEW
+    world.candidates[0].link.cut = True
+    assert elector.turn() == LOOK
+    world.candidates[0].link.cut = False
+    assert elector.turn() == RENEW
+    assert RENEW + TIMEOUT + LOOK + TIMEOUT <= DURATION
 
 
 def test_a_clean_stop_hands_over_at_the_next_look() -> None:

@@ -27,10 +27,10 @@ from kubetune.kube import errors, resources
 from kubetune.kube.client import Client
 
 DURATION = 5.0  # seconds without a renewal after which a leader is taken for dead
-RENEW = 1.5  # seconds between renewals: three may fail
+RENEW = 1.5  # seconds between renewals; one that failed is tried again after LOOK
 LOOK = 0.5  # seconds between a standby's looks
 GAP = 2.5  # seconds between two answered looks, above which the time before proves nothing
-TIMEOUT = 2.0  # seconds for one answer: a server that is slow for all is no reason to change the leader
+TIMEOUT = 1.5  # seconds for one answer, so that a leader has two attempts within DURATION
 
 logger = logging.getLogger(__name__)
 
@@ -168,15 +168,15 @@ class Elector:
 
     def _run(self) -> None:
         while not self._stop.is_set():
-            self.turn()
-            self._stop.wait(RENEW if self._view.leads else LOOK)
+            self._stop.wait(self.turn())
 
-    def turn(self) -> None:
-        """Renew, or look and do what follows."""
-        begun = self._monotonic()
+    def turn(self) -> float:
+        """Renew, or look and do what follows. Seconds until the next turn."""
+        begun, well = self._monotonic(), False
         try:
             if not self._renewed():
                 self._look()
+            well = True
         except errors.Forbidden as error:
             logger.error("%s", self._missing(error))
         except errors.ApiError as error:
@@ -187,6 +187,7 @@ class Elector:
             self._told = True
             logger.info("this operator leads: %s holds the Lease", self._view.me)
             self._on_won()
+        return RENEW if self._view.leads and well else LOOK
 
     def _renewed(self) -> bool:
         """Whether one write did it: nobody has touched it since our last one."""

@@ -5,11 +5,10 @@ the bounds hold from the first ask on. Then 100 slots ask 200 times, each when a
 too, are the pair's). Normalised regret: what is left, at the end, of the regret of the best random trial.
 """
 
-import concurrent.futures
+import contextlib
 import dataclasses
 import heapq
 import multiprocessing
-import os
 import random
 import statistics
 import time
@@ -30,7 +29,7 @@ from kubetune.storage import space
 
 NAMES = ("quality",)
 SEEDS, QUICK_SEEDS = 30, 1
-SECONDS, QUICK_SECONDS = 840.0, 45.0  # no pair is begun later; the frame's budget is a little more
+SECONDS, QUICK_SECONDS = 840.0, 40.0  # then it ends with what there is; the frame's budget is a little more
 BEFORE, ASKS, SLOTS = 600, 200, 100
 GOAL = Goal("ratio", "<=", 1.05)
 
@@ -148,19 +147,26 @@ def asynchronous(side: Side, function: Function, dice: random.Random, reached: f
 
 
 def pairs(seeds: int, seconds: float) -> list[Pair]:
-    """All functions for one seed after the other, on all cores, until time is up."""
+    """All functions for one seed after the other, on all cores; when time is up, what there is by then.
+
+    Raises:
+        RuntimeError: not one pair was done.
+    """
     end = time.monotonic() + seconds
     made: list[Pair] = []
-    cores = os.cpu_count() or 1
-    with concurrent.futures.ProcessPoolExecutor(cores, multiprocessing.get_context("spawn")) as pool:
-        todo = [(index, seed) for seed in range(seeds) for index in range(len(FUNCTIONS))]
-        waiting: set[concurrent.futures.Future[Pair]] = set()
-        while (todo or waiting) and (time.monotonic() < end or waiting):
-            while todo and len(waiting) < cores and time.monotonic() < end:
-                waiting.add(pool.submit(pair, *todo.pop(0)))
-            done, waiting = concurrent.futures.wait(waiting, return_when=concurrent.futures.FIRST_COMPLETED)
-            made += [future.result() for future in done]
+    todo = [(index, seed) for seed in range(seeds) for index in range(len(FUNCTIONS))]
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        results = pool.imap_unordered(_pair, todo)
+        with contextlib.suppress(StopIteration, multiprocessing.TimeoutError):
+            while True:
+                made.append(results.next(max(0.0, end - time.monotonic())))
+    if not made:
+        raise RuntimeError(f"not one pair was done in {seconds:.0f} s")
     return made
+
+
+def _pair(of: tuple[int, int]) -> Pair:
+    return pair(*of)
 
 
 def mean_ratio(made: Sequence[Pair]) -> float:
@@ -168,9 +174,11 @@ def mean_ratio(made: Sequence[Pair]) -> float:
 
 
 def interval(made: Sequence[Pair], draws: int = 2000) -> tuple[float, float]:
-    """The 95 % interval of the ratio: pairs drawn again from those of each function."""
+    """The 95 % interval of the ratio: pairs drawn again from those of each function, where it has several."""
     dice = random.Random(0)
-    groups = [group for group in by_function(made).values() if group]
+    groups = list(by_function(made).values())
+    if min(map(len, groups)) < 2:
+        groups = [list(made)]
     ratios = sorted(
         mean_ratio([each for group in groups for each in dice.choices(group, k=len(group))]) for _ in range(draws)
     )
@@ -191,7 +199,8 @@ def run(quick: bool) -> list[Result]:
 
 
 def result(made: Sequence[Pair], quick: bool) -> Result:
-    """In the full form fewer than SEEDS seeds do not count."""
+    """In the full form fewer than SEEDS seeds do not count. The quick one has too few pairs to tell 5 %: there the goal
+    holds unless the whole interval is above it."""
     low, high = interval(made)
     seeds = min(len(group) for group in by_function(made).values())
     note = (
@@ -201,4 +210,4 @@ def result(made: Sequence[Pair], quick: bool) -> Result:
     )
     ours, plain = (statistics.fmean(getattr(each, side) for each in made) for side in ("ours", "plain"))
     judged = judge("quality", ours, "of random's regret", plain, GOAL, note)
-    return dataclasses.replace(judged, holds=judged.holds and (quick or seeds >= SEEDS))
+    return dataclasses.replace(judged, holds=low <= GOAL.bound if quick else judged.holds and seeds >= SEEDS)

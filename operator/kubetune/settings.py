@@ -38,6 +38,8 @@ class Settings:
     node_lost_after: float = 300.0
     deletion_grace: float = 300.0  # a Job that somebody deletes and something holds is not waited for any longer
     max_attempts: int = 20  # per trial, attempts lost to infrastructure; then it fails
+    max_trials: int = 0  # trials in flight in the whole cluster, shared by all experiments; 0: no limit
+    max_trials_per_namespace: int = 0  # the same for each namespace
     retention: float = 7 * 86400.0  # a deleted experiment's study is kept so long
     reports_retention: float = 0.0  # reports of an ended trial are kept so long; 0: as long as the study
     log_tail_bytes: int = 16384

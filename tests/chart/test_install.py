@@ -14,6 +14,7 @@ SCHEMA = yaml.safe_load((rendered.CHART / "values.schema.json").read_text())
 BY_THE_CHART = {
     "database_url", "database_url_file", "namespace", "watch_namespaces", "gateway_url", "listen_port", "http_port",
     "tls_directory", "tls_secret", "tls_manage", "tls_hosts", "lease_name", "worker_image",
+    "max_trials", "max_trials_per_namespace",
 }  # fmt: skip
 
 

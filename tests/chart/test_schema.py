@@ -35,6 +35,8 @@ def test_the_same_defaults() -> None:
     assert FIELDS["maxTrials"]["default"] == parsed.max_trials
     assert FIELDS["maxFailedTrials"]["default"] == parsed.max_failed_trials
     assert FIELDS["parallelism"]["properties"]["max"]["default"] == parsed.parallelism
+    assert FIELDS["parallelism"]["properties"]["min"]["default"] == parsed.parallelism_min
+    assert FIELDS["priority"]["default"] == parsed.priority
     assert FIELDS["suspend"]["default"] == parsed.suspend
     assert FIELDS["sampler"]["properties"]["name"]["default"] == parsed.sampler.name
     assert FIELDS["metrics"]["properties"]["from"]["default"] == parsed.metrics.source

@@ -37,7 +37,9 @@ PODS: dict[str, tuple[dict[str, Any], PodView]] = {
             containers=[],
             conditions=[k.condition("PodScheduled", "Unschedulable", NO_NODE, value="False")],
         ),
-        dataclasses.replace(NOT_STARTED, node=None, scheduled=False, bound=None, unschedulable=NO_NODE),
+        dataclasses.replace(
+            NOT_STARTED, node=None, scheduled=False, bound=None, unschedulable=NO_NODE, unschedulable_since=k.ENDED_AT
+        ),
     ),
     "is held back by a queueing system": (
         k.pod(

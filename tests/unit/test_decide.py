@@ -8,6 +8,7 @@ import pytest
 from kubetune.api.spec import ExperimentSpec, Metrics
 from kubetune.api.trial import Counts, Reason, TrialRow
 from kubetune.controller.decide import Limits, decide, retry_delay
+from kubetune.controller.parallelism import Allowed
 from kubetune.controller.plan import (
     Action,
     Ask,
@@ -345,3 +346,55 @@ def test_suspended_nothing_starts_and_what_has_ended_ends() -> None:
     assert plan(o.seen(), o.spec(suspend=True)).actions == ()
     found = plan(o.seen(o.row(), jobs=(o.succeeded(),)), o.spec(suspend=True))
     assert [type(action) for action in found.actions] == [Finish]
+
+
+# ---- the parallelism in force
+
+
+def unplaced(number: int = 0) -> JobView:
+    pod = o.pod(phase="Pending", node=None, scheduled=False, started=None, unschedulable="no GPU")
+    return o.pending(number, pod=pod)
+
+
+def test_a_trial_that_is_to_be_withdrawn_gives_up_its_job_and_its_slot_and_no_loss() -> None:
+    force = Allowed(1, Reason.NO_NODES, start=0, withdraw=frozenset({1}), again_at=NOW + 30)
+    seen = o.seen(o.row(0), o.row(1), jobs=(o.job(0), unplaced(1)), force=force)
+    found = plan(seen)
+    assert found.actions == (NewAttempt(1, 1, Reason.UNSCHEDULABLE, "no GPU", "digits-1-1", "job-1-1"),)
+    assert found.again_in == 30
+
+
+def test_a_pod_that_found_a_node_meanwhile_is_not_withdrawn() -> None:
+    force = Allowed(1, Reason.NO_NODES, start=0, withdraw=frozenset({0}))
+    for job in (o.job(), o.pending()):
+        assert plan(o.seen(o.row(), jobs=(job,), counts=FULL, force=force)).actions == ()
+
+
+def test_a_withdrawn_trial_that_is_to_stop_ends() -> None:
+    force = Allowed(1, Reason.NO_NODES, start=0, withdraw=frozenset({0}))
+    stopped = o.row(stop_requested=NOW - 1, stop_reason=Reason.PRUNED)
+    (action,) = plan(o.seen(stopped, jobs=(unplaced(),), counts=FULL, force=force)).actions
+    assert isinstance(action, Finish)
+
+
+def test_only_as_many_jobs_start_as_may_and_those_withdrawn_come_before_new_ones() -> None:
+    rows = [o.row(0, job_uid=None, attempt=2), o.row(1, job_uid=None, attempt=2)]
+    force = Allowed(2, Reason.NO_NODES, start=1)
+    assert plan(o.seen(*rows, force=force)).actions == (CreateJob(0, 2, Reason.JOB_MISSING),)
+    assert plan(o.seen(*rows, force=Allowed(3, start=3))).actions == (
+        CreateJob(0, 2, Reason.JOB_MISSING),
+        CreateJob(1, 2, Reason.JOB_MISSING),
+        Ask(1, Reason.SLOT_FREE),
+    )
+    assert plan(o.seen(force=Allowed(2, start=0))).actions == ()
+
+
+def test_jobs_that_are_being_created_hold_their_slots() -> None:
+    rows = [o.row(number, job_uid=None) for number in range(4)]
+    seen = o.seen(*rows, creating=frozenset({0, 1}), backoff={0: NOW + 30, 1: NOW + 30})
+    assert plan(seen, o.spec(parallelism=3)).actions == (CreateJob(2, 1, Reason.JOB_MISSING),)
+    assert plan(seen, o.spec(parallelism=5)).actions == (
+        CreateJob(2, 1, Reason.JOB_MISSING),
+        CreateJob(3, 1, Reason.JOB_MISSING),
+        Ask(1, Reason.SLOT_FREE),
+    )

@@ -64,12 +64,12 @@ def test_measuring_by_name_is_by_the_metrics_kind() -> None:
     metrics = catalog.Metrics()
     experiment = {"namespace": "ns", "experiment": "x"}
     for value in (3.0, 2.0):
-        metrics.observe("trials_wanted", value, experiment)
+        metrics.observe("parallelism", value, {**experiment, "reason": "Spec"})
         metrics.observe("attempts_lost", value, {**experiment, "reason": "Evicted"})
         metrics.observe("ask", value, experiment)
         metrics.observe("queue_depth", value, {})
     sample = metrics.registry.get_sample_value
-    assert sample("kubetune_trials_wanted", experiment) == 2
+    assert sample("kubetune_parallelism", {**experiment, "reason": "Spec"}) == 2
     assert sample("kubetune_attempts_lost_total", {**experiment, "reason": "Evicted"}) == 5
     assert sample("kubetune_ask_seconds_sum", experiment) == 5
     assert sample("kubetune_ask_seconds_count", experiment) == 2

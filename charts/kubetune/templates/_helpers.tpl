@@ -106,6 +106,8 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - {name: KUBETUNE_TLS_SECRET, value: {{ include "kubetune.tlsSecret" . | quote }}}
 - {name: KUBETUNE_TLS_MANAGE, value: {{ ternary "true" "false" (eq (include "kubetune.tlsManaged" .) "true") | quote }}}
 - {name: KUBETUNE_TLS_HOSTS, value: {{ join "," (prepend .Values.tls.extraHosts (include "kubetune.gatewayHost" .)) | quote }}}
+- {name: KUBETUNE_MAX_TRIALS, value: {{ include "kubetune.text" .Values.limits.trials | quote }}}
+- {name: KUBETUNE_MAX_TRIALS_PER_NAMESPACE, value: {{ include "kubetune.text" .Values.limits.trialsPerNamespace | quote }}}
 {{- range $name, $value := .Values.settings }}
 - {name: KUBETUNE_{{ snakecase $name | upper }}, value: {{ include "kubetune.text" $value | quote }}}
 {{- end }}

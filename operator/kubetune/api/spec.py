@@ -105,7 +105,9 @@ class ExperimentSpec:
     pruner: Algorithm = Algorithm("median")
     max_trials: int = 100
     max_failed_trials: int = 10
-    parallelism: int = 1
+    parallelism: int = 1  # at most
+    parallelism_min: int = 0  # pods that find no node do not lower it below this
+    priority: int = 0  # each step doubles the share of common limits
     trial_deadline: float | None = None
     experiment_deadline: float | None = None
     suspend: bool = False
@@ -145,7 +147,12 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
     if not parameters:
         raise InvalidSpec("parameters", "name at least one parameter to tune")
     objectives = _objectives(spec)
-    limits = spec.get("deadline") or {}
+    limits, bounds = spec.get("deadline") or {}, spec.get("parallelism") or {}
+    least, most = int(bounds.get("min", 0)), int(bounds.get("max", 1))
+    if least > most:
+        raise InvalidSpec(
+            "parallelism.min", f"{least} is above parallelism.max, which is {most}; lower it or leave it out"
+        )
     return ExperimentSpec(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -159,7 +166,9 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         pruner=_algorithm(spec, "pruner", "median" if len(objectives) == 1 else "none"),
         max_trials=int(spec.get("maxTrials", 100)),
         max_failed_trials=int(spec.get("maxFailedTrials", 10)),
-        parallelism=int((spec.get("parallelism") or {}).get("max", 1)),
+        parallelism=most,
+        parallelism_min=least,
+        priority=int(spec.get("priority", 0)),
         trial_deadline=_limit(limits, "trial"),
         experiment_deadline=_limit(limits, "experiment"),
         suspend=bool(spec.get("suspend", False)),

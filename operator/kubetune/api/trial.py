@@ -51,6 +51,11 @@ class Reason(enum.StrEnum):
     UNSCHEDULABLE = "Unschedulable"
     DRAINED = "Drained"  # a worker that is not needed any more
     STALE_ATTEMPT = "StaleAttempt"  # a Job whose attempt is not the current one
+    # the parallelism in force
+    SPEC = "Spec"  # all that spec.parallelism.max allows
+    NO_NODES = "NoNodes"
+    QUOTA = "Quota"
+    FAIR_SHARE = "FairShare"
     # an experiment's state
     RUNNING = "Running"
     MAX_TRIALS = "MaxTrials"

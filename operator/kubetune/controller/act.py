@@ -45,7 +45,6 @@ from kubetune.controller.ports import (
     Start,
 )
 
-QUOTA_DELAY = 15.0  # seconds until a Job that a quota refused is tried again
 _NO_WARNING = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
 
 logger = logging.getLogger(__name__)
@@ -325,7 +324,7 @@ class Act:
         """The end of a trial whose Job the server refuses; None: it may take it later."""
         if not refusal.passing:
             return AttemptEnd(row.number, row.attempt, Reason.JOB_REFUSED, str(refusal))
-        self._memory.backoff[row.number] = self._tools.clock() + QUOTA_DELAY
+        self._memory.refusals += 1  # says how many Jobs there may be, not what is wrong with this one
         self._tools.cluster.event(self._spec, "Warning", "QuotaExceeded", str(refusal))
         return None
 

@@ -23,6 +23,7 @@ from kubetune.api.trial import NO_LOSS, Reason, TrialRow
 from kubetune.controller import outcome
 from kubetune.controller.closing import Closing, deadline, final_state, find_closing
 from kubetune.controller.outcome import Kind, Outcome
+from kubetune.controller.parallelism import Allowed
 from kubetune.controller.plan import (
     Action,
     Ask,
@@ -79,6 +80,7 @@ class Case:
     now: float
     limits: Limits
     not_before: float  # of its next Job
+    withdraw: bool  # its pod finds no node, and others that find none are signal enough
     troubled_since: float | None
     over_since: float | None
     nodes_gone: frozenset[str]
@@ -114,6 +116,7 @@ def decide(spec: ExperimentSpec, seen: Observed, now: float, limits: Limits) -> 
         actions += starts
         again += later
     again += [time for time in deadline(spec, seen) if time > now]
+    again += [seen.force.again_at] if seen.force and seen.force.again_at else []
     state, reason, message = _state(spec, seen, closing, actions)
     return Plan(tuple(actions), state, reason, message, max(0.0, min(again) - now) if again else None)
 
@@ -178,10 +181,14 @@ def _starts(
         and not (job.deleting and outcome.lost_deletion(job, now, nodes_gone=seen.nodes_gone, grace=grace))
         for job in seen.jobs
     )
-    slots = spec.parallelism - lingering - sum(step.live for step in steps.values())
-    ready = [number for number, not_before in wanting.items() if not_before <= now][: max(0, slots)]
+    force = seen.force or Allowed(spec.parallelism, start=spec.parallelism)
+    slots = force.current - lingering - sum(step.live for step in steps.values())
+    under_way = seen.creating & wanting.keys()
+    slots = min(slots - len(under_way), force.start)
+    waiting = {number: not_before for number, not_before in wanting.items() if number not in under_way}
+    ready = [number for number, not_before in waiting.items() if not_before <= now][: max(0, slots)]
     starts: list[Action] = [CreateJob(number, seen.running[number].attempt, Reason.JOB_MISSING) for number in ready]
-    new = 0 if closing else min(slots - len(wanting), spec.max_trials - seen.counts.total)
+    new = 0 if closing else min(slots - len(waiting), spec.max_trials - seen.counts.total)
     if new > 0:
         starts.append(Ask(new, Reason.SLOT_FREE))
     return starts, [not_before for not_before in wanting.values() if not_before > now]
@@ -235,6 +242,7 @@ def _case(
         now=now,
         limits=limits,
         not_before=seen.backoff.get(row.number, 0.0),
+        withdraw=seen.force is not None and row.number in seen.force.withdraw,
         troubled_since=troubled_since,
         over_since=seen.over_since.get(job.uid) if job else None,
         nodes_gone=seen.nodes_gone,
@@ -368,6 +376,14 @@ def experiment_is_suspended(case: Case) -> Step | None:
     return _lose(case, Reason.SUSPENDED, "spec.suspend is set") if case.suspended else None
 
 
+def finds_no_node(case: Case) -> Step | None:
+    """Nothing is lost when its Job is taken back: the trial goes on when there is room."""
+    job = case.job
+    if not case.withdraw or job is None or case.outcome is None or (job.pod is not None and job.pod.scheduled):
+        return None
+    return dataclasses.replace(_lose(case, Reason.UNSCHEDULABLE, case.outcome.message), live=False, again_at=None)
+
+
 def attempt_goes_on(case: Case) -> Step:
     """Running, starting, or waiting for a node."""
     again_at = None
@@ -388,5 +404,6 @@ FACTS: tuple[Callable[[Case], Step | None], ...] = (
     finished_and_lingers,
     stop_is_due,
     experiment_is_suspended,
+    finds_no_node,
     attempt_goes_on,
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import TrialRow
 from kubetune.controller import crew, execution, outcome, see_workers
+from kubetune.controller.parallelism import Kept
 from kubetune.controller.plan import JobPhase, JobView, Observed
 from kubetune.controller.ports import Cluster, Engine
 from kubetune.storage.base import KeptSpec
@@ -41,6 +42,8 @@ class Memory:
     troubled: dict[str, float] = dataclasses.field(default_factory=dict)  # Job UID → start trouble first seen
     over: dict[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, its UID recorded
     last_failure: str = ""  # message of the trial that failed last
+    elastic: Kept = dataclasses.field(default_factory=Kept)  # what the parallelism in force rests on
+    refusals: int = 0  # of Jobs, by a quota
     freed: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=1000))
     asking: float | None = None  # since when the sampler has been asked and has given nothing
     kept: KeptSpec | None = None  # as committed: the spec in force
@@ -79,6 +82,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         ended=ended,
         end_message=end_message,
         recent_failures=engine.recent_reasons,
+        creating=frozenset(memory.creating),
         backoff={**memory.backoff, **dict.fromkeys(memory.creating, now + UNDER_WAY)},
         nodes_gone=cluster.nodes_gone(),
         troubled_since=memory.troubled,

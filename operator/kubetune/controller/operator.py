@@ -19,12 +19,15 @@ from kubetune.controller import act, lease, registry, upkeep
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
 from kubetune.controller.dispatch import Dispatcher
+from kubetune.controller.elastic import Elastic, claims
 from kubetune.controller.events import Recorder
+from kubetune.controller.fair import Fair
 from kubetune.controller.handlers import Watches
 from kubetune.controller.health import HEARTBEAT, Health, serve
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.queue import Queue
 from kubetune.controller.reconcile import Reconciler
+from kubetune.controller.shares import Caps
 from kubetune.controller.workers import Workers
 from kubetune.engine.beside import in_a_thread
 from kubetune.engine.engine import Engine
@@ -42,6 +45,7 @@ from kubetune.storage.postgres import PostgresStorage
 RETRY = 3.0  # seconds between attempts while starting
 PATIENCE = 10.0  # seconds for the work in hand when stopping
 SETTLE = 0.02  # seconds in which writes to the cluster that are over are taken together
+REGRANT = 0.5  # seconds until an experiment hears that its fair share has changed
 COALESCE = 0.1  # seconds in which reports of one experiment are taken together
 OTHER_REQUESTS = 4  # lists, events, lease: no request ever waits for a connection behind creates
 EXIT_STOPPED, EXIT_SUPERSEDED = 0, 3
@@ -88,7 +92,14 @@ class Operator:
         self._cluster = KubeCluster(self._client, self._cache, self._recorder, self._registry.home)
         self._keeper = tls.Keeper(self._client, settings)
         self._wiring = Wiring(settings.gateway_url, worker_image=settings.worker_image)
-        self._reconciler = Reconciler(self._registry, self._tools(), settings)
+        fair = Fair(
+            Caps(settings.max_trials, settings.max_trials_per_namespace),
+            lambda known: claims(self._registry.resources(known), self._cluster.jobs),
+            lambda uid: self._queue.add_after(uid, REGRANT),
+        )
+        self._reconciler = Reconciler(
+            self._registry, self._tools(), settings, Elastic(fair, grace=settings.deletion_grace)
+        )
         self._workers = Workers(
             self._queue,
             self._work,

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeAlias
 
 from kubetune.api.trial import Counts, Reason, TrialRow, WorkerRow
+from kubetune.controller.parallelism import Allowed
 
 
 class JobPhase(enum.StrEnum):
@@ -32,6 +33,7 @@ class PodView:
     scheduled: bool = False
     bound: float | None = None  # when it was given its node
     unschedulable: str | None = None  # the scheduler's message
+    unschedulable_since: float | None = None  # the scheduler tried, and found no node
     disruption: str | None = None  # reason of condition DisruptionTarget, e.g. EvictionByEvictionAPI
     reason: str | None = None  # pod.status.reason: Evicted, DeadlineExceeded, NodeLost, …
     waiting: str | None = None  # the trial container's waiting reason: ImagePullBackOff, …
@@ -105,6 +107,8 @@ class Observed:
     over_since: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, recorded
     last_failure: str = ""  # message of the trial that failed last, as far as this process saw it
     crew: Crew | None = None
+    creating: frozenset[int] = frozenset()  # trials whose Job is being created
+    force: Allowed | None = None  # the parallelism in force; None: all of the spec's
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ from kubetune.api.trial import Reason
 from kubetune.controller import crew, execution, observe, status
 from kubetune.controller.act import Act, Tools
 from kubetune.controller.decide import Limits, decide
+from kubetune.controller.elastic import Elastic
 from kubetune.controller.in_force import InForce, Judge
 from kubetune.controller.observe import Memory
 from kubetune.controller.plan import Observed, Plan
@@ -22,7 +23,13 @@ from kubetune.settings import Settings
 PASSES = 8  # looks in a row, each after trials that ended in the one before
 STATUS_INTERVAL = 1.0  # seconds between two writes of a status in which only figures changed
 _FINAL = ("Complete", "Failed")
-_TELLING = ("state", "reason", "observedGeneration", "parallelism", "execution")  # written at once
+_TELLING = ("state", "reason", "observedGeneration", "execution")  # written at once
+_PARALLELISM = {
+    str(Reason.SPEC): "as many trials as parallelism.max allows may be in flight",
+    str(Reason.NO_NODES): "pods find no node: only what is there is used, and a few pods wait for more",
+    str(Reason.QUOTA): "a quota refuses more Jobs: what is there goes on, more is tried from time to time",
+    str(Reason.FAIR_SHARE): "the limit on trials in flight is shared with other experiments",
+}
 
 logger = logging.getLogger(__name__)
 
@@ -30,10 +37,11 @@ logger = logging.getLogger(__name__)
 class Reconciler:
     """See `reconcile`. One for all experiments; safe from several threads as long as no two work on the same one."""
 
-    def __init__(self, engines: Engines, tools: Tools, settings: Settings) -> None:
+    def __init__(self, engines: Engines, tools: Tools, settings: Settings, elastic: Elastic | None = None) -> None:
         self._engines = engines
         self._tools = tools
         self._judge = Judge(engines, tools, settings.resync)
+        self._elastic = elastic or Elastic()
         self._limits = Limits.of(settings)
         self._resync = settings.resync
         self._memories: dict[str, Memory] = {}
@@ -41,6 +49,7 @@ class Reconciler:
     def forget(self, uid: str) -> None:
         """The experiment is gone."""
         self._memories.pop(uid, None)
+        self._elastic.forget(uid)
 
     def is_eager(self, uid: str) -> bool:
         """Short trials run in workers: each end is looked at as it comes."""
@@ -62,6 +71,7 @@ class Reconciler:
         memory.status = memory.status or resource.get("status") or None
         if self._rests(resource, memory.status):
             self._engines.drop_engine(uid)
+            self._elastic.forget(uid)
             return None
         try:
             return self._reconcile(self._judge.find(resource, memory), memory)
@@ -99,6 +109,7 @@ class Reconciler:
         left = [*seen.jobs, *(seen.crew.jobs if seen.crew else ())]
         if plan.state in _FINAL and all(job.deleting for job in left) and wait is None:
             self._engines.drop_engine(spec.uid)
+            self._elastic.forget(spec.uid)
             return None
         return min(time for time in (plan.again_in, wait, self._resync) if time is not None)
 
@@ -123,7 +134,11 @@ class Reconciler:
     def _look(self, spec: ExperimentSpec, engine: Engine, memory: Memory) -> tuple[Plan, Observed]:
         now = self._tools.clock()
         seen = observe.observe(spec, engine, self._tools.cluster, memory, now)
-        return crew.plan(decide(spec, seen, now, self._limits), spec, seen, now, self._limits), seen
+        force, memory.elastic = self._elastic.look(spec, seen, memory.refusals, memory.elastic, now)
+        seen = dataclasses.replace(seen, force=force)
+        plan = decide(spec, seen, now, self._limits)
+        limited = dataclasses.replace(spec, parallelism=min(spec.parallelism, force.current))
+        return crew.plan(plan, limited, seen, now, self._limits), seen
 
     # ---- what is told
 
@@ -148,7 +163,8 @@ class Reconciler:
         if body == before:
             return None
         edited = status.invalid_generation(body) != status.invalid_generation(before)
-        urgent = edited or any(body.get(field) != before.get(field) for field in _TELLING)
+        told, tells = _limited_by(before), _limited_by(body)
+        urgent = edited or told != tells or any(body.get(field) != before.get(field) for field in _TELLING)
         wait = memory.written + STATUS_INTERVAL - now
         if not urgent and wait > 0:
             return wait
@@ -159,6 +175,8 @@ class Reconciler:
             logger.info("%s (%s): %s", plan.state, plan.reason, plan.message)
             kind = "Warning" if plan.state == "Failed" else "Normal"
             self._tools.cluster.event(spec, kind, str(plan.reason), f"{plan.state}: {plan.message}")
+        elif tells in _PARALLELISM and told in _PARALLELISM and told != tells:
+            self._tools.cluster.event(spec, "Normal", f"Parallelism{tells}", _PARALLELISM[tells])
         if edited and found.refused is not None:
             message = status.refusal(found.refused, spec)
             logger.warning("the edited spec cannot be run: %s", message)
@@ -177,10 +195,17 @@ class Reconciler:
         for state, count in states.items():
             observe_one("trials", count, {**labels, "state": state})
         observe_one("trials_in_flight", status.in_flight(seen), labels)
-        wanted = 0 if spec.suspend or plan.state in ("Stopping", *_FINAL) else spec.parallelism
-        observe_one("trials_wanted", wanted, labels)
+        current, reason = status.parallelism(spec, plan, seen)
+        for each in _PARALLELISM:
+            observe_one("parallelism", current if each == reason else 0, {**labels, "reason": each})
         if seen.best is not None:
             observe_one("best_value", seen.best, {**labels, "metric": spec.objectives[0].metric})
+
+
+def _limited_by(body: Mapping[str, object]) -> str:
+    """Why the parallelism is what a status says it is."""
+    found = body.get("parallelism")
+    return str(found.get("reason")) if isinstance(found, Mapping) else ""
 
 
 def _stub(metadata: Json) -> ExperimentSpec:

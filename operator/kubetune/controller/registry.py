@@ -87,6 +87,11 @@ class Registry:
             known = self._known.get(uid)
             return None if known is None else known.resource
 
+    def resources(self, but: Collection[str]) -> list[Json]:
+        """All experiments as last seen, but those of these UIDs."""
+        with self._lock:
+            return [known.resource for uid, known in self._known.items() if uid not in but]
+
     def home(self, uid: str) -> str | None:
         """An experiment's namespace."""
         resource = self.resource(uid)

@@ -86,7 +86,7 @@ def status(
         "active": sum(_is_live(job) for job in current.values()),
         "finished": seen.counts.finished,
         "progress": f"{seen.counts.finished}/{spec.max_trials}",
-        "parallelism": _parallelism(spec, plan),
+        "parallelism": dict(zip(("current", "reason"), parallelism(spec, plan, seen), strict=True)),
         "selector": jobs.selector(spec),
     }
     if seen.crew is not None:
@@ -231,12 +231,15 @@ def _conditions(true: Mapping[str, Told], otherwise: Told, past: Mapping[str, An
     return conditions
 
 
-def _parallelism(spec: ExperimentSpec, plan: Plan) -> Json:
+def parallelism(spec: ExperimentSpec, plan: Plan, seen: Observed) -> tuple[int, str]:
+    """How many trials may be in flight, and why so many."""
     if plan.state in ("Stopping", *_FINAL):
-        return {"current": 0, "reason": str(plan.reason)}
+        return 0, str(plan.reason)
     if spec.suspend:
-        return {"current": 0, "reason": str(Reason.SUSPENDED)}
-    return {"current": spec.parallelism, "reason": "Spec"}
+        return 0, str(Reason.SUSPENDED)
+    if seen.force is None:
+        return spec.parallelism, str(Reason.SPEC)
+    return seen.force.current, str(seen.force.reason)
 
 
 def _best(spec: ExperimentSpec, best: Best) -> Json:

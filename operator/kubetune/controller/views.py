@@ -129,6 +129,7 @@ def pod(raw: Raw, gone: bool = False) -> PodView:
         scheduled=bool(spec.get("nodeName")) or scheduled.get("status") == "True",
         bound=epoch(scheduled.get("lastTransitionTime")) if is_true(scheduled) else None,
         unschedulable=_unschedulable(scheduled),
+        unschedulable_since=_unschedulable_since(scheduled),
         disruption=str(disruption.get("reason") or "") if is_true(disruption) else None,
         reason=status.get("reason"),
         waiting=waiting,
@@ -165,6 +166,12 @@ def _unschedulable(scheduled: Raw) -> str | None:
     if scheduled.get("status") != "False":
         return None
     return str(scheduled.get("message") or scheduled.get("reason") or "no node yet")
+
+
+def _unschedulable_since(scheduled: Raw) -> float | None:
+    """Not of a pod that a queueing system holds back (SchedulingGated): that one's turn will come."""
+    found = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    return epoch(scheduled.get("lastTransitionTime")) if found else None
 
 
 def _waiting(container: Raw | None, status: Raw) -> tuple[str | None, str]:

@@ -55,7 +55,9 @@ class Metrics:
         self.experiments = self._gauge("kubetune_experiments", "Experiments that this operator knows.")
         self.trials = self._gauge("kubetune_trials", "Trials by state.", *one, "state")
         self.trials_in_flight = self._gauge("kubetune_trials_in_flight", "Trials whose Job is there and runs.", *one)
-        self.trials_wanted = self._gauge("kubetune_trials_wanted", "The parallelism in force.", *one)
+        self.parallelism = self._gauge(
+            "kubetune_parallelism", "Trials that may be in flight; 0 but for the reason in force.", *one, "reason"
+        )
         self.trials_ended = self._counter("kubetune_trials_ended_total", "Trials ended, by reason.", *one, "reason")
         self.attempts_lost = self._counter(
             "kubetune_attempts_lost_total", "Attempts lost to infrastructure, by reason.", *one, "reason"

@@ -29,6 +29,7 @@ class Watchdog:
     database: Database
     ledger: Ledger
     flaky: bool = False  # database and API server are away at times
+    limit: int = 0  # trials in flight, of all experiments together; 0: none
     ended: dict[tuple[str, int], TrialRow] = dataclasses.field(default_factory=dict)
     made: dict[str, str] = dataclasses.field(default_factory=dict)  # name of a Job ever created → UID of the last
     uids: set[str] = dataclasses.field(default_factory=set)
@@ -67,6 +68,11 @@ class Watchdog:
             check(
                 live.total() <= spec.parallelism, "I2", f"{live.total()} Jobs in flight, parallelism {spec.parallelism}"
             )
+
+        there = {raw["metadata"]["uid"] for raw in self.server.all("experiments")}
+        jobs = [other for other in self.cluster.live_jobs(SETTINGS.deletion_grace) if not is_worker(other)]
+        total = sum(trial_of(other)[0] in there for other in jobs)
+        check(not self.limit or total <= self.limit, "I2", f"{total} Jobs in flight, the limit is {self.limit}")
 
     def _worker_made(self, job: Json) -> None:
         metadata, labels = job["metadata"], job["metadata"]["labels"]
@@ -181,11 +187,13 @@ class Watchdog:
             if self._spec(uid) is None or uid in self.suspended:
                 continue
             rows = self._rows(uid)
+            known = self.cluster.disturbed.keys() | self.cluster.waited
             mine = [job for job in self.cluster.jobs_made if not is_worker(job) and trial_of(job)[0] == uid]
             for job in mine:
                 _, number, attempt = trial_of(job)
                 lost = attempt < rows[number].attempt
-                check(not lost or job["metadata"]["uid"] in self.cluster.disturbed, "I9", f"{trial_of(job)} was lost")
+                why = job["metadata"]["uid"] in known
+                check(not lost or why, "I9", f"{trial_of(job)} was lost")
             attempts = sum(row.attempt for row in rows.values())
             made = {job["metadata"]["name"] for job in mine}
             check(len(made) <= attempts, "I9", f"{len(made)} Jobs for {attempts} attempts")

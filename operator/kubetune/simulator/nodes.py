@@ -60,6 +60,7 @@ class Cluster:
         self.pods: dict[str, Pod] = {}  # by name
         self.jobs_made: list[Json] = []
         self.disturbed: dict[str, str] = {}  # Job UID → what was done to it
+        self.waited: set[str] = set()  # UIDs of Jobs whose pod found no node at some time
         self._slots = slots
         for number in range(nodes):
             self.add_node(f"node-{number}")
@@ -108,7 +109,9 @@ class Cluster:
                 continue
             node = next((node for node in self.nodes.values() if node.reachable and self._free(node)), None)
             if node is None:
-                self._condition(pod, "PodScheduled", "Unschedulable", "0/1 nodes are available", "False")
+                self.waited.add(pod.job_uid)
+                if not raw["status"].get("conditions"):
+                    self._condition(pod, "PodScheduled", "Unschedulable", "0/1 nodes are available", "False")
                 continue
             pod.node = node
             scheduled = {"conditions": [_true("PodScheduled", "", timestamp(self.world.now))]}

@@ -5,16 +5,20 @@ and a list. Two may be alive at once: the older one is fenced.
 """
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.controller.act import Tools, at_once, sequential
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
+from kubetune.controller.elastic import Elastic, claims
+from kubetune.controller.fair import Claim, Fair
 from kubetune.controller.jobs import Wiring
+from kubetune.controller.parallelism import Tuning
 from kubetune.controller.ports import ClusterUnavailable, Engine
 from kubetune.controller.reconcile import Reconciler
+from kubetune.controller.shares import Caps
 from kubetune.engine import engine
 from kubetune.kube import errors
 from kubetune.settings import Settings
@@ -100,7 +104,15 @@ class Operator:
     """One process. ``on_death``: told when it was killed (not when it was fenced)."""
 
     def __init__(
-        self, name: str, world: World, server: ApiServer, database: Database, chaos: Chaos, on_death: Callable[[], None]
+        self,
+        name: str,
+        world: World,
+        server: ApiServer,
+        database: Database,
+        chaos: Chaos,
+        on_death: Callable[[], None],
+        settings: Settings = SETTINGS,
+        tuning: Tuning | None = None,
     ) -> None:
         self.name, self.alive = name, True
         self._ready = False  # it has taken the epoch and listed everything
@@ -130,7 +142,10 @@ class Operator:
             meter=onlooker,
             log_tail_bytes=100,
         )
-        self._reconciler = Reconciler(self, tools, SETTINGS)
+        fair = Fair(
+            Caps(settings.max_trials, settings.max_trials_per_namespace), self._claims, lambda uid: self.wake(uid, 0.5)
+        )
+        self._reconciler = Reconciler(self, tools, settings, Elastic(fair, tuning, settings.deletion_grace))
 
     def start(self) -> None:
         """Take the epoch, list everything, look at everything; all again if something is not available."""
@@ -250,6 +265,10 @@ class Operator:
 
     def _resource(self, uid: str) -> Json | None:
         return next((raw for raw in self._server.all("experiments") if raw["metadata"]["uid"] == uid), None)
+
+    def _claims(self, known: Collection[str]) -> list[Claim]:
+        others = [raw for raw in self._server.all("experiments") if raw["metadata"]["uid"] not in known]
+        return claims(others, self._cache.jobs)
 
     def _home(self, uid: str) -> str | None:
         resource = self._resource(uid)

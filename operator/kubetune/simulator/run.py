@@ -54,7 +54,9 @@ class Run:
         self._storage = MemoryStorage(self.world.clock, self.database)
         made = Trials(self.world, gateway, self.ledger, self._behave, self._source, self._notify)
         self.cluster = Cluster(self.world, self.server, scenario.nodes, scenario.slots, made.container)
-        self.watchdog = Watchdog(self.server, self.cluster, self.database, self.ledger, scenario.unavailable > 0)
+        self.watchdog = Watchdog(
+            self.server, self.cluster, self.database, self.ledger, scenario.unavailable > 0, scenario.limit
+        )
         self.server.watchers.append(self.watchdog.watch)
         self.server.refuse = self._refuse
         self._sources: dict[str, str] = {}
@@ -78,7 +80,8 @@ class Run:
     def operator(self) -> None:
         """One more operator starts."""
         name = f"operator-{len(self.operators) + 1}"
-        operator = Operator(name, self.world, self.server, self.database, self.chaos, self._replace)
+        settings = dataclasses.replace(SETTINGS, max_trials=self.scenario.limit)
+        operator = Operator(name, self.world, self.server, self.database, self.chaos, self._replace, settings)
         self.operators.append(operator)
         operator.start()
 

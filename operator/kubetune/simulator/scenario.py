@@ -42,6 +42,7 @@ class Scenario:
     quotas: tuple[tuple[float, float], ...] = ()  # (from, to): no Job may be created
     changes: tuple[Change, ...] = ()
     crash_at: int | None = None
+    limit: int = 0  # trials in flight, of all experiments together; 0: none
 
 
 def with_image(image: str, *args: str) -> Json:
@@ -86,6 +87,7 @@ def draw(seed: int) -> Scenario:
         takeovers=() if calm else tuple(dice.uniform(1, STORM) for _ in range(dice.choice((0, 0, 1, 3)))),
         quotas=() if calm or dice.random() < 0.8 else ((dice.uniform(0, 60), dice.uniform(60, STORM)),),
         changes=tuple(change for each in made for change in _changes(seed, dice, each)),
+        limit=dice.choice((0, 0, 0, 1, 2, 4)),
     )
 
 

@@ -1,0 +1,105 @@
+"""Finds the parallelism in force for one look at one experiment: what its Jobs say, the policy, and its fair share."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from kubetune.api import spec as api
+from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.trial import Reason
+from kubetune.controller import closing, outcome, parallelism
+from kubetune.controller.fair import Claim, Fair
+from kubetune.controller.parallelism import Allowed, Kept, Sight, Tuning, Waiting
+from kubetune.controller.plan import JobPhase, JobView, Observed
+from kubetune.controller.shares import Caps, Demand
+
+_GOING = (JobPhase.PENDING, JobPhase.RUNNING)
+
+
+class Elastic:
+    """See the module. The same for all experiments; thread-safe. ``fair`` None: no common limits.
+
+    ``grace``: seconds after which a Job that is being deleted, and held, counts no more."""
+
+    def __init__(self, fair: Fair | None = None, tuning: Tuning | None = None, grace: float = 300.0) -> None:
+        self._grace = grace
+        self._fair = fair or Fair(Caps(), lambda known: (), lambda uid: None)
+        self._tuning = tuning or Tuning()
+
+    def look(self, spec: ExperimentSpec, seen: Observed, refused: int, kept: Kept, now: float) -> tuple[Allowed, Kept]:
+        """What is in force now, and what to remember. ``refused``: Jobs that a quota has refused so far."""
+        view = sight(seen, refused, now, self._tuning)
+        over = seen.ended is not None or ((end := closing.find_closing(spec, seen, now)) is not None and end.cut)
+        most = 0 if spec.suspend or over else spec.parallelism
+        free, learnt = parallelism.look(spec.parallelism_min, most, None, view, kept, now, self._tuning)
+        left = seen.counts.running + max(0, spec.max_trials - seen.counts.total)
+        demand = Demand(spec.uid, spec.namespace, spec.priority, min(free.wants, left))
+        live = sum(job.phase in _GOING and not self._is_given_up(job, seen, now) for job in seen.jobs)
+        share = self._fair.grant(demand, live + _unseen(seen))
+        if share is not None:
+            free, learnt = parallelism.look(spec.parallelism_min, most, share, view, kept, now, self._tuning)
+        reason = Reason.SUSPENDED if spec.suspend else free.reason
+        return dataclasses.replace(free, reason=reason), learnt
+
+    def _is_given_up(self, job: JobView, seen: Observed, now: float) -> bool:
+        gone = seen.nodes_gone
+        return job.deleting and outcome.lost_deletion(job, now, nodes_gone=gone, grace=self._grace) is not None
+
+    def forget(self, uid: str) -> None:
+        """The experiment is gone, or over with nothing left."""
+        self._fair.forget(uid)
+
+
+def claims(resources: Iterable[Json], jobs: Callable[[str], Sequence[JobView]]) -> list[Claim]:
+    """What experiments that were not looked at yet seem to want, and have: for `Fair`. What cannot be run wants
+    nothing, and what is over has no claim."""
+    found = []
+    for resource in resources:
+        metadata, spec = resource["metadata"], resource.get("spec") or {}
+        live = sum(job.phase in _GOING for job in jobs(metadata["uid"]))
+        over = (resource.get("status") or {}).get("state") in ("Complete", "Failed")
+        if over and not live:
+            continue
+        try:
+            parsed = api.parse(resource)
+            wanted = 0 if over or parsed.suspend else min(parsed.parallelism, parsed.max_trials)
+        except api.InvalidSpec:
+            wanted = 0
+        priority = int(spec.get("priority") or 0)
+        found.append((Demand(metadata["uid"], metadata["namespace"], priority, wanted), live))
+    return found
+
+
+def sight(seen: Observed, refused: int, now: float, tuning: Tuning) -> Sight:
+    """The Jobs of current attempts by what keeps them, if anything, from running."""
+    placed = fresh = ending = 0
+    waiting = []
+    for job in seen.jobs:
+        row = seen.running.get(job.number)
+        if row is None or row.attempt != job.attempt or job.phase not in _GOING:
+            continue
+        since = _waits_since(job, now, tuning)
+        if job.deleting or (job.pod is not None and job.pod.phase in ("Succeeded", "Failed")):
+            ending += 1
+        elif since is not None:
+            waiting.append(Waiting(job.number, since, row.last_seq))
+        elif job.phase is JobPhase.PENDING and (job.pod is None or not job.pod.scheduled):
+            fresh += 1
+        else:
+            placed += 1
+    fresh += _unseen(seen)
+    return Sight(placed, fresh, tuple(waiting), refused, ending)
+
+
+def _unseen(seen: Observed) -> int:
+    """Jobs that are being created, and not in the cache yet."""
+    there = {(job.number, job.attempt) for job in seen.jobs}
+    return sum((number, row.attempt) not in there for number in seen.creating if (row := seen.running.get(number)))
+
+
+def _waits_since(job: JobView, now: float, tuning: Tuning) -> float | None:
+    """Since when its pod finds no node, or is not made for want of quota; None: not that one knows of."""
+    if job.phase is not JobPhase.PENDING:
+        return None
+    if job.pod is None:
+        return job.created if now - job.created >= tuning.no_pod else None
+    return None if job.pod.scheduled else job.pod.unschedulable_since

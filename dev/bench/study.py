@@ -67,8 +67,11 @@ def write(url: str, size: Size, now: float) -> ExperimentSpec:
     with _connected(url) as cursor:
         for statement in _trials():
             cursor.execute(statement, given)
-    with concurrent.futures.ThreadPoolExecutor() as threads:  # a processor each
+    threads = concurrent.futures.ThreadPoolExecutor()  # a processor each
+    try:
         list(threads.map(lambda statements: _fill(url, statements), (REPORTS, OPTUNA_REPORTS, _the_rest(spec))))
+    finally:
+        threads.shutdown(wait=False)  # whose time is over stops the server, and with it the others
     with _connected(url) as cursor:
         cursor.execute(
             "UPDATE kubetune.experiment_trials SET series_steps = NULL, series_values = NULL WHERE state = 'RUNNING'"

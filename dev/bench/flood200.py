@@ -11,7 +11,7 @@ NAMES = ["flood-200", "writes", "apiserver-cpu"]
 
 def run(quick: bool) -> list[Result]:
     """About 2 x 200 s, quick 2 x 30 s."""
-    size, patience = (Load(1, 200, 400, 5), 45) if quick else (Load(1, 200, 2000, 20), 320)
+    size, patience = (Load(1, 200, 400, 5), 42) if quick else (Load(1, 200, 2000, 20), 320)
     sides = asyncio.run(flood(size, patience))
     ours, bare = (sides.per_trial(side.writes) for side in (sides.ours, sides.bare))
     own_cpu, bare_cpu = (1000 * sides.per_trial(side.cpu) for side in (sides.ours, sides.bare))

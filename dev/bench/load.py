@@ -290,6 +290,6 @@ async def _measure(api: Api, run: Run, load: Load, goal: str, patience: float, b
         moments = run.observer.at_first if goal == RUNNING else run.observer.ended
         run.seconds = max(moments.values()) - run.begun
     if goal == ENDED:  # what is cleared away belongs to a trial's cost
-        await run.observer.until(lambda seen: not seen.left, 30)
+        await run.observer.until(lambda seen: not seen.left, patience / 4)
         writes, cpu = await measured(api)
         run.writes, run.cpu = writes - before[0], cpu - before[1]

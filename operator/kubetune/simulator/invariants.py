@@ -98,7 +98,7 @@ class Watchdog:
         """After everything that happens."""
         for uid in self.database.studies:
             rows, spec = self._rows(uid), self._spec(uid)
-            check(sorted(rows) == list(range(len(rows))), "I3", f"trial numbers {sorted(rows)}")
+            check(rows.keys() == set(range(len(rows))), "I3", "trial numbers have gaps")
             if spec is not None:
                 self.most[uid] = max(self.most[uid], spec.parallelism)
                 leased = sum(row.lease is not None and row.lease.exit is None for row in rows.values())
@@ -106,7 +106,8 @@ class Watchdog:
                 check(len(rows) <= spec.max_trials, "I3", f"{len(rows)} trials, maxTrials {spec.max_trials}")
             for number, row in rows.items():
                 before = self.ended.get((uid, number))
-                check(before is None or before == row, "I5", f"an ended trial changed: {before} became {row}")
+                if before is not None and before is not row:  # to word what did not happen would take most of the time
+                    check(before == row, "I5", f"an ended trial changed: {before} became {row}")
                 if row.state is not TrialState.RUNNING:
                     self.ended[uid, number] = row
 

@@ -14,7 +14,7 @@ from kubetune.simulator.nodes import Cluster
 from kubetune.simulator.operators import SETTINGS, Chaos, Operator
 from kubetune.simulator.scenario import HOLDS, REFUSED_IMAGE, STORM, Change, Scenario
 from kubetune.simulator.trials import Behaviour, Ledger, Trials
-from kubetune.simulator.violation import check
+from kubetune.simulator.violation import Violation
 from kubetune.simulator.world import BEGIN, World
 from kubetune.storage.memory import Database, MemoryStorage
 
@@ -158,7 +158,8 @@ class Run:
         last = max([STORM, *(change.time for change in self.scenario.changes)])
         bound, over = BEGIN + last + BOUND, None
         while over is None or self.world.now < over + AFTERMATH:
-            check(self.world.now < bound, "I7", f"not over {BOUND:g} s after the last fault: {self._left()}")
+            if self.world.now >= bound:
+                raise Violation("I7", f"not over {BOUND:g} s after the last fault: {self._left()}")
             self.world.step()
             self.watchdog.step()
             if over is None and self._is_over():

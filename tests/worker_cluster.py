@@ -89,6 +89,7 @@ class Operator:
                 wiring=lambda: Wiring(gateway.url, worker_image="kubetune/trial:test"),
                 parallel=act.sequential,
                 start=act.at_once,
+                withdraw=lambda uid: None,  # nothing waits
                 wake=lambda uid: self._woken.set(),
                 meter=self.quiet,
                 log_tail_bytes=1000,

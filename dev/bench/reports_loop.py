@@ -106,6 +106,7 @@ def main() -> None:
         wiring=lambda: Wiring(""),
         parallel=act.sequential,
         start=act.at_once,
+        withdraw=lambda uid: None,  # nothing waits
         wake=lambda uid: None,
         meter=metrics,
         log_tail_bytes=settings.log_tail_bytes,

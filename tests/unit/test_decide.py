@@ -391,10 +391,20 @@ def test_only_as_many_jobs_start_as_may_and_those_withdrawn_come_before_new_ones
 
 def test_jobs_that_are_being_created_hold_their_slots() -> None:
     rows = [o.row(number, job_uid=None) for number in range(4)]
-    seen = o.seen(*rows, creating=frozenset({0, 1}), backoff={0: NOW + 30, 1: NOW + 30})
+    seen = o.seen(*rows, creating={0: 1, 1: 1})
     assert plan(seen, o.spec(parallelism=3)).actions == (CreateJob(2, 1, Reason.JOB_MISSING),)
     assert plan(seen, o.spec(parallelism=5)).actions == (
         CreateJob(2, 1, Reason.JOB_MISSING),
         CreateJob(3, 1, Reason.JOB_MISSING),
         Ask(1, Reason.SLOT_FREE),
     )
+
+
+def test_a_job_on_its_way_holds_its_slot_and_nothing_is_settled_before_it_is_known() -> None:
+    stopped = o.row(job_uid=None, stop_requested=NOW - 5, stop_reason=Reason.STOPPED)
+    assert actions(o.seen(stopped, creating={0: 1})) == ()
+    assert [type(action) for action in actions(o.seen(stopped))] == [Finish]
+
+
+def test_a_job_on_its_way_for_an_earlier_attempt_is_not_this_ones() -> None:
+    assert actions(o.seen(o.row(job_uid=None, attempt=2), creating={0: 1})) == (CreateJob(0, 2, Reason.JOB_MISSING),)

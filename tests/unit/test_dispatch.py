@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kubetune.controller.dispatch import PATIENCE, PILE, TRIES, Dispatcher
-from kubetune.controller.ports import ClusterUnavailable, Rank, Refused
+from kubetune.controller.ports import ClusterUnavailable, Rank, Refused, Withdrawn
 from kubetune.controller.workers import _asked_to_wait
 from kubetune.kube.limiter import Limiter
 from tests.unit.clock import Time
@@ -220,3 +220,14 @@ def raising(error: Exception) -> Callable[[], object]:
         raise error
 
     return call
+
+
+def test_creates_that_wait_are_taken_back_and_those_under_way_and_others_are_not(bench: Bench) -> None:
+    results: dict[int, object] = {}
+    bench.hold()
+    bench.dispatch.start([lambda: "a", lambda: "b"], "mine", Rank.CREATE, results.__setitem__)
+    bench.send("mine", Rank.DELETE, "a delete")
+    bench.send("another's", Rank.CREATE, "another's")
+    bench.dispatch.withdraw("mine")
+    assert [type(results[index]) for index in (0, 1)] == [Withdrawn, Withdrawn]
+    assert sorted(bench.finish()) == ["a delete", "another's"]

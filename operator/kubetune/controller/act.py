@@ -43,6 +43,7 @@ from kubetune.controller.ports import (
     Rank,
     Refused,
     Start,
+    Withdrawn,
 )
 
 _NO_WARNING = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
@@ -74,7 +75,8 @@ def attempt(call: Callable[[], object]) -> object:
 @dataclasses.dataclass(frozen=True)
 class Tools:
     """What acting needs, the same for all experiments. ``confirm`` raises Fenced if another operator took over;
-    ``wake`` has an experiment (by its UID) looked at soon."""
+    ``withdraw`` takes back the creates of an experiment (by its UID) that were begun and not sent yet; ``wake`` has it
+    looked at soon."""
 
     cluster: Cluster
     clock: Clock
@@ -82,6 +84,7 @@ class Tools:
     wiring: Callable[[], Wiring]
     parallel: Parallel
     start: Start
+    withdraw: Callable[[str], None]
     wake: Callable[[str], None]
     meter: Meter
     log_tail_bytes: int
@@ -100,32 +103,39 @@ class Act:
         self._workers = WorkerActs(spec, engine, memory, tools, self._together)
         self.trouble: ClusterUnavailable | None = None
 
+    def reconsider(self, allowed: int) -> bool:
+        """Fewer trials may be in flight than at the last look: Jobs that are not sent yet are decided about again."""
+        fewer, self._memory.allowed = allowed < self._memory.allowed, allowed
+        if fewer and self._memory.creating:
+            self._tools.withdraw(self._spec.uid)
+            self.take_in()
+            return True
+        return False
+
     def take_in(self) -> None:
         """What became of the writes that were begun and not waited for. Raises what one of them raised."""
-        memory, made, ends = self._memory, [], []
-        while memory.over_there:
-            written = memory.over_there.popleft()
-            memory.deleting.discard(written.job_uid)
-            result, row = written.result, written.row
-            if isinstance(result, ClusterUnavailable):
-                self.trouble = self.trouble or result
-            elif isinstance(result, Exception) and not isinstance(result, Refused):
-                raise result
-            if row is None:
-                continue
-            if memory.creating.get(row.number) == row.attempt:
-                del memory.creating[row.number]
-            current = self._engine.running.get(row.number)
-            if current is None or current.attempt != row.attempt:
-                continue  # its Job, if it is there, is a stale one
-            if isinstance(result, JobView):
-                made.append(JobRecord(row.number, row.attempt, result.uid))
-            elif isinstance(result, Refused):
-                ends.append(self._refused(row, result))
-        self._record(made)
-        for _ in made:
+        written = [self._memory.over_there.popleft() for _ in range(len(self._memory.over_there))]
+        for each in written:
+            self._memory.deleting.discard(each.job_uid)
+            if each.row is not None and self._memory.creating.get(each.row.number) == each.row.attempt:
+                del self._memory.creating[each.row.number]
+        for each in written:
+            if isinstance(each.result, ClusterUnavailable):
+                self.trouble = self.trouble or each.result
+            elif isinstance(each.result, Exception) and not isinstance(each.result, Refused | Withdrawn):
+                raise each.result
+        made = [(each.row, each.result) for each in written if each.row is not None and self._is_current(each.row)]
+        records = [JobRecord(row.number, row.attempt, job.uid) for row, job in made if isinstance(job, JobView)]
+        self._record(records)
+        for _ in records:
             self._refilled()
+        ends = [self._refused(row, refusal) for row, refusal in made if isinstance(refusal, Refused)]
         self._finish([end for end in ends if end is not None])
+
+    def _is_current(self, row: TrialRow) -> bool:
+        """Whether the attempt goes on; a Job of one that does not is a stale one."""
+        current = self._engine.running.get(row.number)
+        return current is not None and current.attempt == row.attempt
 
     def carry_out(self, plan: Plan, seen: Observed) -> None:
         """Raises what the engine raises; the API server's failures are kept in ``trouble``."""
@@ -133,7 +143,10 @@ class Act:
         if not plan.actions:
             self._memory.asking = None
         self._record([JobRecord(job.number, job.attempt, job.job_uid) for job in _of(plan, RecordJob)])
-        self._engine.request_stop({stop.number: stop.reason for stop in _of(plan, RequestStop)})
+        stops = {stop.number: stop.reason for stop in _of(plan, RequestStop)}
+        self._engine.request_stop(stops)
+        if stops.keys() & self._memory.creating.keys():
+            self._tools.withdraw(self._spec.uid)
         deletes = self._workers.first(plan)
         deletes += self._new_attempts(_of(plan, NewAttempt))
         deletes += self._finishes(_of(plan, Finish))
@@ -299,6 +312,7 @@ class Act:
             self._engine.record_jobs(jobs)
 
     def _create_one(self, row: TrialRow) -> JobView | Refused | None:
+        self._tools.confirm()  # it may have waited for its turn
         body = jobs.build_job(self._spec, row.number, row.attempt, row.params, self._tools.wiring())
         try:
             return self._tools.cluster.create_job(body)

@@ -79,6 +79,7 @@ class Case:
     from_log: bool
     now: float
     limits: Limits
+    under_way: bool  # the creation of its Job has begun, and is not known to be over
     not_before: float  # of its next Job
     withdraw: bool  # its pod finds no node, and others that find none are signal enough
     troubled_since: float | None
@@ -183,12 +184,10 @@ def _starts(
     )
     force = seen.force or Allowed(spec.parallelism, start=spec.parallelism)
     slots = force.current - lingering - sum(step.live for step in steps.values())
-    under_way = seen.creating & wanting.keys()
-    slots = min(slots - len(under_way), force.start)
-    waiting = {number: not_before for number, not_before in wanting.items() if number not in under_way}
-    ready = [number for number, not_before in waiting.items() if not_before <= now][: max(0, slots)]
+    slots = min(slots, force.start)
+    ready = [number for number, not_before in wanting.items() if not_before <= now][: max(0, slots)]
     starts: list[Action] = [CreateJob(number, seen.running[number].attempt, Reason.JOB_MISSING) for number in ready]
-    new = 0 if closing else min(slots - len(waiting), spec.max_trials - seen.counts.total)
+    new = 0 if closing else min(slots - len(wanting), spec.max_trials - seen.counts.total)
     if new > 0:
         starts.append(Ask(new, Reason.SLOT_FREE))
     return starts, [not_before for not_before in wanting.values() if not_before > now]
@@ -241,6 +240,7 @@ def _case(
         from_log=spec.metrics.source == "log",
         now=now,
         limits=limits,
+        under_way=seen.creating.get(row.number) == row.attempt,
         not_before=seen.backoff.get(row.number, 0.0),
         withdraw=seen.force is not None and row.number in seen.force.withdraw,
         troubled_since=troubled_since,
@@ -309,6 +309,11 @@ def job_is_gone(case: Case) -> Step | None:
     if case.job is not None or case.row.job_uid is None:
         return None
     return _lose(case, Reason.JOB_DELETED, "its Job was deleted")
+
+
+def job_is_under_way(case: Case) -> Step | None:
+    """Whatever becomes of the trial, its Job may come: nothing is settled before that is known."""
+    return Step(live=True) if case.job is None and case.under_way else None
 
 
 def job_is_missing(case: Case) -> Step | None:
@@ -398,6 +403,7 @@ def attempt_goes_on(case: Case) -> Step:
 FACTS: tuple[Callable[[Case], Step | None], ...] = (
     job_is_being_deleted,
     job_is_gone,
+    job_is_under_way,
     job_is_missing,
     log_is_being_read,
     attempt_is_over,

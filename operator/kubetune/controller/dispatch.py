@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from kubetune.controller.act import attempt
-from kubetune.controller.ports import ClusterUnavailable, Rank
+from kubetune.controller.ports import ClusterUnavailable, Rank, Withdrawn
 from kubetune.kube import errors
 from kubetune.kube.limiter import Limiter, Outcome
 
@@ -107,6 +107,12 @@ class Dispatcher:
     ) -> None:
         """See `ports.Start`."""
         self._begin(_Batch(calls, key, rank, done), calls)
+
+    def withdraw(self, key: str) -> None:
+        """Take back the creates of ``key`` that wait for their turn: they come to `ports.Withdrawn`."""
+        with self._changed:
+            for task in self._lanes[Rank.CREATE].pop(key, ()):
+                self._settle(task, Withdrawn())
 
     def _begin(self, batch: _Batch, calls: Sequence[Callable[[], object]]) -> None:
         since = self._monotonic()

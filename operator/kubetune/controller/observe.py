@@ -12,8 +12,6 @@ from kubetune.controller.plan import JobPhase, JobView, Observed
 from kubetune.controller.ports import Cluster, Engine
 from kubetune.storage.base import KeptSpec
 
-UNDER_WAY = 30.0  # seconds until a Job that is being created is looked for again
-
 
 @dataclasses.dataclass(frozen=True)
 class RefusedSpec:
@@ -50,6 +48,7 @@ class Memory:
     kept_read: bool = False  # whether ``kept`` was read at all
     refused: RefusedSpec | None = None  # the latest spec, if it is not in force
     creating: dict[int, int] = dataclasses.field(default_factory=dict)  # number → attempt whose Job is being created
+    allowed: int = 0  # the parallelism in force at the last look
     deleting: set[str] = dataclasses.field(default_factory=set)  # UIDs of Jobs whose deletion is under way
     over_there: collections.deque[Written] = dataclasses.field(default_factory=collections.deque)  # from any thread
     status: Json | None = None  # as last written
@@ -82,8 +81,8 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         ended=ended,
         end_message=end_message,
         recent_failures=engine.recent_reasons,
-        creating=frozenset(memory.creating),
-        backoff={**memory.backoff, **dict.fromkeys(memory.creating, now + UNDER_WAY)},
+        creating=memory.creating,
+        backoff=memory.backoff,
         nodes_gone=cluster.nodes_gone(),
         troubled_since=memory.troubled,
         over_since=memory.over,

@@ -22,6 +22,7 @@ from kubetune.controller.dispatch import Dispatcher
 from kubetune.controller.elastic import Elastic, claims
 from kubetune.controller.events import Recorder
 from kubetune.controller.fair import Fair
+from kubetune.controller.fence import Recently
 from kubetune.controller.handlers import Watches
 from kubetune.controller.health import HEARTBEAT, Health, serve
 from kubetune.controller.jobs import Wiring
@@ -44,6 +45,7 @@ from kubetune.storage.postgres import PostgresStorage
 
 RETRY = 3.0  # seconds between attempts while starting
 PATIENCE = 10.0  # seconds for the work in hand when stopping
+CONFIRMED = 1.0  # seconds for which the database's word that this operator leads is taken
 SETTLE = 0.02  # seconds in which writes to the cluster that are over are taken together
 REGRANT = 0.5  # seconds until an experiment hears that its fair share has changed
 COALESCE = 0.1  # seconds in which reports of one experiment are taken together
@@ -199,10 +201,11 @@ class Operator:
         return act.Tools(
             cluster=self._cluster,
             clock=time.time,
-            confirm=self._storage.confirm,
+            confirm=Recently(self._storage.confirm, CONFIRMED),
             wiring=lambda: self._wiring,
             parallel=self._dispatch,
             start=self._dispatch.start,
+            withdraw=self._dispatch.withdraw,
             wake=lambda uid: self._queue.add_after(uid, SETTLE),
             meter=self._metrics,
             log_tail_bytes=self._settings.log_tail_bytes,
@@ -272,6 +275,8 @@ class Operator:
         if key == HEARTBEAT:
             return None
         resource = self._registry.resource(key)
+        if resource is None or registry.is_deleting(resource):
+            self._dispatch.withdraw(key)
         if resource is None:
             self._registry.bury(key)
             return None

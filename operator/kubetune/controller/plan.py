@@ -107,7 +107,7 @@ class Observed:
     over_since: Mapping[str, float] = dataclasses.field(default_factory=dict)  # Job UID → first seen ended, recorded
     last_failure: str = ""  # message of the trial that failed last, as far as this process saw it
     crew: Crew | None = None
-    creating: frozenset[int] = frozenset()  # trials whose Job is being created
+    creating: Mapping[int, int] = dataclasses.field(default_factory=dict)  # number → attempt: its Job is on its way
     force: Allowed | None = None  # the parallelism in force; None: all of the spec's
 
 

@@ -51,6 +51,10 @@ class Start(Protocol):
         """
 
 
+class Withdrawn(Exception):  # noqa: N818
+    """What was begun was taken back before it was sent."""
+
+
 class ClusterUnavailable(Exception):  # noqa: N818
     """The API server cannot be reached, or said 429 or 5xx: try again later; the request may have been carried out.
 

@@ -117,6 +117,8 @@ class Reconciler:
         """Look and act until nothing follows at once; the last plan, and what is there after it."""
         act.take_in()
         plan, seen = self._look(spec, engine, memory)
+        if act.reconsider(seen.force.current if seen.force else spec.parallelism):
+            plan, seen = self._look(spec, engine, memory)
         engine.record_start(observe.starts(engine, seen.jobs))
         for _ in range(PASSES):
             act.carry_out(plan, seen)

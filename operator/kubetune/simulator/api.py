@@ -28,6 +28,11 @@ class ApiServer:
         self.note = world.note
         self.refuse: Callable[[Json], errors.ApiError | None] = lambda body: None  # admission of Jobs
 
+    @property
+    def now(self) -> float:
+        """Epoch seconds, virtual."""
+        return self._world.now
+
     def get(self, plural: str, namespace: str, name: str) -> Json | None:
         return self._objects.get((plural, namespace, name))
 

@@ -12,7 +12,7 @@ from kubetune.engine.check import check as engine_check
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.nodes import Cluster, is_worker, trial_of
-from kubetune.simulator.operators import SETTINGS
+from kubetune.simulator.operators import QUEUED, SETTINGS
 from kubetune.simulator.scenario import REFUSED_IMAGE
 from kubetune.simulator.trials import Behaviour, Ledger
 from kubetune.simulator.violation import check
@@ -35,6 +35,9 @@ class Watchdog:
     uids: set[str] = dataclasses.field(default_factory=set)
     maxima: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
     most: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # parallelism ever
+    asked: dict[str, list[tuple[float, int]]] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(list)
+    )  # by experiment: since when how many Jobs may be in flight, 0 while suspended
     suspended: set[str] = dataclasses.field(default_factory=set)  # experiments that ever were
 
     def watch(self, plural: str, raw: Json, deleted: bool) -> None:
@@ -43,6 +46,19 @@ class Watchdog:
             self._job_made(raw)
         if plural == "experiments":
             self.maxima[raw["metadata"]["uid"]].add(raw["spec"]["maxTrials"])
+            self._note(raw["metadata"]["uid"])
+
+    def _note(self, uid: str) -> None:
+        spec = self._spec(uid)
+        if spec is not None:
+            self.asked[uid].append((self.server.now, 0 if spec.suspend else spec.parallelism))
+
+    def _allowed(self, uid: str) -> int:
+        """Jobs in flight that may be created now: what was asked for when the write was begun, or since."""
+        begun = self.server.now - QUEUED
+        past = self.asked[uid]
+        last = max((index for index, (since, _) in enumerate(past) if since <= begun), default=0)
+        return max(number for _, number in past[last:])
 
     def _job_made(self, job: Json) -> None:
         self.uids.add(job["metadata"]["uid"])
@@ -62,12 +78,10 @@ class Watchdog:
         check(before is None or again, "I9", f"Job {metadata['name']} was created a second time")
         live = collections.Counter(trial_of(other)[1] for other in self._live(uid))
         check(live[number] == 1, "I1", f"trial {number} has {live[number]} live Jobs")
-        spec = self._spec(uid)
-        if spec is not None:
-            check(not spec.suspend, "I2", f"Job {metadata['name']} was created while suspended")
-            check(
-                live.total() <= spec.parallelism, "I2", f"{live.total()} Jobs in flight, parallelism {spec.parallelism}"
-            )
+        if self._spec(uid) is not None:
+            self._note(uid)
+            allowed = self._allowed(uid)
+            check(live.total() <= allowed, "I2", f"{live.total()} Jobs in flight, {allowed} asked for")
 
         there = {raw["metadata"]["uid"] for raw in self.server.all("experiments")}
         jobs = [other for other in self.cluster.live_jobs(SETTINGS.deletion_grace) if not is_worker(other)]

@@ -322,12 +322,18 @@ class Cluster:
             self.server.put("pods", {**raw, "metadata": stamped})
 
     def live_jobs(self, grace: float) -> list[Json]:
-        """Jobs that have not ended. Of those that are being deleted: only while a pod of theirs runs where it is heard
+        """Jobs that have not ended, nor has a pod of theirs succeeded: then the Job's end is a formality. Of those that
+        are being deleted: only while a pod of theirs runs where it is heard
         of, and for no longer than ``grace``."""
         unfinished = [job for job in self.server.all("jobs") if not (job.get("status") or {}).get("conditions")]
         return [job for job in unfinished if self._lives(job, grace)]
 
+    def _succeeded(self, pod: Pod) -> bool:
+        return ((self._raw(pod) or {}).get("status") or {}).get("phase") == "Succeeded"
+
     def _lives(self, job: Json, grace: float) -> bool:
+        if any(self._succeeded(pod) for pod in self.pods.values() if pod.job_uid == job["metadata"]["uid"]):
+            return False
         since = views.epoch(job["metadata"].get("deletionTimestamp"))
         if since is None:
             return True

@@ -5,18 +5,20 @@ and a list. Two may be alive at once: the older one is fenced.
 """
 
 import contextlib
-from collections.abc import Callable, Collection
+import dataclasses
+import functools
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from kubetune.api.spec import ExperimentSpec, Json
-from kubetune.controller.act import Tools, at_once, sequential
+from kubetune.controller.act import Tools, attempt, sequential
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
 from kubetune.controller.elastic import Elastic, claims
 from kubetune.controller.fair import Claim, Fair
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.parallelism import Tuning
-from kubetune.controller.ports import ClusterUnavailable, Engine
+from kubetune.controller.ports import ClusterUnavailable, Engine, Rank, Withdrawn
 from kubetune.controller.reconcile import Reconciler
 from kubetune.controller.shares import Caps
 from kubetune.engine import engine
@@ -37,6 +39,8 @@ SETTINGS = Settings(
     node_lost_after=120.0,
     deletion_grace=60.0,
 )
+QUEUED = 5.0  # seconds at most that a write which nobody waits for is under way before it arrives
+SETTLE = 0.02  # seconds in which such writes are taken together when they are over
 NOTIFY_DELAY = 0.1  # seconds in which reports are taken together
 _WRITES = frozenset(
     {
@@ -100,6 +104,16 @@ class Onlooker:
         self._world.note(f"{spec.name}: {reason}: {message}")
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Begun:
+    """A write that nobody waits for, on its way."""
+
+    key: str
+    rank: Rank
+    call: Callable[[], object]
+    done: Callable[[object], None]
+
+
 class Operator:
     """One process. ``on_death``: told when it was killed (not when it was fenced)."""
 
@@ -121,6 +135,7 @@ class Operator:
         self._cache = Cache(SETTINGS.node_lost_after, world.clock)
         self._engines: dict[str, Engine] = {}
         self._due: dict[str, float] = {}
+        self._begun: dict[_Begun, None] = {}
         self._failures: dict[str, int] = {}
         onlooker: Any = Onlooker(world)
         cluster = KubeCluster(
@@ -137,8 +152,9 @@ class Operator:
             confirm=self._storage.confirm,
             wiring=lambda: Wiring("https://gateway"),
             parallel=sequential,
-            start=at_once,
-            wake=lambda uid: None,  # what is begun is over when it is looked for
+            start=self._begin,
+            withdraw=self._withdraw,
+            wake=lambda uid: self.wake(uid, SETTLE),
             meter=onlooker,
             log_tail_bytes=100,
         )
@@ -209,6 +225,34 @@ class Operator:
         if self.alive and not self._chaos.loses_event():
             self.wake(uid, NOTIFY_DELAY)
 
+    # ---- writes that nobody waits for (`ports.Start`)
+
+    def _begin(
+        self, calls: Sequence[Callable[[], object]], key: str, rank: Rank, done: Callable[[int, object], None]
+    ) -> None:
+        """Each arrives in its own time, in any order, or never, if it is taken back or the process is gone by then."""
+        for index, call in enumerate(calls):
+            begun = _Begun(key, rank, call, functools.partial(done, index))
+            self._begun[begun] = None
+            self._world.soon(0.0, QUEUED, functools.partial(self._arrive, begun))
+
+    def _withdraw(self, key: str) -> None:
+        for begun in [begun for begun in self._begun if (begun.key, begun.rank) == (key, Rank.CREATE)]:
+            del self._begun[begun]
+            begun.done(Withdrawn())
+
+    def _arrive(self, begun: _Begun) -> None:
+        if not self.alive or begun not in self._begun:
+            return
+        del self._begun[begun]
+        call, done = begun.call, begun.done
+        try:
+            done(attempt(call))
+        except SimulatedCrash:
+            self._die()
+        except (Fenced, StorageUnavailable) as error:
+            done(error)
+
     # ---- engines (`ports.Engines`)
 
     def engine(self, spec: ExperimentSpec) -> Engine:
@@ -258,6 +302,7 @@ class Operator:
         resource = self._resource(uid)
         if resource is not None:
             return self._reconciler.reconcile(resource)
+        self._withdraw(uid)
         self.drop_engine(uid)
         self._reconciler.forget(uid)
         self._storage.delete_study(uid)

@@ -8,6 +8,7 @@ import pytest
 from kubetune.api.trial import Counts, Exit, Lease, Reason, TrialRow, WorkerRow
 from kubetune.controller import crew
 from kubetune.controller.decide import Limits, decide
+from kubetune.controller.parallelism import Allowed
 from kubetune.controller.plan import (
     Action,
     CreateJob,
@@ -133,6 +134,13 @@ def test_a_lost_attempt_is_offered_again_after_its_delay() -> None:
     assert actions(again, **one) == [Offer(((0, 2),))]
     waiting = plan(again, **one, backoff={0: NOW + 3})
     assert (waiting.actions, waiting.again_in) == ((), 3.0)
+
+
+def test_the_parallelism_in_force_counts_not_the_specs() -> None:
+    few = Allowed(1, start=1)
+    assert actions(of={"parallelism": 5}, force=few) == [OpenWorker(0), Offer((), 1)]
+    two, jobs = (worker(0), worker(1)), (worker_job(0), worker_job(1))
+    assert actions(leased(0, 0), leased(1, 1), workers=two, jobs=jobs, force=few) == [DrainWorkers((1,))]
 
 
 def test_a_worker_committed_and_not_created_is_created() -> None:

@@ -147,13 +147,17 @@ def _new(spec: ExperimentSpec, seen: Observed, crew: Crew) -> int:
     draining = {worker.job_uid for worker in crew.workers.values() if worker.draining and worker.ended is None}
     lingers = any(row.lease is not None and row.lease.job_uid in draining for row in seen.running.values())
     active = sum(worker.ended is None and not worker.draining for worker in crew.workers.values())
-    odd = (
-        spec.parallelism % crew.slots or active * crew.slots > spec.parallelism
-    )  # what waits would find a slot too many
+    most = _most(spec, seen)
+    odd = most % crew.slots or active * crew.slots > most  # what waits would find a slot too many
     ahead = 0 if lingers or odd else crew.ahead
     if seen.exhausted:
         return 0
-    return min(spec.parallelism + ahead - len(seen.running), spec.max_trials - seen.counts.total)
+    return min(most + ahead - len(seen.running), spec.max_trials - seen.counts.total)
+
+
+def _most(spec: ExperimentSpec, seen: Observed) -> int:
+    """How many trials may be in flight."""
+    return spec.parallelism if seen.force is None else seen.force.current
 
 
 # ---- workers
@@ -220,7 +224,7 @@ def _slots(spec: ExperimentSpec, seen: Observed, crew: Crew, alive: Mapping[int,
     nothing_comes = (not coming and seen.counts.total >= spec.max_trials) or seen.exhausted
     if not waiting and not coming and nothing_comes:
         return 0  # each ends with what it runs, and frees its node
-    return max(0, min(spec.parallelism - elsewhere, leased + waiting + max(0, spec.max_trials - seen.counts.total)))
+    return max(0, min(_most(spec, seen) - elsewhere, leased + waiting + max(0, spec.max_trials - seen.counts.total)))
 
 
 def _judge(

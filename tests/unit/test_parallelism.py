@@ -36,10 +36,14 @@ def test_only_a_window_of_jobs_is_without_a_verdict() -> None:
     assert see(Sight(placed=1000, fresh=300), most=5000).start == 700
 
 
-def test_nothing_starts_while_a_pod_finds_no_node_and_the_number_stands_until_it_is_certain() -> None:
-    force = see(Sight(placed=7, waiting=waiting(7, since=NOW - 5)))
+def test_nothing_starts_while_pods_find_no_node_and_the_number_stands_until_it_is_certain() -> None:
+    force = see(Sight(placed=7, waiting=waiting(7, 8, since=NOW - 5)))
     assert (force.start, force.current, force.reason, force.withdraw) == (0, 100, Reason.SPEC, frozenset())
     assert force.again_at == NOW - 5 + TUNING.patience
+
+
+def test_a_few_pods_that_find_no_node_for_a_moment_hold_up_nobody() -> None:
+    assert see(Sight(placed=80, waiting=waiting(80, 81, since=NOW - 1))).start == 18
 
 
 # ---- no nodes
@@ -75,8 +79,8 @@ def test_below_min_pods_stay_pending() -> None:
     force = see(Sight(placed=1, waiting=waiting(*range(1, 9))), least=5)
     assert force.current == 5
     assert force.withdraw == {5, 6, 7, 8}
-    young = waiting(3, since=NOW - 1)
-    assert see(Sight(placed=2, waiting=young), least=5).start == 2
+    young = waiting(3, 4, since=NOW - 1)
+    assert see(Sight(placed=2, waiting=young), least=5).start == 1
 
 
 def test_a_place_of_ones_own_that_is_freed_is_filled_without_a_wait() -> None:

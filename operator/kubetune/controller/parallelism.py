@@ -212,12 +212,13 @@ def _lowest(*bounds: tuple[int | None, Reason]) -> tuple[int, Reason]:
 
 
 def _start(least: int, current: int, sight: Sight, kept: Kept, tuning: Tuning) -> int:
-    """Jobs that may be created now. Under a ceiling that is what it leaves room for. With none, a window's worth may
-    be without a verdict, and once the verdict is that there is no node, only what `parallelism.min` insists on."""
+    """Jobs that may be created now. Under a ceiling that is what it leaves room for. With none, a window's worth may be
+    without a verdict; once more than a few have found no node, only what `parallelism.min` insists on. (Those few may
+    be no more than places whose last trial is not quite gone, for which nobody else should wait.)"""
     room = max(0, current - sight.live)
     if kept.nodes is not None:
         return room
-    if sight.waiting:
+    if len(sight.waiting) > signal(sight.placed, tuning):
         return max(0, min(room, least - sight.live))
     return max(0, min(room, max(tuning.window, sight.placed) - sight.fresh))
 

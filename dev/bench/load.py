@@ -14,7 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 
-from dev.bench.api import Api, ApiError, Gateway, Json, gateway, measured
+from dev.bench.api import NODE_PORT, RELEASE, Api, ApiError, Gateway, Json, gateway, measured
 from dev.bench.observer import Observer
 from kubetune.api import names
 from kubetune.api.spec import Params, parse
@@ -209,6 +209,7 @@ async def connected() -> AsyncIterator[tuple[Api, Gateway]]:
         yield api, door
     finally:
         await door.close()
+        await api.delete(resources.SERVICES, RELEASE, NODE_PORT)
         await api.close()
 
 

@@ -67,7 +67,7 @@ def test_a_loss_is_a_new_attempt_and_no_failure(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", HOLDS)
 def test_a_job_that_somebody_deletes_and_holds_blocks_nothing(kind: str) -> None:
-    losses = tuple((5.0 + 3 * number, kind) for number in range(6))
+    losses = tuple((3.0 + number, kind) for number in range(20))
     found = simulate(small(losses=losses))
     assert (found.trials, found.states, found.reasons) == (5, ("Complete",), ("MaxTrials",))
     assert found.jobs > 5

@@ -86,8 +86,8 @@ def sight(seen: Observed, refused: int, now: float, tuning: Tuning) -> Sight:
             fresh += 1
         else:
             placed += 1
-    fresh += _unseen(seen)
-    return Sight(placed, fresh, tuple(waiting), refused, ending)
+    under_way = _unseen(seen)
+    return Sight(placed, fresh + under_way, tuple(waiting), refused, ending, under_way)
 
 
 def _unseen(seen: Observed) -> int:

@@ -51,6 +51,7 @@ class Sight:
         fresh: those of which nobody knows yet: no pod so far, or no verdict of the scheduler.
         waiting: those that find no node.
         refused: how many Jobs a quota has refused so far, as far as this process has seen.
+        under_way: those of ``fresh`` whose creation is not answered yet.
     """
 
     placed: int = 0
@@ -58,10 +59,16 @@ class Sight:
     waiting: tuple[Waiting, ...] = ()
     refused: int = 0
     ending: int = 0
+    under_way: int = 0
 
     @property
     def live(self) -> int:
         return self.placed + self.fresh + len(self.waiting) + self.ending
+
+    @property
+    def through(self) -> int:
+        """Jobs that the server has taken."""
+        return self.live - self.under_way
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,10 +159,10 @@ def _learn(least: int, most: int, sight: Sight, kept: Kept, now: float, tuning: 
     nodes = None if most == 0 else _nodes(least, most, sight, kept.nodes, now, tuning)
     quota = kept.quota
     if sight.refused != kept.refused:
-        quota = _refused(sight.live, quota, now, tuning) if most else None
+        quota = _refused(sight.through, quota, now, tuning) if most else None
     elif quota is not None:
-        quota = _tried(quota.risen(sight.live), 1, now)
-        if most <= min(quota.height, sight.live):
+        quota = _tried(quota.risen(sight.through), 1, now)
+        if most <= min(quota.height, sight.through):
             quota = None
     return Kept(nodes, quota, sight.refused)
 

@@ -12,7 +12,7 @@ from kubetune.engine.check import check as engine_check
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.nodes import Cluster, is_worker, trial_of
-from kubetune.simulator.operators import QUEUED, SETTINGS
+from kubetune.simulator.operators import SETTINGS
 from kubetune.simulator.scenario import REFUSED_IMAGE
 from kubetune.simulator.trials import Behaviour, Ledger
 from kubetune.simulator.violation import check
@@ -30,6 +30,7 @@ class Watchdog:
     ledger: Ledger
     flaky: bool = False  # database and API server are away at times
     limit: int = 0  # trials in flight, of all experiments together; 0: none
+    queued: float = 0.0  # seconds at most until a write that nobody waits for arrives
     ended: dict[tuple[str, int], TrialRow] = dataclasses.field(default_factory=dict)
     made: dict[str, str] = dataclasses.field(default_factory=dict)  # name of a Job ever created → UID of the last
     uids: set[str] = dataclasses.field(default_factory=set)
@@ -55,7 +56,7 @@ class Watchdog:
 
     def _allowed(self, uid: str) -> int:
         """Jobs in flight that may be created now: what was asked for when the write was begun, or since."""
-        begun = self.server.now - QUEUED
+        begun = self.server.now - self.queued
         past = self.asked[uid]
         last = max((index for index, (since, _) in enumerate(past) if since <= begun), default=0)
         return max(number for _, number in past[last:])

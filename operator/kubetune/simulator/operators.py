@@ -39,7 +39,6 @@ SETTINGS = Settings(
     node_lost_after=120.0,
     deletion_grace=60.0,
 )
-QUEUED = 5.0  # seconds at most that a write which nobody waits for is under way before it arrives
 SETTLE = 0.02  # seconds in which such writes are taken together when they are over
 NOTIFY_DELAY = 0.1  # seconds in which reports are taken together
 _WRITES = frozenset(
@@ -65,7 +64,7 @@ class Chaos:
         self._world = world
         self.until = until
         self.crash = self.unavailable = self.lost_event = 0.0
-        self.lag = 0.3  # seconds that a watch event takes at most
+        self.lag = self.queued = 0.3  # as in `scenario.Scenario`
         self.crash_at: int | None = None
         self.writes = 0
 
@@ -234,7 +233,7 @@ class Operator:
         for index, call in enumerate(calls):
             begun = _Begun(key, rank, call, functools.partial(done, index))
             self._begun[begun] = None
-            self._world.soon(0.0, QUEUED, functools.partial(self._arrive, begun))
+            self._world.soon(0.0, self._chaos.queued, functools.partial(self._arrive, begun))
 
     def _withdraw(self, key: str) -> None:
         for begun in [begun for begun in self._begun if (begun.key, begun.rank) == (key, Rank.CREATE)]:

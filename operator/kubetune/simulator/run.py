@@ -48,14 +48,20 @@ class Run:
         self.chaos = Chaos(self.world, BEGIN + STORM)
         self.chaos.crash, self.chaos.unavailable = scenario.crash, scenario.unavailable
         self.chaos.lost_event, self.chaos.lag = scenario.lost_event, scenario.lag
-        self.chaos.crash_at = scenario.crash_at
+        self.chaos.crash_at, self.chaos.queued = scenario.crash_at, scenario.queued
         self.operators: list[Operator] = []
         gateway = MemoryStorage(self.world.clock, self.database, self.chaos.strike_gateway)
         self._storage = MemoryStorage(self.world.clock, self.database)
         made = Trials(self.world, gateway, self.ledger, self._behave, self._source, self._notify)
         self.cluster = Cluster(self.world, self.server, scenario.nodes, scenario.slots, made.container)
         self.watchdog = Watchdog(
-            self.server, self.cluster, self.database, self.ledger, scenario.unavailable > 0, scenario.limit
+            self.server,
+            self.cluster,
+            self.database,
+            self.ledger,
+            scenario.unavailable > 0,
+            scenario.limit,
+            scenario.queued,
         )
         self.server.watchers.append(self.watchdog.watch)
         self.server.refuse = self._refuse

@@ -36,7 +36,8 @@ class Scenario:
     crash: float = 0.0
     unavailable: float = 0.0
     lost_event: float = 0.0
-    lag: float = 0.3
+    lag: float = 0.3  # seconds that a watch event takes at most
+    queued: float = 0.05  # seconds at most until a write that nobody waits for arrives
     losses: tuple[tuple[float, str], ...] = ()  # (time, one of LOSSES or HOLDS)
     takeovers: tuple[float, ...] = ()  # a second operator starts while the first one lives
     quotas: tuple[tuple[float, float], ...] = ()  # (from, to): no Job may be created
@@ -80,7 +81,7 @@ def draw(seed: int) -> Scenario:
         nodes=dice.randint(1, 3),
         slots=dice.randint(1, 3),
         crash=0.0 if calm else dice.choice((0.0, 0.005, 0.03)),
-        unavailable=0.0 if calm else dice.choice((0.0, 0.01, 0.1)),
+        unavailable=0.0 if calm else dice.choice((0.0, 0.01, 0.04)),
         lost_event=0.0 if calm else dice.choice((0.0, 0.05, 0.3)),
         lag=dice.choice((0.05, 0.5, 5.0)),
         losses=() if calm else (*_losses(dice), *_held(random.Random(f"{seed}/held"))),
@@ -88,6 +89,7 @@ def draw(seed: int) -> Scenario:
         quotas=() if calm or dice.random() < 0.8 else ((dice.uniform(0, 60), dice.uniform(60, STORM)),),
         changes=tuple(change for each in made for change in _changes(seed, dice, each)),
         limit=dice.choice((0, 0, 0, 1, 2, 4)),
+        queued=dice.choice((0.0, 0.5, 5.0)),
     )
 
 

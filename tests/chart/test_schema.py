@@ -38,6 +38,8 @@ def test_the_same_defaults() -> None:
     assert FIELDS["parallelism"]["properties"]["min"]["default"] == parsed.parallelism_min
     assert FIELDS["priority"]["default"] == parsed.priority
     assert FIELDS["suspend"]["default"] == parsed.suspend
+    assert FIELDS["execution"]["default"] == parsed.execution
+    assert FIELDS["slotsPerWorker"]["default"] == parsed.slots_per_worker
     assert FIELDS["sampler"]["properties"]["name"]["default"] == parsed.sampler.name
     assert FIELDS["metrics"]["properties"]["from"]["default"] == parsed.metrics.source
     assert FIELDS["objective"]["properties"]["value"]["default"] == parsed.objectives[0].value

@@ -248,6 +248,27 @@ _LIMITS = _admission(
     ("priority-high", {"priority": 11}, "spec.priority in body should be less than or equal to 10"),
     ("priority-low", {"priority": -11}, "spec.priority in body should be greater than or equal to -10"),
     ("priority-word", {"priority": "high"}, "spec.priority in body must be of type integer"),
+    ("execution-unknown", {"execution": "pods"}, 'spec.execution: Unsupported value: "pods"'),
+    ("workers-command", {"execution": "workers"}, "write command: [python, train.py]"),
+    (
+        "workers-log",
+        {"execution": "workers", f"{CONTAINER}/command": ["python"], "metrics": {"from": "log"}},
+        "with execution: workers report with the client",
+    ),
+    (
+        "workers-beside",
+        {
+            "execution": "workers",
+            f"{CONTAINER}/command": ["python"],
+            "template/spec/containers": [
+                {"name": "trial", "image": "digits:1", "command": ["python"]},
+                {"name": "beside", "image": "digits:1"},
+            ],
+        },
+        "use one container, or execution: jobs",
+    ),
+    ("slots-none", {"slotsPerWorker": 0}, "spec.slotsPerWorker in body should be greater than or equal to 1"),
+    ("slots-many", {"slotsPerWorker": 65}, "spec.slotsPerWorker in body should be less than or equal to 64"),
     ("parallelism-huge", {"parallelism/max": 100001}, "spec.parallelism.max in body should be less than or equal to"),
     ("parallelism-text", {"parallelism/max": "4"}, "spec.parallelism.max in body must be of type integer"),
     ("deadline-number", {"deadline": {"trial": 60}}, "spec.deadline.trial in body must be of type string"),

@@ -159,6 +159,7 @@ def manifest(name: str, script: str, **spec: Any) -> Json:
         "seed": 7,
         "maxTrials": 4,
         "parallelism": {"max": 2},
+        "execution": "jobs",  # what most tests look at is a trial's own Job; test_workers.py has the others
         "template": {
             "spec": {
                 "terminationGracePeriodSeconds": 2,

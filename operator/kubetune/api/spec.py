@@ -113,7 +113,7 @@ class ExperimentSpec:
     suspend: bool = False
     seed: int | None = None
     stop_trials: frozenset[int] = frozenset()
-    execution: Literal["jobs", "workers", "auto"] = "jobs"
+    execution: Literal["jobs", "workers", "auto"] = "auto"
     slots_per_worker: int = 1
 
     @property
@@ -173,7 +173,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         experiment_deadline=_limit(limits, "experiment"),
         suspend=bool(spec.get("suspend", False)),
         seed=spec.get("seed"),
-        execution=spec.get("execution", "jobs"),
+        execution=spec.get("execution", "auto"),
         slots_per_worker=int(spec.get("slotsPerWorker", 1)),
         stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
     )

@@ -81,7 +81,7 @@ def test_a_failure_has_its_name(namespace: str, case: str) -> None:
 def test_a_dead_workers_trial_is_leased_again(namespace: str) -> None:
     experiment = cluster.apply(namespace, manifest("dies", HANG, maxTrials=1, parallelism={"max": 1}))
     cluster.wait_for("the trial on lease", lambda: leases(experiment))
-    (pod,) = worker_pods(experiment)
+    (pod,) = cluster.wait_for("its worker's pod, as the kubelet tells it", lambda: worker_pods(experiment))
     cluster.kubectl("delete", "pod", "-n", namespace, pod["metadata"]["name"], "--grace-period=0", "--force")
     cluster.wait_for(
         "the second attempt on lease", lambda: leases(experiment) and experiment.trials()[0]["attempt"] == 2

@@ -8,8 +8,9 @@ Json = dict[str, Any]
 EXPERIMENT = "3b3c2f2e-1d9a-4c54-9f6c-0a1b2c3d4e5f"
 CREATED = "2026-03-01T10:00:00Z"
 STARTED = "2026-03-01T10:00:02Z"
+RUNNING = "2026-03-01T10:00:05Z"  # its container, after the image was pulled
 ENDED = "2026-03-01T10:05:00Z"
-CREATED_AT, STARTED_AT, ENDED_AT = 1772359200.0, 1772359202.0, 1772359500.0
+CREATED_AT, STARTED_AT, RUNNING_AT, ENDED_AT = 1772359200.0, 1772359202.0, 1772359205.0, 1772359500.0
 
 
 def metadata(name: str, uid: str, version: int, owner: tuple[str, str], **more: Any) -> Json:
@@ -62,7 +63,7 @@ def container(name: str = "trial", **state: Json) -> Json:
     return {"name": name, "ready": False, "restartCount": 0, "image": "x", "imageID": "", "state": state}
 
 
-def running(at: str = STARTED) -> Json:
+def running(at: str = RUNNING) -> Json:
     return {"running": {"startedAt": at}}
 
 
@@ -70,7 +71,7 @@ def waiting(reason: str, message: str = "") -> Json:
     return {"waiting": {"reason": reason, "message": message}}
 
 
-def terminated(code: int, reason: str = "Error", at: str = ENDED, started: str = STARTED, **more: Any) -> Json:
+def terminated(code: int, reason: str = "Error", at: str = ENDED, started: str = RUNNING, **more: Any) -> Json:
     return {
         "terminated": {
             "exitCode": code,

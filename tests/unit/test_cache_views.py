@@ -16,10 +16,11 @@ HEALTHY = PodView(
     phase="Running",
     created=k.CREATED_AT,
     started=k.STARTED_AT,
+    began=k.RUNNING_AT,
     scheduled=True,
     bound=k.CREATED_AT,
 )
-NOT_STARTED = dataclasses.replace(HEALTHY, phase="Pending", started=None)
+NOT_STARTED = dataclasses.replace(HEALTHY, phase="Pending", started=None, began=None)
 NO_NODE = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
 PULL = 'Back-off pulling image "digits:nope"'
 EPOCH = "1970-01-01T00:00:00Z"

@@ -147,7 +147,7 @@ def test_what_keeps_an_experiment_on_jobs_is_said_with_what_would_help() -> None
 
 
 def test_a_pods_start_counts_from_its_node_not_from_the_wait_for_one() -> None:
-    ended = o.pod(created=100.0, bound=400.0, started=403.0, ended=404.5, phase="Succeeded")
+    ended = o.pod(created=100.0, bound=400.0, started=401.0, began=403.0, ended=404.5, phase="Succeeded")
     assert execution.timing(o.succeeded(pod=ended)) == Timing(3.0, 1.5)
     assert execution.timing(o.job(pod=o.pod())) is None
     assert execution.timing(o.job(phase=JobPhase.SUCCEEDED, pod=None)) is None

@@ -26,10 +26,10 @@ class Timing(NamedTuple):
 def timing(job: JobView) -> Timing | None:
     """Of a Job that succeeded, as far as its pod was seen."""
     pod = job.pod
-    if job.phase is not JobPhase.SUCCEEDED or pod is None or pod.started is None or pod.ended is None:
+    if job.phase is not JobPhase.SUCCEEDED or pod is None or pod.began is None or pod.ended is None:
         return None
     since = pod.bound or pod.created or job.created
-    return Timing(max(0.0, pod.started - since), max(0.0, pod.ended - pod.started))
+    return Timing(max(0.0, pod.began - since), max(0.0, pod.ended - pod.began))
 
 
 def obstacle(spec: ExperimentSpec) -> str | None:

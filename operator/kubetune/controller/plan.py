@@ -28,6 +28,7 @@ class PodView:
     phase: str = "Pending"  # as Kubernetes has it
     created: float = 0.0
     started: float | None = None  # status.startTime of a pod whose trial container has started, else None
+    began: float | None = None  # when the trial container started
     deleted: bool = False  # has a deletionTimestamp or is gone
     gone: bool = False
     scheduled: bool = False

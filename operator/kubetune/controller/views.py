@@ -124,6 +124,7 @@ def pod(raw: Raw, gone: bool = False) -> PodView:
         phase=status.get("phase") or "Pending",
         created=epoch(metadata.get("creationTimestamp")) or 0.0,
         started=epoch(status.get("startTime")) if _has_started(state) else None,
+        began=_started_at(state) if _has_started(state) else None,
         deleted=gone or bool(metadata.get("deletionTimestamp")),
         gone=gone,
         scheduled=bool(spec.get("nodeName")) or scheduled.get("status") == "True",
@@ -157,9 +158,11 @@ def talking_container(raw: Raw) -> str | None:
 
 
 def _has_started(state: Raw) -> bool:
-    if state.get("running"):
-        return True
-    return (epoch((state.get("terminated") or {}).get("startedAt")) or 0.0) > _NOT_STARTED
+    return bool(state.get("running")) or (_started_at(state) or 0.0) > _NOT_STARTED
+
+
+def _started_at(state: Raw) -> float | None:
+    return epoch((state.get("running") or state.get("terminated") or {}).get("startedAt"))
 
 
 def _unschedulable(scheduled: Raw) -> str | None:

@@ -265,7 +265,7 @@ _LIMITS = _admission(
                 {"name": "beside", "image": "digits:1"},
             ],
         },
-        "use one container, or execution: jobs",
+        "leave one in spec.template.spec.containers",
     ),
     ("slots-none", {"slotsPerWorker": 0}, "spec.slotsPerWorker in body should be greater than or equal to 1"),
     ("slots-many", {"slotsPerWorker": 65}, "spec.slotsPerWorker in body should be less than or equal to 64"),

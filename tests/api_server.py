@@ -5,6 +5,7 @@ import itertools
 import json
 import queue
 import threading
+import time
 import uuid
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -56,7 +57,11 @@ class ApiServer(http.server.ThreadingHTTPServer):
         key = (plural, metadata.get("namespace", ""), metadata["name"])
         with self.changed:
             before = self.objects.get(key)
-            stamps = {"uid": str(uuid.uuid4()), "creationTimestamp": "2026-01-01T00:00:00Z", "generation": 1}
+            stamps = {
+                "uid": str(uuid.uuid4()),
+                "creationTimestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+                "generation": 1,
+            }
             kept = before["metadata"] if before else {**stamps, **metadata}
             stored = {**body, "metadata": {**metadata, **kept, "resourceVersion": self.version()}}
             self.objects[key] = stored

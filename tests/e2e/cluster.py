@@ -184,59 +184,90 @@ def apply(namespace: str, body: Json) -> Experiment:
 
 
 class JobAudit:
-    """A watch on a namespace's Jobs that runs beside kubetune and believes nothing it says.
+    """A watch on a namespace's Jobs and pods that runs beside kubetune and believes nothing it says.
+
+    The two watches are put in order by their resource versions, one count for the whole server. A Job is live
+    from its creation until it has ended, is being deleted, or its pod has succeeded (its own word comes later).
 
     ``names``: every Job ever seen, by (trial, attempt); ``overlaps``: trials with two live Jobs at one moment;
     ``most``: the most live Jobs at once.
     """
 
     def __init__(self, namespace: str) -> None:
-        self._namespace = namespace
-        self.names: dict[tuple[int, int], set[str]] = {}
-        self.overlaps: set[int] = set()
-        self.most = 0
-        self._live: dict[str, tuple[int, int]] = {}
+        self._paths = [f"/apis/batch/v1/namespaces/{namespace}/jobs", f"/api/v1/namespaces/{namespace}/pods"]
+        self._events: list[Json] = []
         self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._follow, daemon=True)
-        self._process: subprocess.Popen[str] | None = None
+        self._processes: dict[str, subprocess.Popen[str]] = {}
+        self._threads = [threading.Thread(target=self._follow, args=(path,), daemon=True) for path in self._paths]
 
     def __enter__(self) -> "JobAudit":
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        if self._process:
-            self._process.terminate()
-        self._thread.join(timeout=10)
+        for process in self._processes.values():
+            process.terminate()
+        for thread in self._threads:
+            thread.join(timeout=10)
 
-    def _follow(self) -> None:
+    def _follow(self, path: str) -> None:
         while not self._stop.is_set():
-            path = f"/apis/batch/v1/namespaces/{self._namespace}/jobs?watch=true"
-            with subprocess.Popen(
-                ["kubectl", "get", "--raw", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-            ) as self._process:
-                assert self._process.stdout
-                for line in self._process.stdout:
-                    self._see(json.loads(line))
+            command = ["kubectl", "get", "--raw", f"{path}?watch=true"]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+                self._processes[path] = process
+                assert process.stdout
+                for line in process.stdout:
+                    self._events.append(json.loads(line))
             time.sleep(0.2)
 
-    def _see(self, event: Json) -> None:
-        job = event["object"]
-        labels = job["metadata"].get("labels", {})
-        if "kubetune.dev/trial" not in labels:
-            return
-        who = (int(labels["kubetune.dev/trial"]), int(labels["kubetune.dev/attempt"]))
-        uid = job["metadata"]["uid"]
-        self.names.setdefault(who, set()).add(uid)
-        ended = any(
-            entry["type"] in ("Complete", "Failed") and entry["status"] == "True"
-            for entry in job["status"].get("conditions", ())
-        )
-        if event["type"] == "DELETED" or ended or job["metadata"].get("deletionTimestamp"):
-            self._live.pop(uid, None)
-        else:
-            self._live[uid] = who
-        trials = [trial for trial, _ in self._live.values()]
-        self.overlaps.update(trial for trial in trials if trials.count(trial) > 1)
-        self.most = max(self.most, len(trials))
+    @property
+    def names(self) -> dict[tuple[int, int], set[str]]:
+        found: dict[tuple[int, int], set[str]] = {}
+        for event in list(self._events):
+            if event["object"]["kind"] == "Job" and (who := _attempt_of(event["object"])):
+                found.setdefault(who, set()).add(event["object"]["metadata"]["uid"])
+        return found
+
+    @property
+    def overlaps(self) -> set[int]:
+        return {trial for trials in self._moments() for trial in trials if trials.count(trial) > 1}
+
+    @property
+    def most(self) -> int:
+        return max(map(len, self._moments()), default=0)
+
+    def _moments(self) -> list[list[int]]:
+        """The trials of the live Jobs after each event."""
+        live: dict[str, int] = {}
+        over: set[str] = set()
+        moments = []
+        for event in sorted(self._events, key=lambda event: int(event["object"]["metadata"]["resourceVersion"])):
+            it, who = event["object"], _attempt_of(event["object"])
+            if who is None:
+                continue
+            uid = it["metadata"]["uid"] if it["kind"] == "Job" else it["metadata"]["ownerReferences"][0]["uid"]
+            if it["kind"] == "Pod":
+                over |= {uid} if it["status"].get("phase") == "Succeeded" else set()
+            elif event["type"] == "DELETED" or _has_ended(it):
+                over.add(uid)
+            else:
+                live[uid] = who[0]
+            if uid in over:
+                live.pop(uid, None)
+            moments.append(list(live.values()))
+        return moments
+
+
+def _attempt_of(raw: Json) -> tuple[int, int] | None:
+    labels = raw["metadata"].get("labels", {})
+    if "kubetune.dev/trial" not in labels:
+        return None
+    return int(labels["kubetune.dev/trial"]), int(labels["kubetune.dev/attempt"])
+
+
+def _has_ended(job: Json) -> bool:
+    conditions = job["status"].get("conditions", ())
+    ended = any(entry["type"] in ("Complete", "Failed") and entry["status"] == "True" for entry in conditions)
+    return ended or bool(job["metadata"].get("deletionTimestamp"))

@@ -31,15 +31,15 @@ class Budget:
 
 
 MODULES = {
-    "start": Budget(90, 30),
-    "flood200": Budget(720, 120),
+    "start": Budget(90, 20),
+    "flood200": Budget(720, 95),
     "flood1000": Budget(640, 120),
     "many600": Budget(240, 55),
     "many3600": Budget(480, 55),
     "ask": Budget(400, 50),
     "quality": Budget(900, 50),
-    "reports": Budget(150, 35),
-    "restart": Budget(280, 35),
+    "reports": Budget(150, 60),
+    "restart": Budget(280, 45),
     "workers": Budget(600, 50),
 }
 

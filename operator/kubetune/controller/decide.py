@@ -175,11 +175,8 @@ def _starts(
     """Fill the slots: committed trials without a Job first, then new ones. A trial that waits keeps its slot, or
     each loss would leave one more trial half done."""
     wanting = {number: step.wants_job for number, step in steps.items() if step.wants_job is not None}
-    going = (JobPhase.PENDING, JobPhase.RUNNING)
     lingering = sum(
-        job.phase in going
-        and not _is_current(job, seen.running)
-        and not (job.deleting and outcome.lost_deletion(job, now, nodes_gone=seen.nodes_gone, grace=grace))
+        not _is_current(job, seen.running) and outcome.holds_slot(job, now, nodes_gone=seen.nodes_gone, grace=grace)
         for job in seen.jobs
     )
     force = seen.force or Allowed(spec.parallelism, start=spec.parallelism)

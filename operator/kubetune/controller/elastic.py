@@ -12,8 +12,6 @@ from kubetune.controller.parallelism import Allowed, Kept, Sight, Tuning, Waitin
 from kubetune.controller.plan import JobPhase, JobView, Observed
 from kubetune.controller.shares import Caps, Demand
 
-_GOING = (JobPhase.PENDING, JobPhase.RUNNING)
-
 
 class Elastic:
     """See the module. The same for all experiments; thread-safe. ``fair`` None: no common limits.
@@ -33,16 +31,13 @@ class Elastic:
         free, learnt = parallelism.look(spec.parallelism_min, most, None, view, kept, now, self._tuning)
         left = seen.counts.running + max(0, spec.max_trials - seen.counts.total)
         demand = Demand(spec.uid, spec.namespace, spec.priority, min(free.wants, left))
-        live = sum(job.phase in _GOING and not self._is_given_up(job, seen, now) for job in seen.jobs)
+        gone = seen.nodes_gone
+        live = sum(outcome.holds_slot(job, now, nodes_gone=gone, grace=self._grace) for job in seen.jobs)
         share = self._fair.grant(demand, live + _unseen(seen))
         if share is not None:
             free, learnt = parallelism.look(spec.parallelism_min, most, share, view, kept, now, self._tuning)
         reason = Reason.SUSPENDED if spec.suspend else free.reason
         return dataclasses.replace(free, reason=reason), learnt
-
-    def _is_given_up(self, job: JobView, seen: Observed, now: float) -> bool:
-        gone = seen.nodes_gone
-        return job.deleting and outcome.lost_deletion(job, now, nodes_gone=gone, grace=self._grace) is not None
 
     def forget(self, uid: str) -> None:
         """The experiment is gone, or over with nothing left."""
@@ -55,7 +50,7 @@ def claims(resources: Iterable[Json], jobs: Callable[[str], Sequence[JobView]]) 
     found = []
     for resource in resources:
         metadata, spec = resource["metadata"], resource.get("spec") or {}
-        live = sum(job.phase in _GOING for job in jobs(metadata["uid"]))
+        live = sum(job.phase in outcome.GOING for job in jobs(metadata["uid"]))
         over = (resource.get("status") or {}).get("state") in ("Complete", "Failed")
         if over and not live:
             continue
@@ -75,7 +70,7 @@ def sight(seen: Observed, refused: int, now: float, tuning: Tuning) -> Sight:
     waiting = []
     for job in seen.jobs:
         row = seen.running.get(job.number)
-        if row is None or row.attempt != job.attempt or job.phase not in _GOING:
+        if row is None or row.attempt != job.attempt or job.phase not in outcome.GOING:
             continue
         since = _waits_since(job, now, tuning)
         if job.deleting or (job.pod is not None and job.pod.phase in ("Succeeded", "Failed")):

@@ -60,6 +60,7 @@ CONFIG_TROUBLE = frozenset(
         "PostStartHookError",
     }
 )
+GOING = (JobPhase.PENDING, JobPhase.RUNNING)
 JUST_BOUND = 30.0  # seconds in which the scheduler's word that a node is there is newer than our cache's of its loss
 NO_POD = 30.0  # seconds in which the pod of a Job that is being deleted may yet be seen
 START_ERRORS = frozenset({"StartError", "ContainerCannotRun", "ContainerCannotStart"})
@@ -98,6 +99,12 @@ def trouble(job: JobView) -> Reason | None:
     if job.pod.waiting in IMAGE_TROUBLE:
         return Reason.IMAGE
     return Reason.CONFIG if job.pod.waiting in CONFIG_TROUBLE else None
+
+
+def holds_slot(job: JobView, now: float, *, nodes_gone: frozenset[str], grace: float) -> bool:
+    """It has not ended, and is not on its way out for so long that nobody waits for it (`lost_deletion`)."""
+    given_up = job.deleting and lost_deletion(job, now, nodes_gone=nodes_gone, grace=grace) is not None
+    return job.phase in GOING and not given_up
 
 
 def lost_deletion(

@@ -125,6 +125,8 @@ def test_the_rest_is_a_trials_pod() -> None:
         ([Timing(3, 15)] * 9, False),
         ([Timing(3, 14)] * 9, True),
         ([Timing(3, 100)] * 5 + [Timing(3, 1)] * 4, False),
+        ([Timing(0, 0)] * 5 + [Timing(1, 0), Timing(0, 1)] * 3, True),  # half a second each, in whole seconds
+        ([Timing(0, 2)] * 9 + [Timing(60, 2)], False),  # one pulled the image
     ],
 )
 def test_auto_moves_when_starting_pods_would_dominate(timings: list[Timing], moves: bool) -> None:

@@ -4,7 +4,7 @@
 """
 
 import statistics
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from kubetune.api.spec import ExperimentSpec, Json
@@ -48,11 +48,18 @@ def dominates(timings: Collection[Timing]) -> str | None:
     """Why starting pods costs too much, in words; None: it does not, or not enough trials were seen."""
     if len(timings) < ENOUGH:
         return None
-    starting = statistics.median(each.starting for each in timings)
-    running = statistics.median(each.running for each in timings)
+    starting = _usual([each.starting for each in timings])
+    running = _usual([each.running for each in timings])
     if starting <= MUCH * running:
         return None
-    return f"a pod takes {starting:g} s to start, for trials of {running:g} s"
+    return f"a pod takes {starting:.1f} s to start, for trials of {running:.1f} s"
+
+
+def _usual(seconds: Sequence[float]) -> float:
+    """The mean, without the tenth (at least one) at either end. Kubernetes' timestamps are whole seconds: of times
+    below one the median is 0 or 1, while the mean is right."""
+    cut = max(1, len(seconds) // 10)
+    return statistics.fmean(sorted(seconds)[cut:-cut])
 
 
 def ahead(slots: int, timings: Collection[Timing]) -> int:

@@ -60,8 +60,9 @@ venv: setup .venv/.done ## .venv from requirements-dev.lock
 .PHONY: lock
 lock: venv ## write the lock files anew from pyproject.toml
 	@flags="--quiet --generate-hashes --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-header"
-	$(BIN)/pip-compile $$flags -o requirements.lock pyproject.toml
-	$(BIN)/pip-compile $$flags --allow-unsafe --extra dev -c requirements.lock -o requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile $$flags --extra samplers -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile $$flags --extra samplers --extra gp -c requirements.lock -o requirements-gp.lock pyproject.toml
+	$(BIN)/pip-compile $$flags --allow-unsafe --all-extras -c requirements-gp.lock -o requirements-dev.lock pyproject.toml
 
 # ---- the local cluster
 

@@ -222,3 +222,10 @@ def test_wrong_values_are_refused_by_name(values: Json, said: str) -> None:
     done = rendered.helm("template", "x", str(rendered.CHART), "--kube-version", rendered.KUBERNETES, values=values)
     assert done.returncode != 0
     assert said in done.stderr
+
+
+def test_the_image_with_further_samplers_is_another_tag_of_the_same() -> None:
+    found = rendered.template({"image": {"tag": "1.2.3", "extras": "gp"}})
+    for name in ("kubetune-operator", "kubetune-gateway"):
+        pod = rendered.one(found, "Deployment", name)["spec"]["template"]["spec"]
+        assert {container["image"] for container in pod["containers"]} == {"kubetune/kubetune:1.2.3-gp"}

@@ -38,6 +38,7 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 
 {{- define "kubetune.image" -}}
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) -}}
+{{- with .Values.image.extras }}-{{ . }}{{ end -}}
 {{- end -}}
 
 {{- define "kubetune.operatorAccount" -}}

@@ -107,21 +107,21 @@ OTHER = [
     ),
     (
         spec(parameters=space(depth=Int(1, 3))),
-        "parameters.depth: only the spec has this parameter (trial 0 has layers, lr, momentum, optimizer); the search "
-        "space cannot change, create a new experiment",
+        "parameters.depth: trial 0 of the study is not of this space: depth is missing; it is 1 to 3. The search space "
+        "cannot change, create a new experiment",
     ),
     (
         spec(parameters=space(lr=None)),
-        "parameters.lr: only the study has this parameter (trial 0 has layers, lr, momentum, optimizer); the search "
-        "space cannot change, create a new experiment",
+        "parameters.lr: trial 0 of the study is not of this space: there is no parameter lr; there are layers, "
+        "momentum, optimizer. The search space cannot change, create a new experiment",
     ),
     (
         spec(parameters=space(lr=Double(5.0, 6.0))),
-        "parameters.lr: trial 0 has ",
+        "parameters.lr: trial 0 of the study is not of this space: ",
     ),
     (
         spec(parameters=space(optimizer=Categorical(("lion", "rmsprop")))),
-        "parameters.optimizer: trial 0 has ",
+        "parameters.optimizer: trial 0 of the study is not of this space: ",
     ),
 ]
 

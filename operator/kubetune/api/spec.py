@@ -5,55 +5,22 @@ parameter, a pattern that is no regular expression) is found here and becomes co
 """
 
 import dataclasses
-import math
+import functools
 import re
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
-from kubetune.api import names
+from kubetune.api.parameters import Categorical as Categorical
+from kubetune.api.parameters import Double as Double
+from kubetune.api.parameters import Int as Int
+from kubetune.api.parameters import InvalidSpec as InvalidSpec
+from kubetune.api.parameters import Parameter as Parameter
+from kubetune.api.parameters import Params as Params
+from kubetune.api.parameters import ParamValue as ParamValue
+from kubetune.api.parameters import parse as parse_parameters
+from kubetune.api.space import Space
 
-ParamValue: TypeAlias = float | int | str | bool
-Params: TypeAlias = Mapping[str, ParamValue]
 Json: TypeAlias = dict[str, Any]
-
-
-class InvalidSpec(ValueError):  # noqa: N818
-    """The spec cannot be run. ``field`` is a JSON path from ``spec``; the message says what to do."""
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
-        self.message = message
-
-
-@dataclasses.dataclass(frozen=True)
-class Double:
-    """A real number in [low, high]; on a log scale, or in steps from low, never both."""
-
-    low: float
-    high: float
-    log: bool = False
-    step: float | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Int:
-    """A whole number in [low, high]; on a log scale (then step is 1), or in steps from low."""
-
-    low: int
-    high: int
-    log: bool = False
-    step: int = 1
-
-
-@dataclasses.dataclass(frozen=True)
-class Categorical:
-    """One of the choices: all strings, all numbers, or (False, True)."""
-
-    choices: tuple[ParamValue, ...]
-
-
-Parameter: TypeAlias = Double | Int | Categorical
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,6 +87,11 @@ class ExperimentSpec:
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
 
+    @functools.cached_property
+    def space(self) -> Space:
+        """The search space: which parameters a trial has."""
+        return Space(self.parameters)
+
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
 
@@ -143,9 +115,8 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         InvalidSpec: with the field and what to do, at the first thing that cannot be run.
     """
     metadata, spec = resource["metadata"], resource.get("spec") or {}
-    parameters = {name: _parameter(name, form) for name, form in (spec.get("parameters") or {}).items()}
-    if not parameters:
-        raise InvalidSpec("parameters", "name at least one parameter to tune")
+    parameters = parse_parameters(spec.get("parameters") or {})
+    Space(parameters).check()
     objectives = _objectives(spec)
     limits, bounds = spec.get("deadline") or {}, spec.get("parallelism") or {}
     least, most = int(bounds.get("min", 0)), int(bounds.get("max", 1))
@@ -215,48 +186,6 @@ def _metrics(spec: Mapping[str, Any]) -> Metrics:
     return Metrics(
         form.get("from", default.source), form.get("pattern", default.pattern), form.get("step", default.step)
     )
-
-
-def _parameter(name: str, form: Mapping[str, Any]) -> Parameter:
-    field = f"parameters.{name}"
-    if not names.PARAMETER_NAME.fullmatch(name):
-        raise InvalidSpec(field, "a name is letters, digits and _, starts with no digit, has at most 63 characters")
-    if names.RESERVED_ENV.match(name):
-        raise InvalidSpec(field, f"{name} is an environment variable that the pod itself needs; rename the parameter")
-    kinds = [kind for kind in ("double", "int", "choice", "values", "bool") if kind in form]
-    if len(kinds) != 1:
-        raise InvalidSpec(field, "give exactly one of double, int, choice, values, bool")
-    if kinds[0] in ("double", "int"):
-        return _range(field, kinds[0], form)
-    if "scale" in form or "step" in form:
-        raise InvalidSpec(field, f"{kinds[0]} takes neither scale nor step")
-    choices = (False, True) if kinds[0] == "bool" else tuple(form[kinds[0]])
-    if not choices or len(set(choices)) < len(choices):
-        raise InvalidSpec(field, f"{kinds[0]} needs at least one value, each once")
-    return Categorical(choices)
-
-
-EXACT = 2**53  # every whole number up to it is a double
-
-
-def _range(field: str, kind: str, form: Mapping[str, Any]) -> Double | Int:
-    low, high = form[kind]
-    log, step = form.get("scale", "linear") == "log", form.get("step")
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise InvalidSpec(field, f"min must be below max, but {kind} is [{low}, {high}]")
-    if log and low <= 0:
-        raise InvalidSpec(field, f"a log scale needs min > 0, but min is {low}")
-    if log and step is not None:
-        raise InvalidSpec(field, "scale: log and step exclude each other; drop one")
-    if step is not None and not 0 < step <= high - low:
-        raise InvalidSpec(field, f"step must be above 0 and at most max - min, but is {step}")
-    if kind == "double":
-        return Double(float(low), float(high), log, None if step is None else float(step))
-    if max(abs(low), abs(high)) > EXACT:
-        raise InvalidSpec(field, f"int takes numbers up to 2**53 = {EXACT} (they are kept as doubles); scale it down")
-    if any(float(number) != int(number) for number in (low, high, step or 1)):
-        raise InvalidSpec(field, "int takes whole numbers only; use double for others")
-    return Int(int(low), int(high), log, int(step or 1))
 
 
 _REFERENCE = re.compile(r"\$\$|\$\(([^)]*)\)")

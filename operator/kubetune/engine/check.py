@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import re2
 
-from kubetune.api.spec import Categorical, ExperimentSpec, InvalidSpec, Parameter, ParamValue
+from kubetune.api.space import Space
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
 from kubetune.engine import pruners, samplers
 
 
@@ -77,31 +78,18 @@ def _words(objectives: Sequence[tuple[str, str]]) -> str:
     return " and ".join(f"{direction} {metric}" for metric, direction in objectives)
 
 
-def same_parameters(parameters: Mapping[str, Parameter], number: int, params: Mapping[str, ParamValue]) -> None:
+def same_parameters(space: Space, number: int, params: Mapping[str, ParamValue]) -> None:
     """Whether a committed trial is of this search space.
 
     Raises:
         InvalidSpec: naming what differs. The resource's own rules keep the space fixed; a study restored beside another
             manifest, or a resource that was forced, comes here.
     """
-    if parameters.keys() != params.keys():
-        unlike = min(parameters.keys() ^ params.keys())
-        where = "the spec" if unlike in parameters else "the study"
+    problem = space.problem(params)
+    if problem is not None:
+        name, why = problem
         raise InvalidSpec(
-            f"parameters.{unlike}",
-            f"only {where} has this parameter (trial {number} has {', '.join(sorted(params))}); the search "
-            "space cannot change, create a new experiment",
+            f"parameters.{name}",
+            f"trial {number} of the study is not of this space: {why}. The search space cannot change, create a new "
+            "experiment",
         )
-    for name, value in params.items():
-        if not _within(parameters[name], value):
-            raise InvalidSpec(
-                f"parameters.{name}",
-                f"trial {number} has {value!r}, which the spec does not allow; the search space cannot change, "
-                "create a new experiment",
-            )
-
-
-def _within(parameter: Parameter, value: ParamValue) -> bool:
-    if isinstance(parameter, Categorical):
-        return value in parameter.choices
-    return not isinstance(value, str) and parameter.low <= value <= parameter.high

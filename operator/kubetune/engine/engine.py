@@ -103,7 +103,7 @@ class Engine:
     def _committed(self, running: Sequence[TrialRow]) -> Iterator[Past]:
         both: list[Iterable[TrialRow | EndedTrial]] = [running, self._ended()]
         for trial in heapq.merge(*both, key=lambda trial: trial.number):
-            check.same_parameters(self._spec.parameters, trial.number, trial.params)
+            check.same_parameters(self._spec.space, trial.number, trial.params)
             if isinstance(trial, TrialRow):
                 yield self._begin(trial).past
             else:

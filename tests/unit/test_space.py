@@ -73,11 +73,13 @@ def test_only_exactly_its_parameters_are_a_trial_of_the_space() -> None:
 
 def test_every_combination_of_values_makes_a_trial_of_the_space() -> None:
     space = Space(NESTED)
-    axes = [("adam", "sgd", "rmsprop"), (1, 2, 3), (False, True)]
-    for optimizer, layers, nesterov in itertools.product(*axes):
-        values: dict[str, ParamValue] = {"optimizer": optimizer, "layers": layers, "nesterov": nesterov}
-        everything = ALL | values
-        assert space.problem(space.active(everything)) is None
+    axes: dict[str, tuple[ParamValue, ...]] = {
+        "optimizer": ("adam", "sgd", "rmsprop"),
+        "layers": (1, 2, 3),
+        "nesterov": (False, True),
+    }
+    for values in itertools.product(*axes.values()):
+        assert space.problem(space.active(ALL | dict(zip(axes, values, strict=True)))) is None
 
 
 FORMS: dict[str, Any] = {

@@ -206,17 +206,18 @@ _PARAMETERS = _admission(
 )
 _ALGORITHMS = _admission(
     "algorithm",
-    ("sampler", {"sampler": {"name": "bayes"}}, 'supported values: "tpe", "random", "grid"'),
+    ("sampler", {"sampler": {"name": "bayes"}}, 'supported values: "tpe", "random", '),
     ("sampler-text", {"sampler": "tpe"}, "spec.sampler: Invalid value"),
     ("sampler-settings-list", {"sampler": {"settings": ["x"]}}, "spec.sampler.settings in body must be of type object"),
     ("sampler-beside", {"sampler": {"nStartupTrials": 5}}, 'unknown field "spec.sampler.nStartupTrials"'),
     ("pruner", {"pruner": {"name": "asha"}}, 'supported values: "median", "none"'),
     ("pruner-nameless", {"pruner": {"settings": {}}}, "spec.pruner.name: Required value"),
-    ("grid-double", {"sampler": {"name": "grid"}}, "grid needs a step for every double"),
+    ("brute-double", {"sampler": {"name": "bruteForce"}}, "need a step for every double"),
+    ("grid-double", {"sampler": {"name": "grid"}}, "need a step for every double"),
     (
         "grid-plain",
         {"sampler": {"name": "grid"}, "parameters/lr": {"double": [0, 1]}},
-        "grid needs a step for every double",
+        "need a step for every double",
     ),
     ("metrics-from", {"metrics": {"from": "stdout"}}, 'supported values: "push", "log"'),
     ("metrics-push-pattern", {"metrics": {"pattern": "(?P<metric>a)(?P<value>b)"}}, "set from: log"),

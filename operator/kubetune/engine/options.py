@@ -37,7 +37,23 @@ class Switch:
         return value
 
 
-Option: TypeAlias = Whole | Switch
+@dataclasses.dataclass(frozen=True)
+class Choice:
+    """One of some words, the first by default."""
+
+    words: tuple[str, ...]
+
+    @property
+    def default(self) -> str:
+        return self.words[0]
+
+    def read(self, field: str, value: Any) -> str:
+        if value not in self.words:
+            raise InvalidSpec(field, f"needs one of {', '.join(self.words)}, but is {value!r}")
+        return str(value)
+
+
+Option: TypeAlias = Whole | Switch | Choice
 
 
 def read(field: str, algorithm: Algorithm, known: Mapping[str, Option]) -> dict[str, Any]:

@@ -3,11 +3,13 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.samplers import grid, random, tpe
+from kubetune.engine.samplers import brute_force, grid, qmc, random, tpe
 from kubetune.engine.samplers.base import Sampler as Sampler
 
 SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
+    "bruteForce": brute_force.build,
     "grid": grid.build,
+    "qmc": qmc.build,
     "random": random.build,
     "tpe": tpe.build,
 }

@@ -42,7 +42,10 @@ class GridSampler(Sampler):
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
         if not 0 <= number < self._cells:
             raise IndexError(f"the grid has {self._cells} cells, there is no cell {number}")
-        cell = number if self._key is None else permute(number, self._cells, self._key)
+        return self.at(number if self._key is None else permute(number, self._cells, self._key))
+
+    def at(self, cell: int) -> dict[str, ParamValue]:
+        """The values of a cell, in plain order."""
         chosen: dict[str, ParamValue] = {}
         for name, values in reversed(list(self._axes.items())):
             cell, index = divmod(cell, values.size)
@@ -50,8 +53,8 @@ class GridSampler(Sampler):
         return {name: chosen[name] for name in self._axes}
 
 
-def axis(name: str, parameter: Parameter) -> Axis:
-    """All values of a parameter, in order.
+def axis(name: str, parameter: Parameter, sampler: str = "grid") -> Axis:
+    """All values of a parameter, in order. ``sampler``: who tries them.
 
     Raises:
         InvalidSpec: for a range without steps.
@@ -61,7 +64,7 @@ def axis(name: str, parameter: Parameter) -> Axis:
     if parameter.step is None:
         raise InvalidSpec(
             f"parameters.{name}",
-            "grid tries every value, and a double without step has no end of them; give it a step, or list "
+            f"{sampler} tries every value, and a double without step has no end of them; give it a step, or list "
             f"values: [{parameter.low}, {parameter.high}], or take sampler random or tpe",
         )
     if isinstance(parameter, Double):  # in decimals, so that 0.1 + 2 * 0.1 is 0.3

@@ -31,16 +31,16 @@ class Budget:
 
 
 MODULES = {
-    "start": Budget(90, 20),
-    "flood200": Budget(720, 95),
-    "flood1000": Budget(640, 120),
+    "start": Budget(70, 20),
+    "flood200": Budget(660, 95),
+    "flood1000": Budget(640, 115),
     "many600": Budget(240, 55),
     "many3600": Budget(480, 55),
     "ask": Budget(400, 50),
-    "quality": Budget(900, 50),
+    "quality": Budget(760, 50),
     "reports": Budget(150, 60),
     "restart": Budget(280, 45),
-    "workers": Budget(600, 50),
+    "workers": Budget(820, 55),
 }
 
 

@@ -1,7 +1,8 @@
 """A sampler process as `kubetune.engine.sampling.process` is one, with samplers that misbehave on request.
 
 ``until``: a file that the sampler waits for; ``fatal``: a file at whose sight it takes the process down, removing it
-first (so once) if ``once``; ``fails``: it raises an error.
+first (so once) if ``once``; ``fails``: it raises an error; ``notes``: a file to which it adds its process's ID and the
+number of trials in its past.
 """
 
 import os
@@ -17,7 +18,9 @@ from kubetune.engine.sampling import process
 
 
 class Odd(samplers.Sampler):
-    """Random search, with a twist."""
+    """Random search, with a twist: what is drawn depends on the whole past."""
+
+    sight = samplers.base.Sight(whole=True)
 
     def __init__(self, spec: ExperimentSpec) -> None:
         self._settings: dict[str, Any] = dict(spec.sampler.settings)
@@ -36,7 +39,11 @@ class Odd(samplers.Sampler):
             os._exit(7)
         if self._settings.get("fails"):
             raise ZeroDivisionError("no way")
-        return self._random.draw(number)
+        past = 0 if view.past is None else len(view.past.numbers)
+        if "notes" in self._settings:
+            with open(self._settings["notes"], "a", encoding="ascii") as notes:
+                print(os.getpid(), past, file=notes)
+        return self._random.draw(number, 0 if view.past is None else int(view.past.numbers @ view.past.values[:, 0]))
 
 
 ODD = {**samplers.SAMPLERS, "odd": Odd}

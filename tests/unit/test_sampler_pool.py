@@ -6,7 +6,6 @@ import pathlib
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -18,6 +17,8 @@ from kubetune.engine import samplers
 from kubetune.engine.engine import Engine
 from kubetune.engine.history import History, Past
 from kubetune.engine.sampling import pool as pools
+from kubetune.engine.sampling import wire
+from kubetune.engine.sampling.pasts import Missing, Pasts
 from kubetune.engine.sampling.pool import Pool, SamplerFailed, Ticket
 from kubetune.engine.sampling.wire import Request
 from kubetune.storage.memory import MemoryStorage
@@ -52,18 +53,22 @@ def odd(uid: str = "uid-1", **settings: Any) -> ExperimentSpec:
 
 def past(made: ExperimentSpec, ended: int, running: int = 0) -> History:
     """Random trials with some loss."""
-    history, draw = History(made.objectives, made.parameters), samplers.build(spec(seed=9))
-    for number in range(ended + running):
-        params = draw.suggest(history, number)
-        done = number < ended
-        state = TrialState.COMPLETE if done else TrialState.RUNNING
-        history.add(Past(number, state, params, (float(params["lr"]),) if done else None))
+    history = History(made.objectives, made.parameters)
+    grow(history, ended, TrialState.COMPLETE)
+    grow(history, running, TrialState.RUNNING)
     return history
+
+
+def grow(history: History, count: int, state: TrialState) -> None:
+    draw = samplers.build(spec(seed=9))
+    for number in range(len(history), len(history) + count):
+        params = draw.suggest(history, number)
+        history.add(Past(number, state, params, (float(number),) if state is TrialState.COMPLETE else None))
 
 
 def request(made: ExperimentSpec, count: int = 1, seconds: float = 60.0, history: History | None = None) -> Request:
     history = history or past(made, 0)
-    sight = samplers.build(made).sight if made.sampler.name != "odd" else samplers.Sampler.sight
+    sight = samplers.build(made).sight if made.sampler.name != "odd" else sampler_process.Odd.sight
     return Request(made, history.view(*dataclasses.astuple(sight)), len(history), count, seconds)
 
 
@@ -148,13 +153,12 @@ def test_slow_samplers_wait_for_each_other_and_others_do_not_wait_for_them(make:
     unexpected = ask(pool, request(one))
     for name in ("a", "b", "c"):  # each new: on a busy machine any of them may turn out slow
         assert answered(ask(pool, request(odd(name))))
-    also = ask(pool, request(two))  # not known to be slow: takes the second process
+    also = ask(pool, request(two))  # not known to be slow: takes the second process, and would have both held
     delayed = ask(pool, request(odd("d")))
-    while not {"one", "two"} <= pool._slow:
-        time.sleep(0.01)
-    assert [ticket.wait(0.0) for ticket in (unexpected, also, delayed)] == [None, None, None]
+    assert answered(delayed)  # once `two` turned out slow its process was ended, and it waits
+    assert [ticket.wait(0.0) for ticket in (unexpected, also)] == [None, None]
     now.touch()
-    for ticket in (unexpected, also, delayed):
+    for ticket in (unexpected, also):
         assert answered(ticket)
     now.unlink()
     expected = [ask(pool, request(one)), ask(pool, request(two))]
@@ -165,6 +169,90 @@ def test_slow_samplers_wait_for_each_other_and_others_do_not_wait_for_them(make:
     for ticket in expected:
         assert answered(ticket)
     assert len(pool.pids) <= 2
+
+
+def noted(notes: pathlib.Path) -> list[tuple[int, int]]:
+    """(process, trials in the past) of each suggestion, in order."""
+    pairs = [line.split() for line in notes.read_text(encoding="ascii").splitlines()]
+    return [(int(pid), int(past)) for pid, past in pairs]
+
+
+def test_an_experiment_goes_back_to_the_process_that_answered_it_last(make: Make, tmp_path: pathlib.Path) -> None:
+    pool, names = make(size=3, slow=PATIENCE), ("one", "two", "three")
+    notes = {name: tmp_path / name for name in names}
+    now = tmp_path / "now"
+    started = [ask(pool, request(odd(name, notes=str(notes[name]), until=str(now)))) for name in names]
+    now.touch()  # only now: each has a process of its own
+    for ticket in started:
+        assert answered(ticket)
+    for _ in range(4):
+        for name in reversed(names):
+            assert answered(ask(pool, request(odd(name, notes=str(notes[name])))))
+    pids = {name: {pid for pid, _ in noted(path)} for name, path in notes.items()}
+    assert all(len(each) == 1 for each in pids.values())
+    assert len(set.union(*pids.values())) == 3
+
+
+def test_it_does_not_wait_for_that_process_when_another_is_free(make: Make, tmp_path: pathlib.Path) -> None:
+    pool, notes, now = make(size=2, slow=PATIENCE), tmp_path / "notes", tmp_path / "now"
+    held = ask(pool, request(odd("one", until=str(now))))
+    assert answered(ask(pool, request(odd("two", notes=str(notes)))))
+    now.touch()
+    assert answered(held)
+    now.unlink()
+    home = noted(notes)[0][0]
+    busy = ask(pool, request(odd("two", until=str(now))))  # as another request of the same experiment would be
+    assert answered(ask(pool, request(odd("two", notes=str(notes)))))
+    assert noted(notes)[1][0] != home
+    now.touch()
+    assert answered(busy)
+
+
+def test_of_a_whole_past_a_process_is_sent_what_is_new(
+    make: Make, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And all of it again where it was not, or is no more; the suggestions are those made here throughout."""
+    sent: list[tuple[int, int]] = []
+    send = wire.send
+
+    def counted(end: Any, message: Request) -> None:
+        assert message.view.past is not None
+        sent.append((message.view.past.first, len(message.view.past)))
+        send(end, message)
+
+    monkeypatch.setattr("kubetune.engine.sampling.child.send", counted)
+    pool, made = make(), odd(notes=str(tmp_path / "notes"))
+    history, here = past(made, 30), sampler_process.Odd(odd())
+    for _ in range(3):
+        (params,) = answered(ask(pool, request(made, history=history)))
+        assert params == here.suggest(history, len(history))
+        grow(history, 5, TrialState.COMPLETE)
+        grow(history, 1, TrialState.RUNNING)
+    assert sent == [(0, 30), (30, 35), (35, 40)]
+    os.kill(pool.pids[0], signal.SIGKILL)
+    assert answered(ask(pool, request(made, history=history))) == [here.suggest(history, len(history))]
+    assert sent[-1] == (0, 45)
+    assert [count for _, count in noted(tmp_path / "notes")] == [30, 35, 40, 45]
+
+
+def test_a_process_that_has_forgotten_a_past_is_sent_all_of_it() -> None:
+    made = odd()
+    history, pasts = past(made, 30), Pasts(rows=40)
+    whole = request(made, history=history).view
+    assert len(pasts.whole("one", whole).past or ()) == 30
+    grow(history, 4, TrialState.COMPLETE)
+    later = request(made, history=history)
+    seen = pasts.whole("one", later.but(30).view).past
+    assert seen is not None
+    assert later.view.past is not None
+    assert seen.values.tolist() == later.view.past.values.tolist()
+    assert seen.numbers.tolist() == later.view.past.numbers.tolist()
+    pasts.whole("two", request(made, history=past(made, 20)).view)  # too much together: the first one goes
+    with pytest.raises(Missing):
+        pasts.whole("one", later.but(34).view)
+    with pytest.raises(Missing):  # another history of the experiment, as after a clock was set back
+        pasts.whole("two", later.but(10).view)
+    assert len(pasts.whole("one", later.view).past or ()) == 34
 
 
 def test_closing_ends_the_processes(make: Make) -> None:

@@ -359,7 +359,7 @@ class Engine:
 
 def _past(trial: EndedTrial) -> Past:
     """An ended trial as samplers see it."""
-    return Past(trial.number, trial.state, trial.params, trial.values, trial.last)
+    return Past(trial.number, trial.state, trial.params, trial.values, trial.last, trial.ended)
 
 
 def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:

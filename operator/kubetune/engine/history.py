@@ -21,6 +21,7 @@ import numpy.typing as npt
 from kubetune.api.spec import Objective, Parameter, ParamValue
 from kubetune.api.trial import TrialState
 from kubetune.engine.columns import Columns, Floats, Points
+from kubetune.engine.ended import Ended, Log
 from kubetune.engine.front import Front
 
 STATES = tuple(TrialState)
@@ -34,13 +35,15 @@ _NO_STEP = np.iinfo(np.int64).min
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Past:
-    """One trial, RUNNING or ended. ``last``: step and value of the first objective's last report."""
+    """One trial, RUNNING or ended. ``last``: step and value of the first objective's last report; ``ended``: when, in
+    seconds since the epoch, as it is recorded."""
 
     number: int
     state: TrialState
     params: Mapping[str, ParamValue]
     values: tuple[float, ...] | None = None
     last: tuple[int, float] | None = None
+    ended: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class View:
     steps: npt.NDArray[np.int64]  # of the last report
     lasts: Floats
     taken: frozenset[int] = frozenset()  # of a finite space: points not to be asked for again
+    past: Ended | None = None  # all that ended, for samplers that learn from their whole past
 
     def last(self, row: int) -> tuple[int, float] | None:
         """Step and value of the trial's last report."""
@@ -77,6 +81,7 @@ class View:
             np.append(self.steps[rows], _NO_STEP),
             np.append(self.lasts[rows], np.nan),
             taken,
+            self.past,
         )
 
 
@@ -92,11 +97,15 @@ class History:
         self._values = np.empty((0, len(objectives)))
         self._steps = np.empty(0, dtype=np.int64)
         self._lasts = np.empty(0)
+        self._ended = np.empty(0)
         self._running: dict[int, int | None] = {}  # numbers in order → the point, in a finite space
         self._learned = array.array("q")  # numbers of COMPLETE and PRUNED trials, ascending
         self._ranking = array.array("q")  # one objective: COMPLETE trials, best first, earliest of equals
         self._busy: collections.Counter[int] = collections.Counter()  # points that trials are RUNNING at
         self._asked: set[int] = set()  # points of a small space that were ever asked for
+        self._log: Log | None = None  # once a sampler looks at it
+        self._unlogged: list[int] = []  # numbers of trials that ended since
+        self._newest = (-math.inf, 0)  # when the last one in the log ended, and its number
         self.front = Front([objective.direction == "maximize" for objective in objectives])
 
     def __len__(self) -> int:
@@ -162,6 +171,7 @@ class History:
         self._values[first:end] = [none if trial.values is None else trial.values for trial in trials]
         self._steps[first:end] = [_NO_STEP if trial.last is None else trial.last[0] for trial in trials]
         self._lasts[first:end] = [math.nan if trial.last is None else trial.last[1] for trial in trials]
+        self._ended[first:end] = [trial.ended for trial in trials]
         for trial in trials:
             if self._points.small or trial.state is TrialState.RUNNING:
                 self._ask(trial)
@@ -196,11 +206,12 @@ class History:
         self._states[number] = _CODES[trial.state]
         self._values[number] = np.nan if trial.values is None else trial.values
         self._steps[number], self._lasts[number] = (_NO_STEP, np.nan) if trial.last is None else trial.last
+        self._ended[number] = trial.ended
 
     def _grow(self, least: int = 64) -> None:
         """Room for half as many more."""
         more = max(least, self._count // 2)
-        for name in ("_states", "_params", "_values", "_steps", "_lasts"):
+        for name in ("_states", "_params", "_values", "_steps", "_lasts", "_ended"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.empty((more, *column.shape[1:]), column.dtype)]))
 
@@ -209,6 +220,8 @@ class History:
         return None if self._points.size is None or np.isnan(row).any() else int(self._points.of(row)[0])
 
     def _index(self, trial: Past) -> None:
+        if self._log is not None:
+            self._unlogged.append(trial.number)
         if trial.state is TrialState.FAIL:
             return
         bisect.insort(self._learned, trial.number)
@@ -231,8 +244,9 @@ class History:
             return self._ranking[:count].tolist()
         return self.front.numbers[:count]
 
-    def view(self, best: int, latest: int, running: int) -> View:
-        """A bounded part: the best, the latest that taught something, the latest running."""
+    def view(self, best: int, latest: int, running: int, whole: bool = False) -> View:
+        """A bounded part: the best, the latest that taught something, the latest running. ``whole``: and besides all
+        that ended, in the order in which they did."""
         of_running = itertools.islice(reversed(self._running), running)
         learned = self._learned[max(0, len(self._learned) - latest) :]
         rows = np.unique(np.array([*self.best(best), *learned, *of_running], dtype=np.int64))
@@ -244,7 +258,28 @@ class History:
             self._steps[rows],
             self._lasts[rows],
             self.taken(),
+            self._whole() if whole else None,
         )
+
+    def _whole(self) -> Ended:
+        """What ended since is added; an end before the last one known (a clock was set back) begins another log."""
+        new = np.array(sorted(self._unlogged, key=self._moment), dtype=np.int64)
+        self._unlogged = []
+        if self._log is not None and len(new) and self._moment(int(new[0])) > self._newest:
+            self._log.extend(self._logged(new, len(self._log)))
+        elif self._log is None or len(new):
+            ended = np.flatnonzero(self._states[: self._count] != RUNNING)
+            new = ended[np.lexsort((ended, self._ended[ended]))]
+            self._log = Log(self._logged(new, 0))
+        if len(new):
+            self._newest = self._moment(int(new[-1]))
+        return self._log.upto(len(self._log))
+
+    def _moment(self, number: int) -> tuple[float, int]:
+        return float(self._ended[number]), number
+
+    def _logged(self, rows: npt.NDArray[np.int64], first: int) -> Ended:
+        return Ended(0, first, rows, self._states[rows], self._params[rows], self._values[rows], self._lasts[rows])
 
     def taken(self) -> frozenset[int]:
         """Points not to be asked for again: those that run; in a small space all that ever ran, until none is left."""

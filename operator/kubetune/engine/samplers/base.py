@@ -17,6 +17,7 @@ class Sight:
     best: int = 0
     latest: int = 0
     running: int = 0
+    whole: bool = False  # and all that ended, in the order in which they did
 
 
 class Sampler(abc.ABC):

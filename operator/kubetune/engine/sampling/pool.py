@@ -1,36 +1,34 @@
 """A small pool of sampler processes that nobody can hold up for the others.
 
 Each process has a thread here that gives it one request at a time. A request holds all that its answer depends on, so
-it may go to any process, and goes to another when one dies: nothing is lost, since nothing of it was committed.
+it may go to any process, and goes to another when one dies: nothing is lost, since nothing of it was committed. It
+goes to the process that answered the experiment last if that one is free, for what it worked out then, and to any
+other rather than wait.
 
 An experiment whose asks take longer than `SLOW` is slow from then on (until one does not). A process that a slow ask
 holds does not count: another is started in its place, up to twice ``size`` in all, and goes when the slow one is back.
-Slow asks hold at most ``size`` processes at a time and wait for each other beyond that, so the others find one free.
+Slow asks hold at most ``size`` processes at a time and wait for each other beyond that; where more turn out slow, those
+that began last have their process ended once it is wanted, and wait with them. So a process is always found for those
+that are not slow.
 """
 
-import contextlib
 import dataclasses
 import logging
-import os
-import pathlib
-import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import cast
 
-import kubetune
 from kubetune.api.spec import ParamValue
-from kubetune.engine.sampling.wire import Answer, Receiver, Request, send
+from kubetune.engine.sampling.child import Process
+from kubetune.engine.sampling.wire import Answer, Request
 
 COMMAND = (sys.executable, "-m", "kubetune.engine.sampling.process")
 SLOW = 1.0  # seconds of one ask
 LIMIT = 600.0  # seconds; then it hangs, and is ended
-START = 60.0  # seconds that a process may take to start
 STALE = 5.0  # seconds that an answer may wait to be taken
 _ATTEMPTS = 2  # of a request, when its process dies
+_HOMES = 1000  # experiments
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +54,11 @@ class Ticket:
         if self._answer.error:
             raise SamplerFailed(self._answer.error)
         return self._answer.params
+
+    @property
+    def uid(self) -> str:
+        """The experiment's."""
+        return self.request.spec.uid
 
     @property
     def stale(self) -> bool:
@@ -92,9 +95,11 @@ class Pool:
         self._changed = threading.Condition()
         self._waiting: list[Ticket] = []
         self._slow: set[str] = set()  # experiments, by UID
-        self._held = 0  # processes at a slow ask
+        self._held: list[_Turn] = []  # slow asks under way, in the order in which they turned out so
         self._threads = 0
-        self._idle = 0
+        self._begun = 0  # threads, ever
+        self._idle: set[int] = set()  # threads, by number
+        self._homes: dict[str, int] = {}  # experiment → the thread whose process answered it last
         self._processes: set[Process] = set()
         self._closed = False
 
@@ -123,81 +128,112 @@ class Pool:
             process.close()
 
     def _staff(self) -> None:
-        """Have a thread for what waits, if there may be one more."""
-        wanted = min(self._size + self._held, 2 * self._size)
-        if not self._closed and len(self._waiting) > self._idle and self._threads < wanted:
+        """Have a thread for what waits: one more, if there may be, or that of a slow ask too many."""
+        if self._closed or len(self._waiting) <= len(self._idle):
+            return
+        if self._threads < min(self._size + len(self._held), 2 * self._size):
             self._threads += 1
-            threading.Thread(target=self._serve, name=f"sampler-{self._threads}", daemon=True).start()
+            self._begun += 1
+            name = f"sampler-{self._begun}"
+            threading.Thread(target=self._serve, args=(self._begun,), name=name, daemon=True).start()
+        elif any(ticket.uid not in self._slow for ticket in self._waiting):
+            for turn in [turn for turn in self._held if not turn.evicted][: self._size - 1 : -1]:
+                if turn.process is not None:
+                    turn.evicted = True
+                    turn.process.interrupt()
+                    break
 
     # ---- one thread, one process
 
-    def _serve(self) -> None:
+    def _serve(self, me: int) -> None:
         process: Process | None = None
-        while (turn := self._take()) is not None:
-            try:
-                process, answer = self._answer(process, turn)
-            finally:
-                self._end(turn)
-            turn.ticket.finish(answer)
+        while (turn := self._take(me)) is not None:
+            process, answer = self._answer(process, turn)
+            if turn.evicted and process is not None:  # just when it answered
+                self._drop(process)
+                process = None
+            self._end(turn, me, answer is not None)
+            if answer is not None:
+                turn.ticket.finish(answer)
         if process is not None:
             self._drop(process)
 
-    def _take(self) -> "_Turn | None":
+    def _take(self, me: int) -> "_Turn | None":
         """The next request that may be worked on. None: this thread is not needed any more."""
         with self._changed:
-            self._idle += 1
+            self._idle.add(me)
             try:
-                while not self._closed and self._threads <= self._size + self._held:
-                    for ticket in self._waiting:
-                        turn = _Turn(ticket)
-                        if turn.uid not in self._slow or self._held < self._size:
-                            self._waiting.remove(ticket)
-                            if turn.uid in self._slow:
-                                self._hold(turn)
-                            return turn
+                while not self._closed and self._threads <= self._size + len(self._held):
+                    turn = self._next(me)
+                    if turn is not None:
+                        return turn
                     self._changed.wait()
                 self._threads -= 1
                 return None
             finally:
-                self._idle -= 1
+                self._idle.discard(me)
+                self._changed.notify_all()  # who left a request to this thread looks again
+
+    def _next(self, me: int) -> "_Turn | None":
+        """First what this thread's process answered last; of the rest what no other idle thread's did."""
+        for ticket in sorted(self._waiting, key=lambda ticket: self._homes.get(ticket.uid) != me):
+            slow, home = ticket.uid in self._slow, self._homes.get(ticket.uid)
+            if (slow and len(self._held) >= self._size) or (home != me and home in self._idle):
+                continue
+            self._waiting.remove(ticket)
+            turn = _Turn(ticket)
+            if slow:
+                self._hold(turn)
+            return turn
+        return None
 
     def _hold(self, turn: "_Turn") -> None:
         """The turn takes long: somebody else does the others."""
-        if not turn.held:
-            turn.held = True
-            self._held += 1
-            self._slow.add(turn.uid)
+        if turn not in self._held:
+            self._held.append(turn)
+            self._slow.add(turn.ticket.uid)
             self._staff()
 
     def _took_long(self, turn: "_Turn") -> None:
         with self._changed:
             self._hold(turn)
 
-    def _end(self, turn: "_Turn") -> None:
+    def _end(self, turn: "_Turn", me: int, answered: bool) -> None:
         with self._changed:
-            if turn.held:
-                self._held -= 1
-            if time.monotonic() - turn.begun < self._slow_after:
-                self._slow.discard(turn.uid)
+            uid = turn.ticket.uid
+            if turn in self._held:
+                self._held.remove(turn)
+            if not answered:
+                self._waiting.append(turn.ticket)
+            elif time.monotonic() - turn.begun < self._slow_after:
+                self._slow.discard(uid)
+            self._homes.pop(uid, None)
+            self._homes[uid] = me
+            if len(self._homes) > _HOMES:
+                del self._homes[next(iter(self._homes))]
             self._changed.notify_all()
 
-    def _answer(self, process: "Process | None", turn: "_Turn") -> tuple["Process | None", Answer]:
+    def _answer(self, process: Process | None, turn: "_Turn") -> tuple[Process | None, Answer | None]:
+        """The answer, and the process to go on with. No answer: the request waits again."""
         why, request = "", turn.ticket.request
         for _ in range(_ATTEMPTS):
             try:
                 process = process or self._start()
-                turn.begun = time.monotonic()
+                turn.process, turn.begun = process, time.monotonic()
                 return process, process.ask(request, self._slow_after, self._limit, lambda: self._took_long(turn))
             except TimeoutError:
                 self._lose(process, f"an ask of {request.spec.key} took longer than {self._limit:g} s")
                 return None, Answer(error=f"the sampler gave no answer in {self._limit:g} s and was ended")
             except (EOFError, OSError) as error:
+                if turn.evicted and process is not None:
+                    self._drop(process)
+                    return None, None
                 why = process.fate() if process else str(error)
                 self._lose(process, f"a sampler process ended while asked by {request.spec.key}: {why}")
                 process = None
         return None, Answer(error=f"the sampler's process ended {_ATTEMPTS} times without an answer: {why}")
 
-    def _start(self) -> "Process":
+    def _start(self) -> Process:
         with self._changed:
             if self._closed:
                 raise OSError("the pool is closed")
@@ -207,84 +243,24 @@ class Pool:
         process.greet()
         return process
 
-    def _lose(self, process: "Process | None", why: str) -> None:
+    def _lose(self, process: Process | None, why: str) -> None:
         if process is not None:
             self._drop(process)
         if not self._closed:
             logger.warning("%s", why)
             self._on_restart()
 
-    def _drop(self, process: "Process") -> None:
+    def _drop(self, process: Process) -> None:
         process.close()
         with self._changed:
             self._processes.discard(process)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Turn:
-    """One request with one process. ``held``: it counts as slow."""
+    """One request with one process. ``evicted``: the process is being ended, the request waits again."""
 
     ticket: Ticket
+    process: Process | None = None
     begun: float = 0.0
-    held: bool = False
-
-    @property
-    def uid(self) -> str:
-        return self.ticket.request.spec.uid
-
-
-class Process:
-    """A running sampler process. Not thread-safe, but for `close`."""
-
-    def __init__(self, command: Sequence[str]) -> None:
-        self._end, other = socket.socketpair()
-        self._receiver = Receiver(self._end)
-        with other:
-            self._process = subprocess.Popen(command, stdin=other.fileno(), env=_environment())
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def greet(self) -> None:
-        """Wait until it has loaded what it needs. Raises EOFError or OSError: it did not start."""
-        self._end.settimeout(START)
-        try:
-            self._receiver.receive()
-        except TimeoutError:
-            raise EOFError from None
-
-    def ask(self, request: Request, slow: float, limit: float, on_slow: Callable[[], None]) -> Answer:
-        """Raises TimeoutError after ``limit`` seconds; EOFError or OSError: the process is gone. ``on_slow`` is called
-        if it takes longer than ``slow``."""
-        end = time.monotonic() + limit
-        self._end.settimeout(limit)
-        send(self._end, request)
-        self._end.settimeout(slow)
-        with contextlib.suppress(TimeoutError):
-            return cast(Answer, self._receiver.receive())
-        on_slow()
-        self._end.settimeout(max(0.001, end - time.monotonic()))
-        return cast(Answer, self._receiver.receive())
-
-    def fate(self) -> str:
-        """How it ended."""
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            return f"exit code {self._process.wait(1.0)}"
-        return "it closed its socket"
-
-    def close(self) -> None:
-        """End it, at once."""
-        with contextlib.suppress(OSError):
-            self._end.shutdown(socket.SHUT_RDWR)
-        self._process.kill()
-        self._process.wait()
-        self._end.close()  # only now: who waits on it has been told by the shutdown
-
-
-def _environment() -> dict[str, str]:
-    """One thread for numpy (more gain nothing here, and each takes memory); nothing that only the operator may know."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith("KUBETUNE_")}
-    home = str(pathlib.Path(kubetune.__file__).parent.parent)
-    path = os.pathsep.join([home, *filter(None, [own.get("PYTHONPATH")])])
-    return {**own, "PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "2"}
+    evicted: bool = False

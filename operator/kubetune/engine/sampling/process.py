@@ -1,6 +1,7 @@
 """A sampler process: answers one request after the other on the socket that is its standard input, until that closes.
 
-It keeps nothing but the samplers it has built, which hold no memory of their own.
+It keeps the samplers that it has built and the pasts that they were shown, so that what it is sent and what they work
+out again does not grow with the trials. Nothing depends on its having them: who asks sends a past whole if it must.
 """
 
 import collections
@@ -15,6 +16,7 @@ import traceback
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import samplers
 from kubetune.engine.columns import Columns, Points
+from kubetune.engine.sampling.pasts import Missing, Pasts
 from kubetune.engine.sampling.wire import Answer, Receiver, Request, send
 
 KEPT = 64  # samplers
@@ -27,11 +29,14 @@ class Answers:
         self._samplers: collections.OrderedDict[str, tuple[ExperimentSpec, samplers.Sampler]] = (
             collections.OrderedDict()
         )
+        self._pasts = Pasts()
 
     def answer(self, request: Request) -> Answer:
         """Raises nothing: what a sampler raises is the answer."""
         try:
             return Answer(params=tuple(self._suggest(request)))
+        except Missing:
+            return Answer(missing=True)
         except Exception:  # noqa: BLE001 - whatever it is, the asking side tells it and tries again
             return Answer(error=traceback.format_exc())
 
@@ -39,7 +44,7 @@ class Answers:
         begun = time.monotonic()
         sampler = self._sampler(request.spec)
         columns, points = Columns(request.spec.parameters), Points(request.spec.parameters)
-        view, made = request.view, []
+        view, made = self._pasts.whole(request.spec.uid, request.view), []
         for number in range(request.first, request.first + request.count):
             made.append(sampler.choose(view, number))
             if time.monotonic() - begun >= request.seconds:

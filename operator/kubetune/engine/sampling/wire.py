@@ -18,7 +18,8 @@ _LENGTH = struct.Struct("!Q")
 @dataclasses.dataclass(frozen=True)
 class Request:
     """Parameters for trials ``first``, ``first`` + 1, …: as many of ``count`` as are made in so many seconds, and
-    one at the least. All that the answer depends on is here: any process can give it, and give it again."""
+    one at the least. All that the answer depends on is here: any process can give it, and give it again. Of a whole
+    past (``view.past``) a process is sent what it does not have yet."""
 
     spec: ExperimentSpec
     view: View
@@ -26,13 +27,23 @@ class Request:
     count: int
     seconds: float
 
+    def but(self, known: int) -> "Request":
+        """Without the first ``known`` of the past."""
+        past = self.view.past
+        if past is None or not known:
+            return self
+        view = dataclasses.replace(self.view, past=past.rows(known, len(past)))
+        return dataclasses.replace(self, view=view)
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """``error``: why there are none, as a traceback."""
+    """``error``: why there are none, as a traceback. ``missing``: the request left out a beginning of the past that
+    the process does not have; ask again with all of it."""
 
     params: tuple[dict[str, ParamValue], ...] = ()
     error: str = ""
+    missing: bool = False
 
 
 def send(end: socket.socket, message: Request | Answer) -> None:

@@ -8,7 +8,7 @@ is away ends it all, since nothing may be done that is not committed.
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from kubetune.api import names
@@ -99,7 +99,7 @@ class Act:
         self._memory = memory
         self._tools = tools
         self._labels = {"namespace": spec.namespace, "experiment": spec.name}
-        self._views: Mapping[str, JobView] = {}
+        self._jobs: Sequence[JobView] = ()  # as the plan saw them
         self._workers = WorkerActs(spec, engine, memory, tools, self._together)
         self.trouble: ClusterUnavailable | None = None
 
@@ -139,7 +139,7 @@ class Act:
 
     def carry_out(self, plan: Plan, seen: Observed) -> None:
         """Raises what the engine raises; the API server's failures are kept in ``trouble``."""
-        self._views = {job.uid: job for job in seen.jobs}
+        self._jobs = seen.jobs
         if not plan.actions:
             self._memory.asking = None
         self._record([JobRecord(job.number, job.attempt, job.job_uid) for job in _of(plan, RecordJob)])
@@ -235,7 +235,7 @@ class Act:
     def _log_tail(self, plan: Finish) -> str | None:
         if self._engine.running[plan.number].lease is not None:
             return self._engine.leased_log(plan.number) if self._wants_log(plan) else None
-        job = self._views.get(plan.job_uid or "")
+        job = next((job for job in self._jobs if job.uid == plan.job_uid), None)
         if job is None or job.pod is None:
             return None
         return self._tools.cluster.log_tail(self._spec.namespace, job.pod.name, self._tools.log_tail_bytes)
@@ -270,9 +270,9 @@ class Act:
         namespace, cluster = self._spec.namespace, self._tools.cluster
         ended: list[DeleteJob] = []
         live: list[DeleteJob] = []
+        over = {job.uid for job in self._jobs if job.phase in _OVER} if deletes else set()
         for job in deletes:
-            view = self._views.get(job.uid)
-            (ended if view is not None and view.phase in _OVER else live).append(job)
+            (ended if job.uid in over else live).append(job)
 
         def call(job: DeleteJob) -> Callable[[], object]:
             return functools.partial(cluster.delete_job, namespace, job.name, job.uid)

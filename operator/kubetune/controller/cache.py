@@ -69,8 +69,10 @@ class Cache:
         """All Jobs of an experiment that are there (in its own namespace, where that is known), each with its
         newest pod."""
         with self._lock:
-            entries = self._experiments.get(experiment, {}).values()
-            return tuple(entry.with_pod() for entry in entries if namespace in (None, entry.namespace))
+            entries = list(self._experiments.get(experiment, {}).values())
+            if namespace is not None:
+                entries = [entry for entry in entries if entry.namespace == namespace]
+            return tuple([entry.joined or entry.with_pod() for entry in entries])
 
     def job(self, uid: str) -> JobView | None:
         """One Job by its UID."""

@@ -50,7 +50,7 @@ def _start_failures(spec: ExperimentSpec, seen: Observed, now: float) -> Closing
     streak = len(last) == 3 and len(set(last)) == 1 and last[0] in outcome.START_FAILURES
     if not streak:
         begun = Reason.EXPERIMENT_ENDED in seen.recent_failures or any(
-            row.stop_reason is Reason.EXPERIMENT_ENDED for row in seen.running.values()
+            row.stop_reason is Reason.EXPERIMENT_ENDED for row in seen.stirring.rows.values()
         )
         if not begun or _deadline_passed(spec, seen, now) or _too_many_failed(spec, seen, now):
             return None

@@ -106,6 +106,8 @@ def decide(spec: ExperimentSpec, seen: Observed, now: float, limits: Limits) -> 
         end = End(closing.reason, closing.message)
         state = final_state(closing.reason, seen.counts)
         return Plan((*_stale_jobs(seen), end), state, closing.reason, closing.message)
+    if spec.suspend or (closing and closing.cut) or not spec.stop_trials.isdisjoint(seen.stirring.steady):
+        seen = dataclasses.replace(seen, apart=None)  # something follows even of those that merely run
     requests, steps = _trials(spec, seen, closing, now, limits)
     cleaning = _stale_jobs(seen)
     actions: list[Action] = [*requests, *(action for step in steps.values() for action in step.actions), *cleaning]
@@ -164,7 +166,7 @@ def _stale_jobs(seen: Observed) -> list[Action]:
     """Jobs of another attempt, of an ended or unknown trial, or that took the recorded one's name."""
     return [
         DeleteJob(job.name, job.uid, Reason.STALE_ATTEMPT)
-        for job in seen.jobs
+        for job in seen.stirring.jobs
         if not job.deleting and not _is_current(job, seen.running)
     ]
 
@@ -177,10 +179,10 @@ def _starts(
     wanting = {number: step.wants_job for number, step in steps.items() if step.wants_job is not None}
     lingering = sum(
         not _is_current(job, seen.running) and outcome.holds_slot(job, now, nodes_gone=seen.nodes_gone, grace=grace)
-        for job in seen.jobs
+        for job in seen.stirring.jobs
     )
     force = seen.force or Allowed(spec.parallelism, start=spec.parallelism)
-    slots = force.current - lingering - sum(step.live for step in steps.values())
+    slots = force.current - lingering - len(seen.stirring.steady) - sum(step.live for step in steps.values())
     slots = min(slots, force.start)
     ready = [number for number, not_before in wanting.items() if not_before <= now][: max(0, slots)]
     starts: list[Action] = [CreateJob(number, seen.running[number].attempt, Reason.JOB_MISSING) for number in ready]
@@ -201,11 +203,13 @@ def retry_delay(losses: int) -> float:
 def _trials(
     spec: ExperimentSpec, seen: Observed, closing: Closing | None, now: float, limits: Limits
 ) -> tuple[list[Action], dict[int, Step]]:
-    current = {job.number: job for job in seen.jobs if _is_current(job, seen.running)}
+    """Of all but the steady ones, each of which holds a slot."""
+    apart = seen.stirring
+    current = {job.number: job for job in apart.jobs if _is_current(job, seen.running)}
     requests: list[Action] = []
     steps = {}
-    for number in sorted(seen.running):
-        case = _case(spec, seen, seen.running[number], current.get(number), closing, now, limits)
+    for number in sorted(apart.rows):
+        case = _case(spec, seen, apart.rows[number], current.get(number), closing, now, limits)
         if case.job is not None and case.row.job_uid is None:
             requests.append(RecordJob(number, case.row.attempt, case.job.name, case.job.uid))
         if case.stop is not None and case.row.stop_requested is None:

@@ -31,8 +31,9 @@ class Elastic:
         free, learnt = parallelism.look(spec.parallelism_min, most, None, view, kept, now, self._tuning)
         left = seen.counts.running + max(0, spec.max_trials - seen.counts.total)
         demand = Demand(spec.uid, spec.namespace, spec.priority, min(free.wants, left))
-        gone = seen.nodes_gone
-        live = sum(outcome.holds_slot(job, now, nodes_gone=gone, grace=self._grace) for job in seen.jobs)
+        gone, apart = seen.nodes_gone, seen.stirring
+        live = len(apart.steady)
+        live += sum(outcome.holds_slot(job, now, nodes_gone=gone, grace=self._grace) for job in apart.jobs)
         share = self._fair.grant(demand, live + _unseen(seen))
         if share is not None:
             free, learnt = parallelism.look(spec.parallelism_min, most, share, view, kept, now, self._tuning)
@@ -66,9 +67,10 @@ def claims(resources: Iterable[Json], jobs: Callable[[str], Sequence[JobView]]) 
 
 def sight(seen: Observed, refused: int, now: float, tuning: Tuning) -> Sight:
     """The Jobs of current attempts by what keeps them, if anything, from running."""
-    placed = fresh = ending = 0
+    apart = seen.stirring
+    placed, fresh, ending = len(apart.steady), 0, 0
     waiting = []
-    for job in seen.jobs:
+    for job in apart.jobs:
         row = seen.running.get(job.number)
         if row is None or row.attempt != job.attempt or job.phase not in outcome.GOING:
             continue
@@ -87,8 +89,9 @@ def sight(seen: Observed, refused: int, now: float, tuning: Tuning) -> Sight:
 
 def _unseen(seen: Observed) -> int:
     """Jobs that are being created, and not in the cache yet."""
-    there = {(job.number, job.attempt) for job in seen.jobs}
-    return sum((number, row.attempt) not in there for number in seen.creating if (row := seen.running.get(number)))
+    there = {(job.number, job.attempt) for job in seen.stirring.jobs}
+    rows = seen.stirring.rows
+    return sum((number, row.attempt) not in there for number in seen.creating if (row := rows.get(number)))
 
 
 def _waits_since(job: JobView, now: float, tuning: Tuning) -> float | None:

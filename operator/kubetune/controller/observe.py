@@ -2,14 +2,14 @@
 
 import collections
 import dataclasses
-from collections.abc import Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import TrialRow
 from kubetune.controller import crew, execution, outcome, see_workers
 from kubetune.controller.parallelism import Kept
-from kubetune.controller.plan import JobPhase, JobView, Observed
+from kubetune.controller.plan import Apart, JobPhase, Observed
 from kubetune.controller.ports import Cluster, Engine
+from kubetune.controller.steady import Roster
 from kubetune.storage.base import KeptSpec
 
 
@@ -56,6 +56,7 @@ class Memory:
     worker_backoff: dict[int, float] = dataclasses.field(default_factory=dict)  # worker → no Job before
     timings: dict[str, execution.Timing] = dataclasses.field(default_factory=dict)  # of the latest trials
     moved: str = ""  # why `auto` has moved to workers
+    roster: Roster = dataclasses.field(default_factory=Roster)
 
 
 def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float) -> Observed:
@@ -63,10 +64,16 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
     jobs = cluster.jobs(spec.uid)
     if memory.deleting:
         jobs = tuple(dataclasses.replace(job, deleting=True) if job.uid in memory.deleting else job for job in jobs)
-    running = engine.running
-    _remember(memory, jobs, running, now)
-    found = see_workers.crew(spec, engine, memory, jobs, now)
-    jobs = (*(job for job in jobs if not job.worker), *crew.views(running, engine.workers))
+    running, gone = engine.running, cluster.nodes_gone()
+    apart = memory.roster.divide(running, jobs, gone)
+    _remember(memory, apart, now)
+    found = see_workers.crew(spec, engine, memory, apart, now)
+    leases = crew.views(apart.rows, engine.workers)
+    if any(job.worker for job in apart.jobs):
+        jobs = tuple(job for job in jobs if not job.worker)
+        apart = dataclasses.replace(apart, jobs=tuple(job for job in apart.jobs if not job.worker))
+    if leases:
+        jobs, apart = (*jobs, *leases), dataclasses.replace(apart, jobs=(*apart.jobs, *leases))
     memory.backoff = {number: until for number, until in memory.backoff.items() if number in running and until > now}
     ended, end_message = engine.ended or (None, "")
     best = engine.best
@@ -83,20 +90,21 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         recent_failures=engine.recent_reasons,
         creating=memory.creating,
         backoff=memory.backoff,
-        nodes_gone=cluster.nodes_gone(),
+        nodes_gone=gone,
         troubled_since=memory.troubled,
         over_since=memory.over,
         last_failure=memory.last_failure,
         crew=found,
+        apart=apart,
     )
 
 
-def starts(engine: Engine, jobs: tuple[JobView, ...]) -> dict[int, float]:
+def starts(seen: Observed) -> dict[int, float]:
     """First starts of trials that the study does not know yet, by number."""
-    running = engine.running
+    running = seen.stirring.rows
     return {
         job.number: job.pod.started
-        for job in jobs
+        for job in seen.stirring.jobs
         if job.pod is not None
         and job.pod.started is not None
         and (row := running.get(job.number)) is not None
@@ -105,10 +113,11 @@ def starts(engine: Engine, jobs: tuple[JobView, ...]) -> dict[int, float]:
     }
 
 
-def _remember(memory: Memory, jobs: tuple[JobView, ...], running: Mapping[int, TrialRow], now: float) -> None:
+def _remember(memory: Memory, apart: Apart, now: float) -> None:
     """Since when a Job has been in trouble, or over. What its log says is accepted from the recording of its UID on."""
+    jobs = apart.jobs
     troubled = [job.uid for job in jobs if outcome.trouble(job) is not None]
-    recorded = {row.job_uid for row in running.values()}
+    recorded = {row.job_uid for row in apart.rows.values()}
     over = [job.uid for job in jobs if job.phase in (JobPhase.SUCCEEDED, JobPhase.FAILED) and job.uid in recorded]
     memory.troubled = {uid: memory.troubled.get(uid, now) for uid in troubled}
     memory.over = {uid: memory.over.get(uid, now) for uid in over}

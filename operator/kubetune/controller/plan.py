@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TypeAlias
 
 from kubetune.api.trial import Counts, Reason, TrialRow, WorkerRow
@@ -89,6 +89,16 @@ class Crew:
 
 
 @dataclasses.dataclass(frozen=True)
+class Apart:
+    """The steady trials (`steady.is_steady`), and everything else: their numbers are in none of the others' rows, their
+    Jobs none of the others' Jobs."""
+
+    steady: Collection[int]
+    rows: Mapping[int, TrialRow]
+    jobs: tuple[JobView, ...]
+
+
+@dataclasses.dataclass(frozen=True)
 class Observed:
     """All that one decision rests on."""
 
@@ -110,6 +120,12 @@ class Observed:
     crew: Crew | None = None
     creating: Mapping[int, int] = dataclasses.field(default_factory=dict)  # number → attempt: its Job is on its way
     force: Allowed | None = None  # the parallelism in force; None: all of the spec's
+    apart: Apart | None = None  # ``running`` and ``jobs`` without the steady trials; None: nobody has told them apart
+
+    @property
+    def stirring(self) -> Apart:
+        """The trials and Jobs that have to be looked at one by one."""
+        return self.apart or Apart((), self.running, self.jobs)
 
 
 @dataclasses.dataclass(frozen=True)

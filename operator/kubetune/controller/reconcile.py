@@ -119,7 +119,7 @@ class Reconciler:
         plan, seen = self._look(spec, engine, memory)
         if act.reconsider(seen.force.current if seen.force else spec.parallelism):
             plan, seen = self._look(spec, engine, memory)
-        engine.record_start(observe.starts(engine, seen.jobs))
+        engine.record_start(observe.starts(seen))
         for _ in range(PASSES):
             act.carry_out(plan, seen)
             act.take_in()

@@ -1,11 +1,10 @@
 """Gathers what there is of an experiment's workers for a decision, and settles where attempts begin."""
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from kubetune.api.spec import ExperimentSpec
 from kubetune.controller import execution
-from kubetune.controller.plan import Crew, JobView
+from kubetune.controller.plan import Apart, Crew
 from kubetune.controller.ports import Engine
 
 MOST_TIMINGS = 50
@@ -19,10 +18,10 @@ class Memory(Protocol):
     moved: str
 
 
-def crew(spec: ExperimentSpec, engine: Engine, memory: Memory, jobs: Sequence[JobView], now: float) -> Crew | None:
-    """None: it has no workers and is to have none."""
+def crew(spec: ExperimentSpec, engine: Engine, memory: Memory, apart: Apart, now: float) -> Crew | None:
+    """None: it has no workers and is to have none. ``apart``: the workers' Jobs are in it too."""
     workers = engine.workers
-    _remember(engine, memory, jobs)
+    _remember(memory, apart)
     mode, why = _mode(spec, engine, memory)
     if mode == "jobs" and not workers and not why:
         return None
@@ -31,7 +30,7 @@ def crew(spec: ExperimentSpec, engine: Engine, memory: Memory, jobs: Sequence[Jo
     return Crew(
         mode=mode,
         workers=workers,
-        jobs=tuple(job for job in jobs if job.worker),
+        jobs=tuple(job for job in apart.jobs if job.worker),
         slots=slots,
         ahead=execution.ahead(spec.parallelism, memory.timings.values()),
         backoff=memory.worker_backoff,
@@ -52,13 +51,13 @@ def _mode(spec: ExperimentSpec, engine: Engine, memory: Memory) -> tuple[str, st
     return ("workers", memory.moved) if memory.moved else ("jobs", "")
 
 
-def _remember(engine: Engine, memory: Memory, jobs: Sequence[JobView]) -> None:
+def _remember(memory: Memory, apart: Apart) -> None:
     """How long pods take to start and trials to run, of the latest."""
-    for job in jobs:
+    for job in apart.jobs:
         timing = None if job.worker else execution.timing(job)
         if timing is not None:
             memory.timings[job.uid] = timing
-    for row in engine.running.values():
+    for row in apart.rows.values():
         if row.lease is not None and row.lease.exit is not None and row.started is not None:
             running = max(0.0, row.lease.exit.time - row.started)
             memory.timings[f"{row.number}/{row.attempt}"] = execution.Timing(0.0, running)

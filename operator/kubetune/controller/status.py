@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
-from kubetune.api.trial import Best, Reason, TrialRow
+from kubetune.api.trial import Best, Reason
 from kubetune.controller import jobs
 from kubetune.controller.observe import RefusedSpec
-from kubetune.controller.plan import Crew, JobPhase, JobView, Observed, Plan
+from kubetune.controller.plan import Apart, Crew, JobPhase, JobView, Observed, Plan
 
 FRONT = 20  # trials of a Pareto front shown
 TEXT = 1024  # characters of a message
@@ -66,7 +66,8 @@ def status(
     if refused is not None:
         invalid = Told(str(Reason.INVALID_SPEC), refusal(refused, spec), refused.generation)
         true["Invalid"], message = invalid, f"{message}; {invalid.message}"
-    current = _current(seen.running, seen.jobs)
+    apart = seen.stirring
+    current = _current(apart)
     result: Json = {
         "state": plan.state,
         "reason": str(plan.reason),
@@ -77,13 +78,13 @@ def status(
         "counts": {
             "total": seen.counts.total,
             "running": seen.counts.running,
-            "pending": sum(_waits(current.get(number)) for number in seen.running),
+            "pending": sum(_waits(current.get(number)) for number in apart.rows),
             "complete": seen.counts.complete,
             "pruned": seen.counts.pruned,
             "failed": seen.counts.failed,
             "lostAttempts": seen.counts.lost_attempts,
         },
-        "active": sum(_is_live(job) for job in current.values()),
+        "active": in_flight(seen),
         "finished": seen.counts.finished,
         "progress": f"{seen.counts.finished}/{spec.max_trials}",
         "parallelism": dict(zip(("current", "reason"), parallelism(spec, plan, seen), strict=True)),
@@ -173,7 +174,8 @@ def invalid_generation(status: Mapping[str, Any] | None) -> int | None:
 
 def in_flight(seen: Observed) -> int:
     """Trials that have a Job which has not ended."""
-    return sum(_is_live(job) for job in _current(seen.running, seen.jobs).values())
+    apart = seen.stirring
+    return len(apart.steady) + sum(_is_live(job) for job in _current(apart).values())
 
 
 def timestamp(seconds: float) -> str:
@@ -187,10 +189,13 @@ def _execution(crew: Crew) -> Json:
     return {"mode": crew.mode, **({"reason": crew.why[:TEXT]} if crew.why else {}), "workers": live}
 
 
-def _current(running: Mapping[int, TrialRow], seen: Sequence[JobView]) -> dict[int, JobView]:
-    """The Jobs of current attempts, by trial number."""
+def _current(apart: Apart) -> dict[int, JobView]:
+    """The Jobs of current attempts, by trial number; without the steady ones."""
+    rows = apart.rows
     return {
-        job.number: job for job in seen if (row := running.get(job.number)) is not None and row.attempt == job.attempt
+        job.number: job
+        for job in apart.jobs
+        if (row := rows.get(job.number)) is not None and row.attempt == job.attempt
     }
 
 

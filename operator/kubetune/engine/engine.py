@@ -78,6 +78,7 @@ class Engine:
         )
         check.same_objectives(spec, self._study.metrics, self._study.directions)
         self._live: dict[int, Live] = {}
+        self._rows: dict[int, TrialRow] | None = None  # of ``_live``; None: one of them has changed since
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._history = History(spec.objectives, spec.parameters)
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
@@ -120,6 +121,7 @@ class Engine:
     def _begin(self, row: TrialRow) -> Live:
         objective = self._spec.objectives[0]
         live = self._live[row.number] = Live(row, objective.metric, objective.direction == "maximize")
+        self._rows = None
         return live
 
     def _loaded_pruner(self, spec: ExperimentSpec) -> pruners.Pruner:
@@ -135,7 +137,9 @@ class Engine:
 
     @property
     def running(self) -> Mapping[int, TrialRow]:
-        return {number: live.row for number, live in self._live.items()}
+        if self._rows is None:
+            self._rows = {number: live.row for number, live in self._live.items()}
+        return self._rows
 
     @property
     def counts(self) -> Counts:
@@ -208,9 +212,11 @@ class Engine:
         if not self._live:
             return set()
         news = self._storage.news(self._spec.uid, {number: live.seen for number, live in self._live.items()})
-        for number, live in self._live.items():
-            live.said(news.finishes.get(number), number in news.logs_read)
-            live.held(news.leases.get(number), self._clock())
+        if news.finishes or news.logs_read or news.leases or news.reports:
+            self._rows = None
+        for number in (news.finishes.keys() | news.logs_read | news.leases.keys()) & self._live.keys():
+            self._live[number].said(news.finishes.get(number), number in news.logs_read)
+            self._live[number].held(news.leases.get(number), self._clock())
         found = set()
         unknown = news.reports.keys() - self._live.keys()
         if unknown:
@@ -261,6 +267,7 @@ class Engine:
             live = self._live[number]
             before = live.row.losses
             live.start_again(reason)
+            self._rows = None
             self._tally.lost_attempts += live.row.losses - before
             self._history.replace(live.past)
         return made
@@ -315,6 +322,7 @@ class Engine:
     def _change(self, number: int, **fields: object) -> None:
         live = self._live[number]
         live.row = dataclasses.replace(live.row, **fields)  # type: ignore[arg-type]
+        self._rows = None
 
     def finish_trials(self, ends: Sequence[AttemptEnd]) -> list[TrialRow | Exception]:
         """End trials, each by its outcome and its accepted reports. One answer for each: the trial as it ended, or why
@@ -347,6 +355,7 @@ class Engine:
 
     def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
         del self._live[row.number]
+        self._rows = None
         ended = rules.summary(row, series)
         self._history.replace(_past(ended))
         self._tally.ended(ended)

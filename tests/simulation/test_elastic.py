@@ -9,7 +9,7 @@ import pytest
 from kubetune.api.spec import Json
 from kubetune.api.trial import TrialState
 from kubetune.kube import errors
-from kubetune.simulator.nodes import trial_of
+from kubetune.simulator.census import trial_of
 from kubetune.simulator.run import Run, simulate
 from kubetune.simulator.scenario import Scenario, experiment
 from kubetune.simulator.world import BEGIN

@@ -3,8 +3,9 @@
 Objects are never changed in place, so that whoever has seen one keeps what they have seen.
 """
 
+import collections
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kubetune.api.spec import Json
@@ -23,7 +24,8 @@ class ApiServer:
         self._world = world
         self._versions = itertools.count(1)
         self._uids = itertools.count(1)
-        self._objects: dict[tuple[str, str, str], Json] = {}
+        self._objects: dict[str, dict[tuple[str, str], Json]] = collections.defaultdict(dict)  # plural → name → object
+        self._names: dict[str, tuple[str, str]] = {}  # UID → namespace and name
         self.watchers: list[Watcher] = []
         self.note = world.note
         self.refuse: Callable[[Json], errors.ApiError | None] = lambda body: None  # admission of Jobs
@@ -34,10 +36,14 @@ class ApiServer:
         return self._world.now
 
     def get(self, plural: str, namespace: str, name: str) -> Json | None:
-        return self._objects.get((plural, namespace, name))
+        return self._objects[plural].get((namespace, name))
 
-    def all(self, plural: str) -> Iterator[Json]:
-        return iter([found for (kind, _, _), found in self._objects.items() if kind == plural])
+    def of_uid(self, plural: str, uid: str) -> Json | None:
+        return self._objects[plural].get(self._names.get(uid, ("", "")))
+
+    def all(self, plural: str) -> list[Json]:
+        """In order of creation."""
+        return list(self._objects[plural].values())
 
     def add(self, plural: str, body: Json) -> Json:
         """A new object, with UID and time of creation. Raises AlreadyExists."""
@@ -52,23 +58,24 @@ class ApiServer:
         """The object's new state."""
         metadata = {**changed["metadata"], "resourceVersion": str(next(self._versions))}
         stored = {**changed, "metadata": metadata}
-        self._objects[plural, metadata.get("namespace", ""), metadata["name"]] = stored
+        name = metadata.get("namespace", ""), metadata["name"]
+        self._objects[plural][name] = stored
+        self._names[metadata["uid"]] = name
         self._tell(plural, stored, False)
         return stored
 
     def remove(self, plural: str, gone: Json) -> None:
         """An object that is gone, or will be once no finalizer holds it; one that is gone already stays so."""
         metadata = gone["metadata"]
-        key = (plural, metadata.get("namespace", ""), metadata["name"])
-        there = self._objects.get(key)
-        if there is None or there["metadata"]["uid"] != metadata["uid"]:
+        there = self.of_uid(plural, metadata["uid"])
+        if there is None:
             return
         if there["metadata"].get("finalizers"):
             if "deletionTimestamp" not in there["metadata"]:
                 stamped = {**there["metadata"], "deletionTimestamp": timestamp(self._world.now)}
                 self.put(plural, {**there, "metadata": stamped})
             return
-        del self._objects[key]
+        del self._objects[plural][self._names.pop(metadata["uid"])]
         last = {**there["metadata"], "resourceVersion": str(next(self._versions))}
         self._tell(plural, {**there, "metadata": last}, True)
 

@@ -1,4 +1,8 @@
-"""DESIGN.md's invariants, checked while a run goes on and at its end. A violation says which and how."""
+"""DESIGN.md's invariants, checked while a run goes on and at its end. A violation says which and how.
+
+After each step only what it changed is looked at, so that a step of a large run costs no more than one of a small run;
+everything is looked at now and then, and at the end.
+"""
 
 import collections
 import dataclasses
@@ -11,13 +15,17 @@ from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine.check import check as engine_check
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
-from kubetune.simulator.nodes import Cluster, is_worker, trial_of
+from kubetune.simulator.census import is_worker, number_of, trial_of
+from kubetune.simulator.nodes import Cluster
 from kubetune.simulator.operators import SETTINGS
 from kubetune.simulator.scenario import REFUSED_IMAGE
 from kubetune.simulator.trials import Behaviour, Ledger
 from kubetune.simulator.violation import check
-from kubetune.storage.base import EngineStorage
-from kubetune.storage.memory import Database
+from kubetune.storage.base import EngineStorage, KeptSpec
+from kubetune.storage.memory import Database, Study
+
+FULL = 1000  # steps between two looks at everything
+GRACE = SETTINGS.deletion_grace
 
 
 @dataclasses.dataclass
@@ -40,6 +48,10 @@ class Watchdog:
         default_factory=lambda: collections.defaultdict(list)
     )  # by experiment: since when how many Jobs may be in flight, 0 while suspended
     suspended: set[str] = dataclasses.field(default_factory=set)  # experiments that ever were
+    specs: dict[str, tuple[Json, KeptSpec | None, ExperimentSpec | None]] = dataclasses.field(default_factory=dict)
+    steps: int = 0
+    numbers: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)  # trials, by experiment
+    leased: dict[str, set[int]] = dataclasses.field(default_factory=lambda: collections.defaultdict(set))
 
     def watch(self, plural: str, raw: Json, deleted: bool) -> None:
         """An API server's watcher without delay."""
@@ -51,8 +63,11 @@ class Watchdog:
 
     def _note(self, uid: str) -> None:
         spec = self._spec(uid)
-        if spec is not None:
-            self.asked[uid].append((self.server.now, 0 if spec.suspend else spec.parallelism))
+        if spec is None:
+            return
+        allowed, past = 0 if spec.suspend else spec.parallelism, self.asked[uid]
+        if not past or past[-1][1] != allowed:
+            past.append((self.server.now, allowed))
 
     def _allowed(self, uid: str) -> int:
         """Jobs in flight that may be created now: what was asked for when the write was begun, or since."""
@@ -68,7 +83,7 @@ class Watchdog:
             return
         metadata, (uid, number, attempt) = job["metadata"], trial_of(job)
         before, self.made[metadata["name"]] = self.made.get(metadata["name"]), metadata["uid"]
-        row = self._rows(uid).get(number)
+        row = self._row(uid, number)
         check(row is not None, "I9", f"Job {metadata['name']} has no committed trial")
         check(
             row is not None and row.state is TrialState.RUNNING and row.attempt == attempt,
@@ -77,62 +92,84 @@ class Watchdog:
         )
         again = before in self.cluster.disturbed and row is not None and row.job_uid is None
         check(before is None or again, "I9", f"Job {metadata['name']} was created a second time")
-        live = collections.Counter(trial_of(other)[1] for other in self._live(uid))
-        check(live[number] == 1, "I1", f"trial {number} has {live[number]} live Jobs")
+        self._in_flight(uid, number)
+
+    def _in_flight(self, uid: str, number: int) -> None:
+        """A Job was created for the trial: how many there are now."""
+        census = self.cluster.census
+        mine = census.count_of(uid, number, GRACE)
+        check(mine == 1, "I1", f"trial {number} has {mine} live Jobs")
         if self._spec(uid) is not None:
             self._note(uid)
-            allowed = self._allowed(uid)
-            check(live.total() <= allowed, "I2", f"{live.total()} Jobs in flight, {allowed} asked for")
-
-        there = {raw["metadata"]["uid"] for raw in self.server.all("experiments")}
-        jobs = [other for other in self.cluster.live_jobs(SETTINGS.deletion_grace) if not is_worker(other)]
-        total = sum(trial_of(other)[0] in there for other in jobs)
-        check(not self.limit or total <= self.limit, "I2", f"{total} Jobs in flight, the limit is {self.limit}")
+            live, allowed = census.count(uid, GRACE), self._allowed(uid)
+            check(live <= allowed, "I2", f"{live} Jobs in flight, {allowed} asked for")
+        if self.limit:
+            total = sum(census.count(raw["metadata"]["uid"], GRACE) for raw in self.server.all("experiments"))
+            check(total <= self.limit, "I2", f"{total} Jobs in flight, the limit is {self.limit}")
 
     def _worker_made(self, job: Json) -> None:
         metadata, labels = job["metadata"], job["metadata"]["labels"]
-        uid, number, incarnation = (
-            labels[names.LABEL_EXPERIMENT_UID],
-            labels[names.LABEL_WORKER],
-            labels[names.LABEL_INCARNATION],
-        )
-        known = {
-            (str(worker.number), str(worker.incarnation))
-            for worker in self.database.studies[uid].workers
-            if worker.ended is None
-        }
+        uid, number, incarnation = labels[names.LABEL_EXPERIMENT_UID], number_of(job), labels[names.LABEL_INCARNATION]
+        workers = self.database.studies[uid].workers
+        known = {(worker.number, str(worker.incarnation)) for worker in workers if worker.ended is None}
         check((number, incarnation) in known, "I9", f"Job {metadata['name']} is of no worker")
-        live = [other for other in self._live_workers(uid) if other["metadata"]["labels"][names.LABEL_WORKER] == number]
-        check(len(live) == 1, "I1", f"worker {number} has {len(live)} live Jobs")
-
-    def _live_workers(self, uid: str) -> list[Json]:
-        jobs = [job for job in self.cluster.live_jobs(SETTINGS.deletion_grace) if is_worker(job)]
-        return [job for job in jobs if job["metadata"]["labels"][names.LABEL_EXPERIMENT_UID] == uid]
+        live = self.cluster.census.count_of(uid, number, GRACE, worker=True)
+        check(live == 1, "I1", f"worker {number} has {live} live Jobs")
 
     def step(self) -> None:
         """After everything that happens."""
-        for uid in self.database.studies:
-            rows, spec = self._rows(uid), self._spec(uid)
-            check(rows.keys() == set(range(len(rows))), "I3", "trial numbers have gaps")
-            if spec is not None:
-                self.most[uid] = max(self.most[uid], spec.parallelism)
-                leased = sum(row.lease is not None and row.lease.exit is None for row in rows.values())
-                check(leased <= self.most[uid], "I2", f"{leased} trials on lease, parallelism {self.most[uid]} at most")
-                check(len(rows) <= spec.max_trials, "I3", f"{len(rows)} trials, maxTrials {spec.max_trials}")
-            for number, row in rows.items():
-                before = self.ended.get((uid, number))
-                if before is not None and before is not row:  # to word what did not happen would take most of the time
-                    check(before == row, "I5", f"an ended trial changed: {before} became {row}")
-                if row.state is not TrialState.RUNNING:
-                    self.ended[uid, number] = row
+        self.steps += 1
+        for uid, study in self.database.studies.items():
+            self._changes(uid, study)
+            if self.steps % FULL == 0:
+                self._everything(uid, study)
+
+    def _changes(self, uid: str, study: Study) -> None:
+        """What the step has written."""
+        leased, there = self.leased[uid], len(study.trials)
+        if there != self.numbers[uid]:
+            new = range(self.numbers[uid], there)
+            check(all(number in study.trials for number in new), "I3", "trial numbers have gaps")
+            self.numbers[uid] = there
+        if study.changed:
+            for number in study.changed & study.trials.keys():
+                row = study.trials[number].row
+                (leased.add if _is_leased(row) else leased.discard)(number)
+                self._stays(uid, row)
+            study.changed.clear()
+        spec = self._spec(uid)
+        if spec is not None:
+            most = self.most[uid] = max(self.most[uid], spec.parallelism)
+            check(len(leased) <= most, "I2", f"{len(leased)} trials on lease, parallelism {most} at most")
+            check(there <= spec.max_trials, "I3", f"{there} trials, maxTrials {spec.max_trials}")
+
+    def _stays(self, uid: str, row: TrialRow) -> None:
+        """A trial that has ended stays as it ended."""
+        before = self.ended.get((uid, row.number))
+        if before is not None and before is not row:  # to word what did not happen would take most of the time
+            check(before == row, "I5", f"an ended trial changed: {before} became {row}")
+        if row.state is not TrialState.RUNNING:
+            self.ended[uid, row.number] = row
+
+    def _everything(self, uid: str, study: Study) -> None:
+        """All of a study, in case something was written that nobody told of."""
+        check(study.trials.keys() == set(range(len(study.trials))), "I3", "trial numbers have gaps")
+        for trial in study.trials.values():
+            self._stays(uid, trial.row)
+        ended = sum(owner == uid for owner, _ in self.ended)
+        running = {number for number, trial in study.trials.items() if trial.row.state is TrialState.RUNNING}
+        check(len(study.trials) == ended + len(running), "I5", "an ended trial is gone")
+        leased = {number for number in running if _is_leased(study.trials[number].row)}
+        check(leased == self.leased[uid], "I2", f"trials on lease: {sorted(leased)}, known {self.leased[uid]}")
 
     # ---- at the end
 
     def final(self, storage: EngineStorage, behave: "dict[str, dict[int, Behaviour]]") -> None:
         """When everything is over."""
-        check(not list(self.server.all("jobs")), "I6", "a Job is left")
+        check(not self.server.all("jobs"), "I6", "a Job is left")
         check(not self.cluster.pods, "I6", "a pod is left")
-        for uid in self.database.studies:
+        for uid, study in self.database.studies.items():
+            self._everything(uid, study)
             rows = self._rows(uid)
             check(all(row.state is not TrialState.RUNNING for row in rows.values()), "I6", "a RUNNING trial is left")
             self._reports(uid)
@@ -155,7 +192,7 @@ class Watchdog:
             check(same, "I5", f"report {seq} of trial {number}, acknowledged as {value}, is {found}")
 
     def _ending(self, uid: str, spec: ExperimentSpec, rows: dict[int, TrialRow]) -> None:
-        resource = self._resource(uid)
+        resource = self.server.of_uid("experiments", uid)
         status = (resource or {}).get("status") or {}
         study = self.database.studies[uid].row
         counts = collections.Counter(row.state for row in rows.values())
@@ -217,27 +254,35 @@ class Watchdog:
     # ---- what there is
 
     def _rows(self, uid: str) -> dict[int, TrialRow]:
-        study = self.database.studies.get(uid)
-        return {} if study is None else {number: trial.row for number, trial in study.trials.items()}
+        return {number: trial.row for number, trial in self.database.studies[uid].trials.items()}
 
-    def _resource(self, uid: str) -> Json | None:
-        return next((raw for raw in self.server.all("experiments") if raw["metadata"]["uid"] == uid), None)
+    def _row(self, uid: str, number: int) -> TrialRow | None:
+        study = self.database.studies.get(uid)
+        trial = study.trials.get(number) if study else None
+        return trial.row if trial else None
 
     def _spec(self, uid: str) -> ExperimentSpec | None:
         """The one in force: an edit that cannot be run leaves the one before in force, but for `suspend`."""
-        resource = self._resource(uid)
+        resource, study = self.server.of_uid("experiments", uid), self.database.studies.get(uid)
         if resource is None:
             return None
-        if _can_run(resource):
-            return api.parse(resource)
-        study = self.database.studies.get(uid)
-        if study is None or study.kept is None:
-            return None
-        return api.parse({**resource, "spec": {**study.kept.spec, "suspend": resource["spec"].get("suspend", False)}})
+        kept = study.kept if study else None
+        known = self.specs.get(uid)
+        if known is None or known[0] is not resource["spec"] or known[1] is not kept:
+            known = self.specs[uid] = (resource["spec"], kept, _in_force(resource, kept))
+        return known[2]
 
-    def _live(self, uid: str) -> list[Json]:
-        live = self.cluster.live_jobs(SETTINGS.deletion_grace)
-        return [job for job in live if not is_worker(job) and trial_of(job)[0] == uid]
+
+def _is_leased(row: TrialRow) -> bool:
+    return row.lease is not None and row.lease.exit is None
+
+
+def _in_force(resource: Json, kept: KeptSpec | None) -> ExperimentSpec | None:
+    if _can_run(resource):
+        return api.parse(resource)
+    if kept is None:
+        return None
+    return api.parse({**resource, "spec": {**kept.spec, "suspend": resource["spec"].get("suspend", False)}})
 
 
 def _can_run(resource: Json) -> bool:

@@ -5,15 +5,15 @@ heard of a node that is cut off, though its containers run on; a Job whose pod w
 podFailurePolicy.
 """
 
+import collections
 import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kubetune.api import names
 from kubetune.api.spec import Json
-from kubetune.controller import views
 from kubetune.controller.status import timestamp
 from kubetune.simulator.api import ApiServer
+from kubetune.simulator.census import Census
 from kubetune.simulator.world import World
 
 Exit = Callable[[int, str], None]  # exit code, reason
@@ -26,6 +26,7 @@ class Node:
     name: str
     slots: int
     reachable: bool = True
+    used: int = 0  # of its slots
     held_back: list[Callable[[], None]] = dataclasses.field(default_factory=list)  # what its kubelet has not told yet
 
 
@@ -59,9 +60,13 @@ class Cluster:
         self.nodes: dict[str, Node] = {}
         self.pods: dict[str, Pod] = {}  # by name
         self.jobs_made: list[Json] = []
+        self._known: set[str] = set()  # their UIDs
+        self._pods_of: dict[str, list[Pod]] = collections.defaultdict(list)  # by the Job's UID
+        self._unbound: dict[str, Pod] = {}  # that wait for a node
         self.disturbed: dict[str, str] = {}  # Job UID → what was done to it
         self.waited: set[str] = set()  # UIDs of Jobs whose pod found no node at some time
         self._slots = slots
+        self.census = Census(server, self._is_heard)
         for number in range(nodes):
             self.add_node(f"node-{number}")
         server.watchers.append(self._watch)
@@ -71,12 +76,13 @@ class Cluster:
             return
         if deleted:
             self.world.soon(0.05, 1.0, lambda: self._collect(raw["metadata"]["uid"]))
-        elif raw["metadata"]["uid"] not in {job["metadata"]["uid"] for job in self.jobs_made}:
+        elif raw["metadata"]["uid"] not in self._known:
+            self._known.add(raw["metadata"]["uid"])
             self.jobs_made.append(raw)
             self.world.soon(0.05, 1.0, lambda: self._make_pod(raw))
 
     def _job(self, uid: str) -> Json | None:
-        return next((job for job in self.server.all("jobs") if job["metadata"]["uid"] == uid), None)
+        return self.server.of_uid("jobs", uid)
 
     # ---- pods
 
@@ -98,29 +104,30 @@ class Cluster:
             "status": {"phase": "Pending"},
         }
         self.server.add("pods", body)
-        self.pods[name] = Pod(name, metadata["namespace"], metadata["uid"], self._build(job))
+        pod = Pod(name, metadata["namespace"], metadata["uid"], self._build(job))
+        self.pods[name] = self._unbound[name] = pod
+        self._pods_of[pod.job_uid].append(pod)
         self.schedule()
 
     def schedule(self) -> None:
         """Bind every pod that waits, where a slot is free."""
-        for pod in list(self.pods.values()):
+        for pod in list(self._unbound.values()):
             raw = self._raw(pod)
-            if pod.node is not None or pod.over or raw is None or "deletionTimestamp" in raw["metadata"]:
+            if raw is None or "deletionTimestamp" in raw["metadata"]:
                 continue
-            node = next((node for node in self.nodes.values() if node.reachable and self._free(node)), None)
+            node = next((node for node in self.nodes.values() if node.reachable and node.used < node.slots), None)
             if node is None:
                 self.waited.add(pod.job_uid)
                 if not raw["status"].get("conditions"):
                     self._condition(pod, "PodScheduled", "Unschedulable", "0/1 nodes are available", "False")
                 continue
             pod.node = node
+            node.used += 1
+            del self._unbound[pod.name]
             scheduled = {"conditions": [_true("PodScheduled", "", timestamp(self.world.now))]}
             spec, status = {**raw["spec"], "nodeName": node.name}, {**raw["status"], **scheduled}
             self.server.put("pods", {**raw, "spec": spec, "status": status})  # in one write, as the API server does
             self.world.soon(0.2, 3.0, lambda pod=pod: self._tell_from(pod, lambda: self._start(pod)))  # type: ignore[misc]
-
-    def _free(self, node: Node) -> bool:
-        return sum(pod.node is node and not pod.over for pod in self.pods.values()) < node.slots
 
     def _start(self, pod: Pod) -> None:
         raw = self._raw(pod)
@@ -171,20 +178,26 @@ class Cluster:
 
     def _collect(self, job_uid: str) -> None:
         """The Job is gone: so will its pods be."""
-        for pod in [pod for pod in self.pods.values() if pod.job_uid == job_uid]:
+        for pod in list(self._pods_of.get(job_uid, ())):
             self._mark_deleted(pod)
             self.world.soon(0.1, 2.0, lambda pod=pod: self._tell_from(pod, lambda: self._remove(pod)))  # type: ignore[misc]
 
     def _remove(self, pod: Pod) -> None:
         self._kill(pod)
         raw = self._raw(pod)
-        self.pods.pop(pod.name, None)
+        if self.pods.pop(pod.name, None) is not None:
+            self._pods_of[pod.job_uid].remove(pod)
+            if not self._pods_of[pod.job_uid]:
+                del self._pods_of[pod.job_uid]
         if raw is not None:
             self.server.remove("pods", raw)
         self.schedule()
 
     def _kill(self, pod: Pod) -> None:
+        if not pod.over and pod.node is not None:
+            pod.node.used -= 1
         pod.over = True
+        self._unbound.pop(pod.name, None)
         if pod.kill:
             pod.kill()
 
@@ -322,35 +335,12 @@ class Cluster:
             self.server.put("pods", {**raw, "metadata": stamped})
 
     def live_jobs(self, grace: float) -> list[Json]:
-        """Jobs that have not ended, nor has a pod of theirs succeeded: then the Job's end is a formality. Of those that
-        are being deleted: only while a pod of theirs runs where it is heard
-        of, and for no longer than ``grace``."""
-        unfinished = [job for job in self.server.all("jobs") if not (job.get("status") or {}).get("conditions")]
-        return [job for job in unfinished if self._lives(job, grace)]
+        """Jobs in flight; see `census`."""
+        return self.census.jobs(grace)
 
-    def _succeeded(self, pod: Pod) -> bool:
-        return ((self._raw(pod) or {}).get("status") or {}).get("phase") == "Succeeded"
-
-    def _lives(self, job: Json, grace: float) -> bool:
-        if any(self._succeeded(pod) for pod in self.pods.values() if pod.job_uid == job["metadata"]["uid"]):
-            return False
-        since = views.epoch(job["metadata"].get("deletionTimestamp"))
-        if since is None:
-            return True
-        pods = [pod for pod in self.pods.values() if pod.job_uid == job["metadata"]["uid"] and not pod.over]
-        heard = any(pod.node is None or pod.node.reachable for pod in pods)
-        return heard and self.world.now < since + grace
-
-
-def trial_of(raw: Json) -> tuple[str, int, int]:
-    """(experiment's UID, trial, attempt) of a Job or pod."""
-    labels = raw["metadata"]["labels"]
-    return labels[names.LABEL_EXPERIMENT_UID], int(labels[names.LABEL_TRIAL]), int(labels[names.LABEL_ATTEMPT])
-
-
-def is_worker(raw: Json) -> bool:
-    """Whether a Job or pod is a worker's."""
-    return names.LABEL_WORKER in raw["metadata"]["labels"]
+    def _is_heard(self, job_uid: str) -> bool:
+        pods = [pod for pod in self._pods_of.get(job_uid, ()) if not pod.over]
+        return any(pod.node is None or pod.node.reachable for pod in pods)
 
 
 def _container(state: Json) -> Json:

@@ -195,9 +195,9 @@ class Operator:
         if not self.alive:
             return
         now = self._world.now
-        self._cache.heal_jobs(list(self._server.all("jobs")), now)
-        self._cache.heal_pods(list(self._server.all("pods")), now)
-        self._cache.heal_nodes(list(self._server.all("nodes")), now)
+        self._cache.heal_jobs(self._server.all("jobs"), now)
+        self._cache.heal_pods(self._server.all("pods"), now)
+        self._cache.heal_nodes(self._server.all("nodes"), now)
         known = {raw["metadata"]["uid"] for raw in self._server.all("experiments")}
         with contextlib.suppress(StorageUnavailable):
             known |= {study.uid for study in self._storage.studies()}  # those of experiments that are gone
@@ -308,7 +308,7 @@ class Operator:
         return None
 
     def _resource(self, uid: str) -> Json | None:
-        return next((raw for raw in self._server.all("experiments") if raw["metadata"]["uid"] == uid), None)
+        return self._server.of_uid("experiments", uid)
 
     def _claims(self, known: Collection[str]) -> list[Claim]:
         others = [raw for raw in self._server.all("experiments") if raw["metadata"]["uid"] not in known]

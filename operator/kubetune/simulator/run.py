@@ -96,10 +96,7 @@ class Run:
         self.world.soon(0.1, 15.0, self.operator)
 
     def _change(self, change: Change) -> None:
-        found = next(
-            (raw for raw in self.server.all("experiments") if raw["metadata"]["uid"] == change.uid),
-            None,
-        )
+        found = self.server.of_uid("experiments", change.uid)
         if found is None:
             return
         self.world.note(f"{change.uid}: {change.spec}")
@@ -121,7 +118,7 @@ class Run:
 
     def _lose(self, kind: str) -> None:
         dice, cluster = self.world.dice, self.cluster
-        pods, jobs = list(cluster.pods.values()), list(self.server.all("jobs"))
+        pods, jobs = list(cluster.pods.values()), self.server.all("jobs")
         self.world.note(f"loss: {kind}")
         if kind == "evict" and pods:
             cluster.evict(dice.choice(pods))
@@ -175,6 +172,8 @@ class Run:
         return self._result()
 
     def _is_over(self) -> bool:
+        if self.cluster.pods or self.server.all("jobs"):
+            return False
         studies = self.database.studies
         for resource in self.scenario.experiments:
             uid = resource["metadata"]["uid"]
@@ -184,7 +183,7 @@ class Run:
                     return False
             elif (there.get("status") or {}).get("state") not in ("Complete", "Failed") or self._status_lags(there):
                 return False
-        return not self.cluster.pods and not list(self.server.all("jobs"))
+        return True
 
     def _status_lags(self, resource: Json) -> bool:
         told = resource["status"]["observedGeneration"], status.invalid_generation(resource["status"])

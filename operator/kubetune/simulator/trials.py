@@ -11,7 +11,8 @@ from collections.abc import Callable
 from kubetune.api.spec import Json
 from kubetune.api.trial import Reason
 from kubetune.simulator import workers
-from kubetune.simulator.nodes import Container, Exit, is_worker, trial_of
+from kubetune.simulator.census import is_worker, trial_of
+from kubetune.simulator.nodes import Container, Exit
 from kubetune.simulator.world import World
 from kubetune.storage.base import (
     Answer,

@@ -12,7 +12,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, JobRecord, Lease, Reason, Report, TrialRow, TrialState, WorkerRow
+from kubetune.api.trial import Counts, Ending, JobRecord, Reason, Report, TrialRow, TrialState, WorkerRow
 from kubetune.storage import base, memory_leases, rules, series
 from kubetune.storage.series import Piece, Take
 
@@ -30,17 +30,32 @@ class _Log:
     done: bool = False
 
 
-@dataclasses.dataclass
 class _Trial:
-    row: TrialRow
-    reports: list[Report] = dataclasses.field(default_factory=list)
-    keys: dict[tuple[int, str], int] = dataclasses.field(default_factory=dict)  # (attempt, key) → seq
-    logs: dict[int, _Log] = dataclasses.field(default_factory=lambda: collections.defaultdict(_Log))  # by attempt
-    log_tail: str | None = None
-    lease_until: float = 0.0
-    lease_log: str | None = None
+    """One trial; its study knows of each change of its row."""
 
-    kept: dict[int, float] | None = None  # the series of a trial whose reports were removed
+    def __init__(self, study: "Study", row: TrialRow) -> None:
+        self._study = study
+        self.row = row
+        self.reports: list[Report] = []
+        self.keys: dict[tuple[int, str], int] = {}  # (attempt, key) → seq
+        self.logs: dict[int, _Log] = collections.defaultdict(_Log)  # by attempt
+        self.log_tail: str | None = None
+        self.lease_until = 0.0
+        self.lease_log: str | None = None
+        self.kept: dict[int, float] | None = None  # the series of a trial whose reports were removed
+
+    @property
+    def row(self) -> TrialRow:
+        return self._row
+
+    @row.setter
+    def row(self, row: TrialRow) -> None:
+        self._row = row
+        self._study.changed.add(row.number)
+        if row.state is TrialState.RUNNING:
+            self._study.running[row.number] = self
+        else:
+            self._study.running.pop(row.number, None)
 
     def series(self, metric: str) -> dict[int, float]:
         """Of the current attempt or, of an ended trial, the accepted one."""
@@ -51,9 +66,11 @@ class _Trial:
 
 
 @dataclasses.dataclass
-class _Study:
+class Study:
     row: base.StudyRow
     trials: dict[int, _Trial] = dataclasses.field(default_factory=dict)
+    running: dict[int, _Trial] = dataclasses.field(default_factory=dict)
+    changed: set[int] = dataclasses.field(default_factory=set)  # trials written since somebody cleared this
     deleted: float | None = None
     kept: base.KeptSpec | None = None
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
@@ -64,7 +81,7 @@ class Database:
     """What several `MemoryStorage` share, as operators and gateways share one PostgreSQL."""
 
     epoch: int = 0
-    studies: dict[str, _Study] = dataclasses.field(default_factory=dict)  # by uid, in order of creation
+    studies: dict[str, Study] = dataclasses.field(default_factory=dict)  # by uid, in order of creation
     lock: threading.RLock = dataclasses.field(default_factory=threading.RLock)
     listeners: list[tuple[Callable[[str], None], threading.Event]] = dataclasses.field(default_factory=list)  # offers
 
@@ -119,7 +136,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if self.fault:
             self.fault(where)
 
-    def _study(self, uid: str) -> _Study:
+    def _study(self, uid: str) -> Study:
         return self.database.studies[uid]
 
     def _trials(self, uid: str) -> dict[int, _Trial]:
@@ -127,7 +144,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return study.trials if study else {}
 
     def _running(self, uid: str) -> dict[int, _Trial]:
-        return {n: trial for n, trial in self._trials(uid).items() if trial.row.state is TrialState.RUNNING}
+        study = self.database.studies.get(uid)
+        return study.running if study else {}
 
     def _live(self, uid: str, number: int, attempt: int) -> _Trial | None:
         """The trial, if it is RUNNING and this its current attempt."""
@@ -156,7 +174,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             row = base.StudyRow(
                 uid, namespace, name, study_name, self.clock(), metrics=tuple(metrics), directions=tuple(directions)
             )
-            self.database.studies[uid] = _Study(row)
+            self.database.studies[uid] = Study(row)
         return self._study(uid).row
 
     @_write
@@ -218,7 +236,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             raise ValueError(f"a trial number of {numbers} is given already")
         study.trials |= {
             trial.number: _Trial(
-                TrialRow(trial.number, TrialState.RUNNING, dict(trial.params), 1, now, offered=trial.offered)
+                study, TrialRow(trial.number, TrialState.RUNNING, dict(trial.params), 1, now, offered=trial.offered)
             )
             for trial in trials
         }
@@ -278,21 +296,19 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     @_transaction
     def news(self, uid: str, seen: Mapping[int, int]) -> base.News:
-        running = self._running(uid)
-        after = {number: seen.get(number, 0) for number in running}
-        return base.News(
-            reports={
-                number: tuple(trial.reports[after[number] :])  # seq counts from 1 without gaps
-                for number, trial in running.items()
-                if trial.row.last_seq > after[number]
-            },
-            finishes={number: trial.row.finish for number, trial in running.items() if trial.row.finish},
-            logs_read=frozenset(number for number, trial in running.items() if trial.row.log_read),
-            leases={number: lease for number, trial in running.items() if (lease := self._lease_of(trial))},
-        )
-
-    def _lease_of(self, trial: _Trial) -> Lease | None:
-        return memory_leases.seen(trial, self.clock()).lease
+        reports, finishes, logs_read, leases = {}, {}, set(), {}
+        for number, trial in self._running(uid).items():
+            row, after = trial.row, seen.get(number, 0)
+            if row.last_seq > after:
+                reports[number] = tuple(trial.reports[after:])  # seq counts from 1 without gaps
+            if row.finish is not None:
+                finishes[number] = row.finish
+            if row.log_read:
+                logs_read.add(number)
+            lease = memory_leases.seen(trial, self.clock()).lease if row.lease else None
+            if lease is not None:
+                leases[number] = lease
+        return base.News(reports, finishes, frozenset(logs_read), leases)
 
     @_write
     def offer(self, uid: str, attempts: Mapping[int, int]) -> set[int]:
@@ -372,7 +388,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def end_study(self, uid: str, reason: Reason, message: str) -> base.StudyRow:
         return self._end(self._study(uid), reason, message)
 
-    def _end(self, study: _Study, reason: Reason, message: str) -> base.StudyRow:
+    def _end(self, study: Study, reason: Reason, message: str) -> base.StudyRow:
         if study.row.ended is None:
             study.row = dataclasses.replace(
                 study.row, ended=self.clock(), end_reason=reason, end_message=rules.clean(message)
@@ -388,7 +404,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         study = self.database.studies.get(uid)
         if study is None or study.deleted is not None:
             return
-        for trial in self._running(uid).values():
+        for trial in list(study.running.values()):
             ending = Ending(TrialState.FAIL, Reason.EXPERIMENT_DELETED, "", None)
             trial.row = rules.ended(trial.row, ending, len(study.row.metrics), self.clock())
         self._end(study, Reason.EXPERIMENT_DELETED, "")
@@ -537,7 +553,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     # ---- what people read
 
-    def _newest(self, namespace: str, name: str) -> _Study:
+    def _newest(self, namespace: str, name: str) -> Study:
         found = [
             study
             for study in self.database.studies.values()

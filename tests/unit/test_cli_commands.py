@@ -411,3 +411,66 @@ def test_wrong_usage_is_exit_code_2(words: list[str], capsys: pytest.CaptureFixt
         main.main(words)
     assert ended_with.value.code == 2
     assert capsys.readouterr().err
+
+
+# what it says about the search
+
+
+def _search(world: World, count: int) -> None:
+    """``count`` complete trials, the better the lower lr is."""
+    status: dict[str, Any] = {
+        "importances": [{"parameter": "lr", "share": 0.9}],
+        "counts": {"total": count, "complete": count},
+    }
+    world.experiment(ended(**status))
+    values = {"batch": 32, "activation": "relu", "nesterov": True}
+    world.trials(
+        *(
+            answer(number, value=-lr, parameters={**values, "lr": lr, "layers": 1 + number % 4, "batch": 32})
+            for number, lr in enumerate(10 ** (-4 + 3 * place / count) for place in range(count))
+        )
+    )
+
+
+def test_importance_of_every_parameter_the_largest_first(world: World, tune: Tune) -> None:
+    _search(world, 60)
+    code, out, _ = tune("importance", "digits")
+    assert code == 0
+    head, columns, first, *rest = out.splitlines()
+    assert "60 complete trials" in head
+    assert columns.split() == ["PARAMETER", "SHARE"]
+    assert first.startswith("lr ")
+    assert "█" in first
+    assert len(rest) == 4
+    _, out, _ = tune("importance", "digits", "-o", "json")
+    shares = json.loads(out)
+    assert sum(shares.values()) == pytest.approx(1.0)
+    assert max(shares, key=shares.get) == "lr"
+
+
+@pytest.mark.parametrize(
+    ("trials", "words", "told"),
+    [
+        (3, [], "3 trials complete so far"),
+        (20, ["--metric", "loss"], "loss is no objective; there are accuracy"),
+    ],
+)
+def test_importance_that_cannot_be_told(world: World, tune: Tune, trials: int, words: list[str], told: str) -> None:
+    _search(world, trials)
+    code, _, err = tune("importance", "digits", *words)
+    assert (code, told in err) == (1, True)
+
+
+def test_export_is_the_whole_experiment_in_each_form(world: World, tune: Tune) -> None:
+    _search(world, 30)
+    _, out, _ = tune("export", "digits")
+    record = json.loads(out)
+    assert (record["spec"]["maxTrials"], len(record["trials"])) == (40, 30)
+    assert record["trials"][7]["parameters"]["layers"] == 4
+    assert "resourceVersion" not in record["metadata"]
+    _, out, _ = tune("export", "digits", "-o", "csv")
+    assert out == tune("trials", "digits", "-o", "csv")[1]
+    _, out, _ = tune("export", "digits", "-o", "md")
+    assert out.startswith("# team-a/digits\n")
+    assert "## The best 20 of 30 trials" in out
+    assert "| lr | 90 % |" in out

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kubetune.api.insight import Advice, AdviceKind, Insight
 from kubetune.api.spec import InvalidSpec, Json, Objective
 from kubetune.api.trial import Best, Counts, Reason
 from kubetune.controller import status
@@ -168,3 +169,18 @@ def test_a_front_that_fits_is_shown_to_twenty() -> None:
     assert [each["trial"] for each in body["front"]] == list(range(len(body["front"])))
     assert 5 < len(body["front"]) < 20
     assert status.size(body) <= 16 * 1024 < status.size(body) + 1200
+
+
+def test_the_most_important_parameters_and_advice_that_comes_and_goes() -> None:
+    shares = {f"p{place}": share for place, share in enumerate([0.5, 0.2, 0.1, 0.1, 0.06, 0.04])}
+    said = Insight(shares, (Advice(AdviceKind.BEST_AT_EDGE, "lr at its upper end 0.1"),))
+    body = make(o.seen(), facts=dataclasses.replace(STUDY, insight=said))
+    assert body["importances"] == [{"parameter": name, "share": shares[name]} for name in list(shares)[:5]]
+    told = condition(body, "BestAtEdge")
+    assert told is not None
+    assert (told["status"], told["reason"], told["message"]) == ("True", "Advice", "lr at its upper end 0.1")
+    assert condition(body, "NoEffect") is None
+    later = condition(make(o.seen(), previous=body), "BestAtEdge")
+    assert later is not None
+    assert (later["status"], later["reason"]) == ("False", "NotSeen")
+    assert "importances" not in make(o.seen())

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from kubetune.cli import edits, explain, model, render, text, watch
+from kubetune.cli import edits, explain, export, importance, model, render, text, watch
 from kubetune.cli import logs as trial_logs
 from kubetune.cli.access import Access, Gateway
 from kubetune.kube.client import Client
@@ -114,6 +114,32 @@ def _logs(options: argparse.Namespace, access: Access, credentials: Credentials)
     return trial_logs.logs(access, credentials, options.name, options.trial, options.follow, sys.stdout)
 
 
+def _importance(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    resource = access.experiment(options.name)
+    shown = model.experiment(resource)
+    rows = [model.trial(answer) for answer in (access.trials(options.name, "COMPLETE") if shown.complete else ())]
+    shares = importance.shares(resource, rows, options.evaluator, options.metric)
+    if options.output == "json":
+        print(text.as_json(shares))
+    else:
+        print(*importance.lines(shares, len(rows), options.evaluator), sep="\n")
+    return 0
+
+
+def _export(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    resource = access.experiment(options.name)
+    shown = model.experiment(resource)
+    answers = sorted(access.trials(options.name) if shown.total else [], key=lambda answer: int(answer["number"]))
+    rows = [model.trial(answer) for answer in answers]
+    if options.output == "json":
+        print(text.as_json(export.as_json(resource, answers)))
+    elif options.output == "csv":
+        print(render.trials_csv(shown, rows), end="")
+    else:
+        print(*export.markdown(shown, rows, time.time()), sep="\n")
+    return 0
+
+
 def _suspend(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     print(*edits.run_suspend(access, options.name, options.wanted), sep="\n")
     return 0
@@ -164,6 +190,18 @@ def parser() -> argparse.ArgumentParser:
     logs.add_argument("name")
     logs.add_argument("trial", type=_trial, help="its number")
     logs.add_argument("-f", "--follow", action="store_true", help="as it is written; waits for the start")
+
+    important = add("importance", _importance, "how much each parameter mattered")
+    important.add_argument("name")
+    important.add_argument("--evaluator", choices=["ped-anova", "fanova", "mdi"], default="ped-anova")
+    important.add_argument("--metric", help="of several objectives, this one; default: the Pareto front")
+    important.add_argument("-o", "--output", choices=["table", "json"], default="table")
+
+    exported = add("export", _export, "everything about it: spec, status and every trial")
+    exported.add_argument("name")
+    exported.add_argument(
+        "-o", "--output", choices=["json", "csv", "md"], default="json", help="csv: the trials; md: a report"
+    )
 
     for name, wanted, summary in (
         ("suspend", True, "take the pods away for now; parameters and results stay"),

@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kubetune.api.insight import AdviceKind
 from kubetune.cli import text
 from kubetune.kube.client import Json
 
@@ -55,6 +56,8 @@ class Experiment:
     saved_steps: int
     saved_share: float
     failures: tuple[tuple[str, int], ...]  # (reason, count), of the latest trials
+    importances: tuple[tuple[str, float], ...]  # (parameter, share)
+    advice: tuple[str, ...]
     stop_trials: tuple[int, ...]
     container: str  # of the trial in its pod
 
@@ -136,6 +139,12 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         saved_steps=int(saved.get("steps", 0)),
         saved_share=float(saved.get("share", 0)),
         failures=tuple((entry["reason"], int(entry["count"])) for entry in status.get("failures") or ()),
+        importances=tuple((one["parameter"], float(one["share"])) for one in status.get("importances") or ()),
+        advice=tuple(
+            f"{one['type']}: {one['message']}"
+            for one in status.get("conditions") or ()
+            if one["type"] in list(AdviceKind) and one["status"] == "True"
+        ),
         stop_trials=tuple(int(number) for number in spec.get("stopTrials") or ()),
         container=containers[0].get("name", ""),
     )

@@ -40,10 +40,12 @@ def experiment(shown: Experiment, now: float) -> list[str]:
         ("active", active(shown)),
         ("best", best_line(shown)),
         ("pruning", saved(shown)),
+        ("importances", ", ".join(f"{name} {text.percent(share)}" for name, share in shown.importances)),
         ("attempts lost", str(shown.lost_attempts) if shown.lost_attempts else ""),
         ("recent failures", ", ".join(f"{count} × {reason}" for reason, count in shown.failures)),
         ("took" if shown.completed else "for", text.duration(elapsed(shown, now)) if shown.started else ""),
         ("study", shown.study),
+        *(("advice", advice) for advice in shown.advice),
     ]
     lines = [f"{shown.namespace}/{shown.name}"]
     lines += [f"  {name:<15}  {value}" for name, value in facts if value]

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow, WorkerRow
 from kubetune.api.trial import Best as Best
@@ -176,6 +177,10 @@ class Engine(Protocol):
     def saved_steps(self) -> tuple[int, int]:
         """(steps reported by all ended trials, steps that pruned trials would have taken more to run as long as the
         median COMPLETE trial): what pruning saved."""
+
+    @property
+    def insight(self) -> Insight:
+        """What the finished trials say about the search, as of the latest look at them."""
 
     def update(self, spec: ExperimentSpec) -> None:
         """Take over what may change while it runs (limits, parallelism, stopTrials)."""

@@ -160,7 +160,8 @@ class Reconciler:
     def _status(self, found: InForce, memory: Memory, seen: Observed, plan: Plan) -> float | None:
         """Write the status if it changed. Seconds until it may be written, if that is put off."""
         now, before, spec = self._tools.clock(), memory.status or {}, found.spec
-        facts = status.Facts(found.engine.study, found.engine.best, found.engine.saved_steps)
+        engine = found.engine
+        facts = status.Facts(engine.study, engine.best, engine.saved_steps, engine.insight)
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:
             return None

@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kubetune.api.insight import AdviceKind, Insight
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Best, Reason
 from kubetune.controller import jobs
@@ -18,12 +19,13 @@ from kubetune.controller.observe import RefusedSpec
 from kubetune.controller.plan import Apart, Crew, JobPhase, JobView, Observed, Plan
 
 FRONT = 20  # trials of a Pareto front shown
+IMPORTANT = 5  # parameters whose importance is shown
 TEXT = 1024  # characters of a message
 SIZE = 16 * 1024  # bytes of the whole; where it would be larger,
 SHORT = 100  # bytes of a condition's message, and
 VALUE = 32  # of a parameter's value
 _FINAL = ("Complete", "Failed")
-_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid")
+_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", *AdviceKind)
 _NO_FAILURES = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
 
 
@@ -34,6 +36,7 @@ class Facts:
     study: str
     best: Sequence[Best] = ()
     saved_steps: tuple[int, int] = (0, 0)  # (of all ended trials, what pruned ones would have taken more)
+    insight: Insight = dataclasses.field(default_factory=Insight)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +69,8 @@ def status(
     if refused is not None:
         invalid = Told(str(Reason.INVALID_SPEC), refusal(refused, spec), refused.generation)
         true["Invalid"], message = invalid, f"{message}; {invalid.message}"
+    for advice in facts.insight.advice:
+        true[advice.kind] = Told("Advice", advice.message, spec.generation)
     apart = seen.stirring
     current = _current(apart)
     result: Json = {
@@ -103,10 +108,12 @@ def status(
     done, saved = facts.saved_steps
     if saved:
         result["saved"] = {"steps": saved, "share": round(saved / (saved + done), 3)}
-    failures = _failures(seen.recent_failures)
-    if failures:
-        result["failures"] = failures
-    return _bounded(result)
+    shares = list(facts.insight.importances.items())[:IMPORTANT]
+    lists = {
+        "importances": [{"parameter": name, "share": round(share, 3)} for name, share in shares],
+        "failures": _failures(seen.recent_failures),
+    }
+    return _bounded(result | {field: entries for field, entries in lists.items() if entries})
 
 
 def invalid(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
@@ -220,7 +227,7 @@ def _conditions(true: Mapping[str, Told], otherwise: Told, past: Mapping[str, An
     for kind in _TYPES:
         if kind not in true and kind != "Running" and kind not in before:
             continue
-        holds, told = "True" if kind in true else "False", true.get(kind, otherwise)
+        holds, told = "True" if kind in true else "False", true.get(kind) or _not(kind, otherwise)
         known = before.get(kind) or {}
         since = known.get("lastTransitionTime") if known.get("status") == holds else None
         conditions.append(
@@ -234,6 +241,13 @@ def _conditions(true: Mapping[str, Told], otherwise: Told, past: Mapping[str, An
             }
         )
     return conditions
+
+
+def _not(kind: str, otherwise: Told) -> Told:
+    """What is said of a condition that does not hold (any more)."""
+    if kind in list(AdviceKind):
+        return Told("NotSeen", "later trials do not show it any more", otherwise.generation)
+    return otherwise
 
 
 def parallelism(spec: ExperimentSpec, plan: Plan, seen: Observed) -> tuple[int, str]:

@@ -10,6 +10,7 @@ import functools
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.api.trial import (
     AttemptEnd,
@@ -27,6 +28,7 @@ from kubetune.api.trial import (
 from kubetune.engine import check, pruners, samplers, value
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.history import History, Past
+from kubetune.engine.insight import Insights
 from kubetune.engine.live import Live
 from kubetune.engine.sampling.asking import Asking
 from kubetune.engine.sampling.pool import Pool
@@ -83,6 +85,7 @@ class Engine:
         self._history = History(spec.objectives, spec.parameters)
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
         pruner = beside(functools.partial(self._loaded_pruner, spec))
+        self._insights = Insights()
         self._workers: dict[int, WorkerRow] = {}
         self._read_workers()
         self._load()
@@ -175,6 +178,10 @@ class Engine:
     @property
     def saved_steps(self) -> tuple[int, int]:
         return self._tally.saved_steps
+
+    @property
+    def insight(self) -> Insight:
+        return self._insights.of(self._spec, self._history, self.counts.complete)
 
     # ---- what happens
 

@@ -244,6 +244,15 @@ class History:
             return self._ranking[:count].tolist()
         return self.front.numbers[:count]
 
+    def complete(self, most: int) -> tuple[Floats, Floats]:
+        """Parameters and values of COMPLETE trials, a row each, in order of number; of more than ``most`` trials so
+        many, evenly spread."""
+        rows = np.flatnonzero(self._states[: self._count] == COMPLETE)
+        rows = rows[~np.isnan(self._values[rows, 0])]
+        if len(rows) > most:
+            rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
+        return self._params[rows], self._values[rows]
+
     def view(self, best: int, latest: int, running: int, whole: bool = False) -> View:
         """A bounded part: the best, the latest that taught something, the latest running. ``whole``: and besides all
         that ended, in the order in which they did."""

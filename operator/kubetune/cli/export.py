@@ -1,0 +1,72 @@
+"""`kubectl tune export`: an experiment as one document, for the record and for others. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubetune.cli import model, render, text
+from kubetune.cli.model import Experiment, Trial
+
+SHOWN = 20  # best trials in the report
+
+
+def as_json(resource: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The Experiment as it is, without what only the API server needs, and every trial as the gateway tells it."""
+    metadata = resource["metadata"]
+    kept = ("name", "namespace", "uid", "creationTimestamp", "generation", "labels")
+    return {
+        "apiVersion": resource.get("apiVersion"),
+        "kind": resource.get("kind"),
+        "metadata": {field: metadata[field] for field in kept if field in metadata},
+        "spec": resource.get("spec") or {},
+        "status": resource.get("status") or {},
+        "trials": list(trials),
+    }
+
+
+def markdown(shown: Experiment, trials: Sequence[Trial], now: float) -> list[str]:
+    """A report for people: how it ended, the best, what mattered, the best trials."""
+    lines = [f"# {shown.namespace}/{shown.name}", "", *_facts(shown, now)]
+    for warning in shown.advice:
+        lines += ["", f"> **{_cell(warning.partition(': ')[0])}**: {_cell(warning.partition(': ')[2])}"]
+    if shown.best is not None:
+        rows = [[name, text.exact(value)] for name, value in shown.best.parameters.items()]
+        lines += ["", f"## Best: trial {shown.best.trial}, {render.value(shown.best)}", ""]
+        lines += _table(["parameter", "value"], rows)
+    if shown.importances:
+        lines += ["", "## What mattered", ""]
+        lines += _table(["parameter", "share"], [[name, text.percent(share)] for name, share in shown.importances])
+    done = [one for one in model.by_value(trials, shown.maximize) if one.values is not None][:SHOWN]
+    if done:
+        metrics = [metric for metric, _ in shown.objectives]
+        names = list(dict.fromkeys(name for one in done for name in one.parameters))
+        lines += ["", f"## The best {len(done)} of {len(trials)} trials", ""]
+        lines += _table(["trial", "state", *metrics, *names], [_row(one, names) for one in done])
+    return lines
+
+
+def _facts(shown: Experiment, now: float) -> list[str]:
+    facts = [
+        ("state", shown.state + (f": {shown.message}" if shown.message else "")),
+        ("objective", render.objectives(shown)),
+        ("search", f"{shown.sampler}, pruner {shown.pruner}"),
+        ("trials", f"{shown.finished} of {shown.max_trials}: {render.breakdown(shown)}"),
+        ("pruning", render.saved(shown)),
+        ("took", text.duration(render.elapsed(shown, now)) if shown.started else ""),
+        ("study", shown.study),
+    ]
+    return _table(["", ""], [[name, value] for name, value in facts if value])
+
+
+def _row(one: Trial, names: Sequence[str]) -> list[str]:
+    values = [text.number(value) for value in one.values or ()]
+    given = [text.exact(one.parameters[name]) if name in one.parameters else "" for name in names]
+    return [str(one.number), one.shown_state, *values, *given]
+
+
+def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [headers, ["---"] * len(headers), *rows]
+    return [f"| {' | '.join(_cell(cell) for cell in line)} |" for line in lines]
+
+
+def _cell(given: str) -> str:
+    return given.replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ")

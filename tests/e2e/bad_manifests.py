@@ -395,6 +395,43 @@ _BEYOND = _invalid(
     ),
 )
 
+_GIVEN = [
+    *_admission(
+        "given",
+        ("initial-empty", {"initial": []}, "spec.initial in body should have at least 1 items"),
+        ("initial-nothing", {"initial": [{}]}, "spec.initial[0] in body should have at least 1 properties"),
+        ("initial-number", {"initial": [5]}, "spec.initial[0] in body must be of type object"),
+        ("initial-many", {"initial": [{"lr": 0.01}] * 1001}, "spec.initial: Too many"),
+        ("enqueue-no-name", {"enqueue": [{"parameters": {"lr": 0.01}}]}, "spec.enqueue[0].name: Required value"),
+        ("enqueue-no-parameters", {"enqueue": [{"name": "a"}]}, "spec.enqueue[0].parameters: Required value"),
+        ("enqueue-name", {"enqueue": [{"name": "a b", "parameters": {"lr": 0.01}}]}, "enqueue names are letters"),
+        (
+            "enqueue-twice",
+            {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}] * 2},
+            "spec.enqueue[1]: Duplicate value",
+        ),
+    ),
+    *_invalid(
+        "given",
+        ("initial-unknown", {"initial": [{"rate": 1}]}, "initial[0].rate: there is no such parameter"),
+        ("initial-range", {"initial": [{"lr": 0.01}, {"lr": 1}]}, "initial[1].lr: 1 is no value of it"),
+        ("initial-text", {"initial": [{"lr": "0.01"}]}, "initial[0].lr: '0.01' is no value of it"),
+        ("initial-nested", {"initial": [{"lr": [0.01]}]}, "initial[0].lr: [0.01] is no value of it"),
+        ("initial-choice", {"initial": [{"activation": "gelu"}]}, "which is one of relu, tanh"),
+        ("initial-fraction", {"initial": [{"layers": 1.5}]}, "initial[0].layers: 1.5 is no value of it"),
+        (
+            "enqueue-range",
+            {"enqueue": [{"name": "a", "parameters": {"layers": 9}}]},
+            "enqueue[0].parameters.layers: 9 is no value of it, which is 1 to 4",
+        ),
+        (
+            "initial-grid",
+            {"initial": [{"layers": 1}], "sampler": {"name": "grid"}, "parameters/lr": {"values": [0.1]}},
+            "initial: grid tries every point of the space by itself",
+        ),
+    ),
+]
+
 CASES: list[Case] = [
     *_SHAPE,
     *_OBJECTIVES,
@@ -405,6 +442,7 @@ CASES: list[Case] = [
     *_LIMITS,
     *_TEMPLATE,
     *_BEYOND,
+    *_GIVEN,
 ]
 
 # Once an experiment has started: merge patch of spec → what is said, "" where it may be changed.
@@ -423,6 +461,8 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("sampler-settings", {"sampler": {"settings": {"nEiCandidates": 12}}}, "sampler and seed cannot change"),
     ("seed", {"seed": 5}, "sampler and seed cannot change"),
     ("metrics", {"metrics": {"from": "log"}}, "spec.metrics: Forbidden: metrics cannot change"),
+    ("initial", {"initial": [{"lr": 0.01}]}, "spec.initial: Forbidden: initial cannot change"),
+    ("enqueue", {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}]}, ""),
     ("max-trials", {"maxTrials": 41}, ""),
     ("max-failed-trials", {"maxFailedTrials": 11}, ""),
     ("parallelism", {"parallelism": {"max": 0}}, ""),

@@ -111,7 +111,7 @@ class Experiment:
         """kubetune's own rows, straight from the database."""
         rows = sql(
             "SELECT json_build_object('number', t.number, 'state', t.state, 'reason', t.reason, 'attempt', t.attempt,"
-            " 'message', t.message, 'values', t.objective_values, 'params', t.params)"
+            " 'message', t.message, 'values', t.objective_values, 'params', t.params, 'source', t.source)"
             f" FROM {TRIALS} WHERE e.uid = '{self.uid()}' ORDER BY t.number"
         )
         return [json.loads(row) for row in rows]

@@ -13,9 +13,9 @@ import pytest
 from optuna.distributions import BaseDistribution
 
 from kubetune.api.names import job_name
-from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
+from kubetune.api.spec import Categorical, Double, Given, Int, Parameter, ParamValue
 from kubetune.api.trial import Ending, Reason, TrialState
-from kubetune.storage import engine_side, postgres, space
+from kubetune.storage import base, engine_side, postgres, space
 from tests.conftest import TickingClock
 from tests.integration.experiments import Experiment, completed, failed, pruned
 
@@ -104,7 +104,7 @@ def run_by_kubetune(experiment: Experiment, courses: Sequence[Course], running: 
         experiment.finish(number, course.ending)
 
 
-class Given(optuna.samplers.BaseSampler):
+class Suggested(optuna.samplers.BaseSampler):
     """Suggests what it is given."""
 
     def infer_relative_search_space(self, *_: Any) -> dict[str, BaseDistribution]:
@@ -125,7 +125,7 @@ def run_by_optuna(
     """The same trials by Optuna alone; returns the study's name."""
     name = f"by-optuna-{experiment.uid}"
     directions = [optuna.study.StudyDirection[direction.upper()] for direction in experiment.directions]
-    study = optuna.create_study(storage=storage, study_name=name, directions=directions, sampler=Given())
+    study = optuna.create_study(storage=storage, study_name=name, directions=directions, sampler=Suggested())
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names(list(experiment.metrics))
@@ -254,6 +254,27 @@ def test_the_best_trial_is_found_by_optuna(
     run_by_kubetune(experiment, COURSES)
     study = optuna.load_study(study_name=experiment.study.study_name, storage=optuna_storage)
     assert (study.best_trial.number, study.best_value) == (2, -math.inf)
+
+
+def test_what_people_gave_is_written_as_enqueue_trial_does(
+    storage: postgres.PostgresStorage, optuna_storage: optuna.storages.RDBStorage
+) -> None:
+    experiment = Experiment(storage)
+    fixed: dict[str, Any] = {name: PARAMS[name] for name in ("lr", "optimizer", "batch", "nesterov", "layers")}
+    given = Given("enqueue/mine", "enqueue[0].parameters", fixed)
+    storage.create_trials(experiment.uid, SPACE, [base.NewTrial(0, PARAMS, given=given), base.NewTrial(1, PARAMS)])
+    name = f"by-optuna-{experiment.uid}"
+    study = optuna.create_study(storage=optuna_storage, study_name=name, sampler=Suggested())
+    study.enqueue_trial(fixed, user_attrs={"kubetune:source": "enqueue/mine"})
+    for _ in range(2):
+        study.ask(fixed_distributions=space.distributions_of(SPACE))
+    ours, theirs = rows_of(storage.url, experiment.study.study_name), rows_of(storage.url, name)
+    for table in ("trials", *OF_TRIALS):
+        assert ours[table] == theirs[table], table
+    assert len(ours["trial_system_attributes"]) == len(ours["trial_user_attributes"]) == 1
+    ours_ = optuna.load_study(study_name=experiment.study.study_name, storage=optuna_storage)
+    ours_.enqueue_trial(fixed, skip_if_exists=True)
+    assert len(ours_.trials) == 2
 
 
 def test_metrics_that_are_no_objective_are_user_attributes(

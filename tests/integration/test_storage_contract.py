@@ -5,11 +5,11 @@ from collections.abc import Callable
 
 import pytest
 
-from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
+from kubetune.api.spec import Categorical, Double, Given, Int, Parameter, ParamValue
 from kubetune.api.trial import Ending, Finish, JobRecord, Reason, TrialRow, TrialState
 from kubetune.storage import base, batches
 from tests.conftest import Storage
-from tests.integration.experiments import Experiment, Settled, completed, failed, job_uid, pruned, series_of
+from tests.integration.experiments import SPACE, Experiment, Settled, completed, failed, job_uid, pruned, series_of
 
 
 class TestFence:
@@ -208,6 +208,25 @@ class TestCreatingTrials:
         with pytest.raises(ValueError, match="given"):
             experiment.create(2, 1, 3)
         assert [row.number for row in experiment.storage.load_trials(experiment.uid)] == [0, 1]
+
+    def test_each_set_that_people_gave_becomes_one_trial(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        assert storage.sources(uid) == frozenset()
+        given = [Given(f"initial/{place}", f"initial[{place}]", {"x": 0.5}) for place in range(3)]
+        new = [base.NewTrial(number, {"x": 0.5}, given=given[number]) for number in range(2)]
+        storage.create_trials(uid, SPACE, [*new, base.NewTrial(2, {"x": 0.5})])
+        for again in (
+            [base.NewTrial(3, {"x": 0.5}, given=given[1])],
+            [base.NewTrial(3 + n, {}, given=given[2]) for n in (0, 1)],
+        ):
+            with pytest.raises(ValueError, match="given already"):
+                storage.create_trials(uid, SPACE, again)
+        assert storage.sources(uid) == {"initial/0", "initial/1"}
+        assert [row.source for row in storage.load_trials(uid)] == ["initial/0", "initial/1", None]
+        assert [row.source for row in storage.load_running(uid)[0]] == ["initial/0", "initial/1", None]
+        other = Experiment(storage)
+        storage.create_trials(other.uid, SPACE, new)
+        assert storage.sources(other.uid) == storage.sources(uid)
 
     def test_a_number_given_twice_in_one_call_writes_nothing(self, experiment: Experiment) -> None:
         with pytest.raises(ValueError, match="given"):

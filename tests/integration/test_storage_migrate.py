@@ -72,7 +72,9 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         experiment.lose(0, lost, reason)
     experiment.finish(1)
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE kubetune.experiment_trials DROP losses, DROP offered, DROP reports_removed")
+        cursor.execute(
+            "ALTER TABLE kubetune.experiment_trials DROP losses, DROP offered, DROP reports_removed, DROP source"
+        )
         cursor.execute("DROP TABLE kubetune.workers, kubetune.leases")
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")

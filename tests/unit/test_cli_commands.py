@@ -263,6 +263,50 @@ def test_stop_merges_under_the_resource_version_and_again_after_a_conflict(world
     ]
 
 
+def test_enqueue_adds_a_set_with_the_types_that_its_parameters_have(world: World, tune: Tune) -> None:
+    forms = {
+        "lr": {"double": [0.001, 0.1]},
+        "layers": {"int": [1, 4]},
+        "batch": {"values": [16, 32.5]},
+        "nesterov": {"bool": {}},
+        "act": {"choice": ["relu", "2"]},
+    }
+    mine = {"name": "mine", "parameters": {"lr": 0.02}}
+    world.experiment(resource({"parameters": forms, "enqueue": [mine]}))
+    world.answers[f"PATCH {EXPERIMENTS}/digits"] = (200, resource())
+    code, out, _ = tune("enqueue", "digits", "lr=1e-2", "layers=3", "batch=16", "nesterov=true", "act=2", "--name", "b")
+    assert code == 0
+    assert "b of digits is tried next" in out
+    assert tune("enqueue", "digits", "--name=mine", "lr=0.02")[0] == 0  # is there
+    assert tune("enqueue", "digits", "lr=0.02")[0] == 0  # a name of its own
+    first, second = (body["spec"]["enqueue"] for path, body in world.seen if path.startswith("PATCH"))
+    params = {"lr": 0.01, "layers": 3, "batch": 16, "nesterov": True, "act": "2"}
+    assert first == [mine, {"name": "b", "parameters": params}]
+    assert [type(value) for value in first[1]["parameters"].values()] == [float, int, int, bool, str]
+    assert second[1]["parameters"] == {"lr": 0.02}
+    assert second[1]["name"] not in ("mine", "b")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lr"], "'lr' is no parameter with its value; write for example lr=0.01"),
+        (["lr=1", "lr=2"], "lr is there twice"),
+        (["rate=1"], "digits.rate: there is no such parameter; there are lr"),
+        (["lr=high"], "digits.lr: 'high' is no value of it, which is 0.001 to 0.1"),
+        (["lr=7"], "digits.lr: 7 is no value of it"),
+        (["lr=0.05", "--name", "mine"], "digits has a set named mine with other values; choose another name"),
+    ],
+)
+def test_enqueue_says_what_cannot_be_tried(world: World, tune: Tune, words: list[str], said: str) -> None:
+    spec = {"parameters": {"lr": {"double": [0.001, 0.1]}}, "enqueue": [{"name": "mine", "parameters": {"lr": 0.02}}]}
+    world.experiment(resource(spec))
+    code, _, err = tune("enqueue", "digits", *words)
+    assert code == 1
+    assert said in err
+    assert not [path for path, _ in world.seen if path.startswith("PATCH")]
+
+
 def test_suspending_twice_writes_once(world: World, tune: Tune) -> None:
     world.experiment(resource())
     world.answers[f"PATCH {EXPERIMENTS}/digits"] = (200, resource({"suspend": True}))

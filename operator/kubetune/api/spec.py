@@ -7,7 +7,7 @@ parameter, a pattern that is no regular expression) is found here and becomes co
 import dataclasses
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
 from kubetune.api.parameters import Categorical as Categorical
@@ -57,6 +57,16 @@ class Algorithm:
 
 
 @dataclasses.dataclass(frozen=True)
+class Given:
+    """Parameters that a person wants tried; those that are not named are sampled. ``source`` tells the set from the
+    others of its experiment, once and for all: the place in `initial`, the name in `enqueue`."""
+
+    source: str  # initial/0 | enqueue/NAME
+    field: str  # of the spec, for what is said about it
+    params: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
 class ExperimentSpec:
     """All that the spec says, defaults filled in. Durations in seconds."""
 
@@ -82,6 +92,7 @@ class ExperimentSpec:
     stop_trials: frozenset[int] = frozenset()
     execution: Literal["jobs", "workers", "auto"] = "auto"
     slots_per_worker: int = 1
+    given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
 
     @property
     def key(self) -> str:
@@ -147,7 +158,18 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         execution=spec.get("execution", "auto"),
         slots_per_worker=int(spec.get("slotsPerWorker", 1)),
         stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
+        given=(*_initial(spec), *_enqueued(spec)),
     )
+
+
+def _initial(spec: Mapping[str, Any]) -> Iterator[Given]:
+    for place, params in enumerate(spec.get("initial") or ()):
+        yield Given(f"initial/{place}", f"initial[{place}]", dict(params))
+
+
+def _enqueued(spec: Mapping[str, Any]) -> Iterator[Given]:
+    for place, form in enumerate(spec.get("enqueue") or ()):
+        yield Given(f"enqueue/{form['name']}", f"enqueue[{place}].parameters", dict(form.get("parameters") or {}))
 
 
 def _limit(limits: Mapping[str, Any], name: str) -> float | None:

@@ -136,6 +136,7 @@ class TrialRow:
     losses: int = 0  # attempts lost to infrastructure so far; those given up for a `NO_LOSS` are none
     offered: bool = False  # the current attempt is a worker's to run, leased or not; no Job is made for it
     lease: Lease | None = None  # of the current attempt
+    source: str | None = None  # `spec.Given.source`: a person gave parameters; None: the sampler chose all of them
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,12 @@
-"""What the command line writes: always the spec, always intent (docs/decisions/0003-stop-trials.md)."""
+"""What the command line writes: always the spec, always intent (docs/decisions/0003-stop-trials.md, 0120)."""
 
+import secrets
 from collections.abc import Sequence
+from typing import Any
 
+from kubetune.api import given, parameters
+from kubetune.api.space import Space
+from kubetune.api.spec import Given
 from kubetune.cli import explain, model, text
 from kubetune.cli.access import Access
 from kubetune.kube.client import Json
@@ -29,6 +34,54 @@ def stop(resource: Json, numbers: Sequence[int]) -> Json | None:
     return None if merged == sorted(shown.stop_trials) else {"stopTrials": merged}
 
 
+def enqueue(resource: Json, name: str, words: Sequence[str]) -> Json | None:
+    """enqueue with one more set; None when the set of that name is there already, the same. Raises Problem for words
+    that are no parameters of the experiment."""
+    shown, spec = model.experiment(resource), resource.get("spec") or {}
+    if shown.ended:
+        raise explain.Problem(f"experiment {shown.name} has ended ({shown.state}); nothing more is tried")
+    try:
+        space = Space(parameters.parse(spec.get("parameters") or {}))
+        made = given.read(space, Given(f"enqueue/{name}", shown.name, _set(space, words))).params
+    except parameters.InvalidSpec as error:
+        raise explain.Problem(str(error)) from None
+    queue = list(spec.get("enqueue") or ())
+    known = next((each for each in queue if each.get("name") == name), None)
+    if known is not None and known.get("parameters") != made:
+        raise explain.Problem(f"{shown.name} has a set named {name} with other values; choose another name")
+    return {"enqueue": [*queue, {"name": name, "parameters": dict(made)}]} if known is None else None
+
+
+def _set(space: Space, words: Sequence[str]) -> dict[str, Any]:
+    """``lr=0.1`` as the type that the parameter has; what does not fit stays a text, for `given.read` to refuse."""
+    found = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals:
+            raise explain.Problem(f"{word!r} is no parameter with its value; write for example lr=0.01")
+        if name in found:
+            raise explain.Problem(f"{name} is there twice; give it one value")
+        found[name] = _typed(space.parameters.get(name), value)
+    return found
+
+
+def _typed(parameter: parameters.Parameter | None, value: str) -> Any:
+    if isinstance(parameter, parameters.Categorical):
+        known = {text.exact(choice): choice for choice in parameter.choices}
+        if value in known:
+            return known[value]
+        numbers = not any(isinstance(choice, str | bool) for choice in parameter.choices)
+        return _number(value) if numbers else value
+    return value if parameter is None else _number(value)
+
+
+def _number(value: str) -> float | int | str:
+    try:
+        return int(value) if value.lstrip("+-").isdigit() else float(value)
+    except ValueError:
+        return value
+
+
 def run_suspend(access: Access, name: str, wanted: bool) -> list[str]:
     before = model.experiment(access.edit(name, lambda resource: suspend(resource, wanted)))
     if wanted:
@@ -38,6 +91,12 @@ def run_suspend(access: Access, name: str, wanted: bool) -> list[str]:
             "they keep their numbers and parameters and start again on: kubectl tune resume " + name,
         ]
     return [f"experiment {name} goes on; follow it by: kubectl tune watch {name}"]
+
+
+def run_enqueue(access: Access, experiment: str, words: Sequence[str], name: str | None) -> list[str]:
+    chosen = name or f"q-{secrets.token_hex(4)}"
+    access.edit(experiment, lambda resource: enqueue(resource, chosen, words))
+    return [f"{chosen} of {experiment} is tried next, as soon as a slot is free: {' '.join(words)}"]
 
 
 def run_stop(access: Access, name: str, numbers: Sequence[int]) -> list[str]:

@@ -150,6 +150,11 @@ def _stop(options: argparse.Namespace, access: Access, credentials: Credentials)
     return 0
 
 
+def _enqueue(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    print(*edits.run_enqueue(access, options.name, options.parameters, options.set_name), sep="\n")
+    return 0
+
+
 # usage
 
 
@@ -214,6 +219,13 @@ def parser() -> argparse.ArgumentParser:
     stop = add("stop", _stop, "stop trials early; their last value is kept, as of a pruned trial")
     stop.add_argument("name")
     stop.add_argument("trials", nargs="+", type=_trial, metavar="trial", help="numbers")
+
+    enqueue = add("enqueue", _enqueue, "try these parameters next; what is left out is sampled")
+    enqueue.add_argument("name")
+    enqueue.add_argument("parameters", nargs="+", metavar="parameter=value", help="lr=0.01 optimizer=sgd …")
+    enqueue.add_argument(
+        "--name", dest="set_name", metavar="NAME", help="of the set: the same again is tried once only"
+    )
     return top
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import re2
 
+from kubetune.api import given
 from kubetune.api.space import Space
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
 from kubetune.engine import pruners, samplers
@@ -15,8 +16,14 @@ def check(spec: ExperimentSpec) -> None:
     Raises:
         InvalidSpec: with the field and what to do.
     """
-    samplers.build(spec)
+    sampler = samplers.build(spec)
     pruners.build(spec)
+    given.check(spec.space, spec.given)
+    if spec.given and sampler.capacity() is not None:
+        raise InvalidSpec(
+            spec.given[0].field.partition("[")[0],
+            f"{spec.sampler.name} tries every point of the space by itself; drop this, or take another sampler",
+        )
     pattern("metrics.pattern", spec.metrics.pattern, ("metric", "value"))
     pattern("metrics.step", spec.metrics.step, ())
     _not_the_step(spec)

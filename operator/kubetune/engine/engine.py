@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from kubetune.api.insight import Insight
-from kubetune.api.spec import ExperimentSpec, InvalidSpec
+from kubetune.api.spec import ExperimentSpec, Given, InvalidSpec, Params
 from kubetune.api.trial import (
     AttemptEnd,
     Best,
@@ -27,6 +27,7 @@ from kubetune.api.trial import (
 )
 from kubetune.engine import check, pruners, samplers, value
 from kubetune.engine.beside import Beside, at_once
+from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
 from kubetune.engine.insight import Insights
 from kubetune.engine.live import Live
@@ -83,6 +84,7 @@ class Engine:
         self._rows: dict[int, TrialRow] | None = None  # of ``_live``; None: one of them has changed since
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._history = History(spec.objectives, spec.parameters)
+        self._queue = Queue(spec, storage.sources(spec.uid))
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
         pruner = beside(functools.partial(self._loaded_pruner, spec))
         self._insights = Insights()
@@ -204,6 +206,7 @@ class Engine:
         if spec.objectives != old.objectives:
             complete = [trial.values or () for trial in self._history if trial.state is TrialState.COMPLETE]
             self._tally.look_again(spec.objectives, complete)
+        self._queue.update(spec)
         self._spec = spec
 
     def tail(self) -> Mapping[int, Reason]:
@@ -241,15 +244,35 @@ class Engine:
         capacity = self._sampler.capacity()
         if capacity is not None:
             room.append(capacity - first)
-        rows = []
-        suggested = self._asking.suggest(self._spec, self._sampler, self._history, max(0, min(room)))
-        for number, params in enumerate(suggested, first):
-            rows.append(TrialRow(number, TrialState.RUNNING, params, attempt=1, created=now, offered=offered))
+        rows: list[TrialRow] = []
+        new: list[NewTrial] = []
+        for number, (params, given) in enumerate(self._next(max(0, min(room))), first):
+            source = given.source if given else None
+            rows.append(TrialRow(number, TrialState.RUNNING, params, 1, now, offered=offered, source=source))
             self._history.add(self._begin(rows[-1]).past)  # the next one is asked with this one running
+            new.append(NewTrial(number, params, offered, given))
         if rows:
-            new = [NewTrial(row.number, row.params, row.offered) for row in rows]
             self._storage.create_trials(self._spec.uid, self._spec.parameters, new)
         return rows
+
+    def _next(self, count: int) -> Iterator[tuple[Params, Given | None]]:
+        """Parameters of the next trials, each to be added to the history before the next is asked for: what people
+        gave, as far as the sampler has filled it up by now, then the sampler's own."""
+        while count and (given := self._queue.first) is not None:
+            params = given.params
+            if not self._queue.is_whole(given):
+                drawn = next(iter(self._suggest(1)), None)
+                if drawn is None:
+                    return
+                params = self._queue.filled(given, drawn, len(self._history))
+            self._queue.take(given)
+            count -= 1
+            yield params, given
+        for params in self._suggest(count):
+            yield params, None
+
+    def _suggest(self, count: int) -> Iterable[Params]:
+        return self._asking.suggest(self._spec, self._sampler, self._history, count)
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
         recorded = self._storage.record_jobs(self._spec.uid, jobs)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from kubetune.api.spec import Json, Parameter, ParamValue
+from kubetune.api.spec import Given, Json, Parameter, ParamValue
 from kubetune.api.trial import (
     Counts,
     Ending,
@@ -74,6 +74,7 @@ class NewTrial:
     number: int
     params: Mapping[str, ParamValue]
     offered: bool = False
+    given: Given | None = None  # what a person fixed of its parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,7 +162,11 @@ class EngineStorage(Protocol):
 
     def create_trials(self, uid: str, space: Mapping[str, Parameter], trials: Sequence[NewTrial]) -> None:
         """Commit trials as RUNNING, in kubetune's table and Optuna's. Raises if a number is given already; then
-        nothing is written. Raises NotCurrent if the study is deleted, KeyError if there is none."""
+        nothing is written; so it does for one of a `Given` that a trial was made of already. Raises NotCurrent if the
+        study is deleted, KeyError if there is none."""
+
+    def sources(self, uid: str) -> frozenset[str]:
+        """Of which `Given`s, by their sources, there are trials."""
 
     def record_jobs(self, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:
         """Record the Jobs of current attempts, a hundred in a transaction. False for each whose attempt is not current,

@@ -264,6 +264,8 @@ class EngineSide(base.EngineStorage):
         now = self.clock()
         params = {trial.number: trial.params for trial in trials}
         offered = {trial.number for trial in trials if trial.offered}
+        given = {trial.number: trial.given for trial in trials if trial.given}
+        sources = {number: each.source for number, each in given.items()}
         if len(params) < len(trials):
             raise ValueError(f"a trial number of {[trial.number for trial in trials]} is given twice")
         with self._write() as cursor:
@@ -277,21 +279,39 @@ class EngineSide(base.EngineStorage):
             if deleted is not None:
                 raise base.NotCurrent(f"study {study_name} is deleted")
             try:
-                ids = optuna_tables.create_trials(cursor, study_id, space, params, now)
+                ids = optuna_tables.create_trials(cursor, study_id, space, params, now, given)
                 pool.with_values(
                     cursor,
                     "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created,"
-                    " offered)"
+                    " offered, source)"
                     " VALUES %s",
                     [
-                        (experiment_id, number, ids[number], json.dumps(dict(params[number])), now, number in offered)
+                        (
+                            experiment_id,
+                            number,
+                            ids[number],
+                            json.dumps(dict(params[number])),
+                            now,
+                            number in offered,
+                            sources.get(number),
+                        )
                         for number in sorted(params)
                     ],
                 )
             except psycopg2.errors.UniqueViolation as error:
-                raise ValueError(f"a trial number of {sorted(params)} is given already") from error
+                tried = sorted(sources.values())
+                raise ValueError(f"one of {sorted(params)} or of {tried} is given already") from error
             if offered:
                 tell.workers(cursor, uid)
+
+    def sources(self, uid: str) -> frozenset[str]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT t.source FROM kubetune.experiment_trials t WHERE t.source IS NOT NULL"
+                " AND t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s)",
+                (uid,),
+            )
+            return frozenset(source for (source,) in cursor.fetchall())
 
     def record_jobs(self, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:
         def write(part: Sequence[JobRecord]) -> list[bool]:

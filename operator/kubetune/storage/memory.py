@@ -234,13 +234,32 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         numbers = [trial.number for trial in trials]
         if len(set(numbers)) < len(numbers) or study.trials.keys() & set(numbers):
             raise ValueError(f"a trial number of {numbers} is given already")
+        sources = [trial.given.source for trial in trials if trial.given]
+        if len(set(sources)) < len(sources) or self._sources(uid) & set(sources):
+            raise ValueError(f"one of {sources} is given already")
         study.trials |= {
             trial.number: _Trial(
-                study, TrialRow(trial.number, TrialState.RUNNING, dict(trial.params), 1, now, offered=trial.offered)
+                study,
+                TrialRow(
+                    trial.number,
+                    TrialState.RUNNING,
+                    dict(trial.params),
+                    1,
+                    now,
+                    offered=trial.offered,
+                    source=trial.given.source if trial.given else None,
+                ),
             )
             for trial in trials
         }
         self._tell_workers(uid, any(trial.offered for trial in trials))
+
+    @_transaction
+    def sources(self, uid: str) -> frozenset[str]:
+        return self._sources(uid)
+
+    def _sources(self, uid: str) -> frozenset[str]:
+        return frozenset(trial.row.source for trial in self._trials(uid).values() if trial.row.source is not None)
 
     @_write
     def record_jobs(self, uid: str, jobs: Sequence[JobRecord]) -> list[bool]:

@@ -11,11 +11,13 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from kubetune.api.spec import Parameter, ParamValue
+from kubetune.api.spec import Given, Parameter, ParamValue
 from kubetune.api.trial import TrialState
 from kubetune.storage import pool, space
 
 METRIC_NAMES = "study:metric_names"  # where Study.set_metric_names keeps them
+FIXED = "fixed_params"  # where Study.enqueue_trial keeps the parameters it was given
+SOURCE = "kubetune:source"
 STEPS = range(-(2**31), 2**31)  # trial_intermediate_values.step is an integer column
 KEY_LENGTH = 512  # of an attribute's name
 
@@ -62,8 +64,12 @@ def create_trials(
     parameters: Mapping[str, Parameter],
     trials: Mapping[int, Mapping[str, ParamValue]],
     now: float,
+    given: Mapping[int, Given] | None = None,
 ) -> dict[int, int]:
     """RUNNING trials with their parameters. Returns Optuna's trial ids by number.
+
+    Args:
+        given: by number, of those for which a person gave parameters: they are as ``Study.enqueue_trial`` makes them.
 
     Raises ValueError or KeyError for a value outside its parameter's choices, or of a parameter that is not in the
     space.
@@ -85,6 +91,16 @@ def create_trials(
             for name, value in trials[number].items()
         ],
     )
+    enqueued = given or {}
+    for table, attributes in (
+        ("trial_system_attributes", {number: (FIXED, each.params) for number, each in enqueued.items()}),
+        ("trial_user_attributes", {number: (SOURCE, each.source) for number, each in enqueued.items()}),
+    ):
+        pool.with_values(
+            cursor,
+            f"INSERT INTO {table} (trial_id, key, value_json) VALUES %s",
+            [(ids[number], key, json.dumps(value)) for number, (key, value) in attributes.items()],
+        )
     return ids
 
 

@@ -24,7 +24,7 @@ STUDY_COLUMNS = (
 BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
-    " t.last_step, t.last_metrics, t.losses"
+    " t.last_step, t.last_metrics, t.losses, t.source"
 )
 TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
 NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
@@ -131,7 +131,8 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
         last_step=row[17],
         last_metrics=from_json_metrics(row[18]),
         losses=row[19],
-        log_read=row[20],
+        source=row[20],
+        log_read=row[21],
     )
 
 

@@ -1,0 +1,33 @@
+"""What people know and want tried: initial sets, sets enqueued into a running experiment."""
+
+from tests.e2e import cluster
+
+QUICK = """
+import kubetune_trial as kt
+kt.report(0, score=float(kt.parameters()["x"]))
+"""
+
+SPACE = {"x": {"double": [0, 1]}, "k": {"int": [1, 3]}}
+
+
+def test_initial_sets_come_first_and_enqueued_ones_next(namespace: str) -> None:
+    initial = [{"x": 0.25, "k": 2}, {"k": 3}]
+    body = cluster.manifest(
+        "given", QUICK, parameters=SPACE, initial=initial, maxTrials=5, parallelism={"max": 1}, suspend=True
+    )
+    experiment = cluster.apply(namespace, body)
+    experiment.wait("Suspended", timeout=30)
+    experiment.patch({"enqueue": [{"name": "mine", "parameters": {"x": 0.75}}]})
+    experiment.patch({"suspend": False})
+    experiment.wait("Complete")
+    trials = experiment.trials()
+    assert [trial["source"] for trial in trials] == ["initial/0", "initial/1", "enqueue/mine", None, None]
+    assert trials[0]["params"] == initial[0]
+    assert trials[1]["params"]["k"] == 3
+    assert trials[2]["params"]["x"] == 0.75
+    fixed = (
+        "SELECT a.value_json FROM trial_system_attributes a JOIN trials t USING (trial_id)"
+        f" JOIN studies s USING (study_id) WHERE a.key = 'fixed_params' AND s.study_name LIKE '{namespace}/given-%'"
+        " ORDER BY t.number"
+    )
+    assert [row.replace(" ", "") for row in cluster.sql(fixed)] == ['{"x":0.25,"k":2}', '{"k":3}', '{"x":0.75}']

@@ -9,10 +9,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import psycopg2
 import pytest
 
-from kubetune.api.trial import Ending, Finish, Reason, Report, TrialState
+from kubetune.api.trial import Ending, Exit, Finish, Reason, Report, TrialState
 from kubetune.storage import base, pool, postgres
 from tests.conftest import TickingClock
 from tests.integration.experiments import Experiment, Settled, completed
+from tests.integration.workers import offer, worker
 
 
 @pytest.fixture
@@ -239,6 +240,22 @@ class TestNotifications:
             gateway.accept([experiment.incoming(0)])
             assert woke.wait_for(experiment.uid)
 
+    def test_only_the_end_of_a_leased_trial_is_urgent(
+        self, storage: postgres.PostgresStorage, gateway: postgres.PostgresStorage
+    ) -> None:
+        experiment = Experiment(storage)
+        offer(experiment, 0, 1)
+        who = worker(experiment)
+        with woken(storage, urgent := Woke()) as woke:
+            assert woke.wait_for("")
+            assert gateway.lease(who, 0, 60.0).number == 0
+            assert woke.wait_for(experiment.uid)
+            gateway.accept([base.Incoming(who.of_trial(0, 1), "key", 0, {"loss": 1.0})])
+            assert woke.wait_for(experiment.uid)
+            assert experiment.uid not in urgent.seen  # both channels are one connection's, heard in order
+            gateway.lease(who, 0, 60.0, base.Ended(0, 1, Exit(None, ""), None))
+            assert urgent.wait_for(experiment.uid)
+
 
 class Woke:
     """What a listener was called with."""
@@ -266,9 +283,9 @@ class Woke:
 
 
 @contextlib.contextmanager
-def woken(storage: postgres.PostgresStorage) -> Iterator[Woke]:
+def woken(storage: postgres.PostgresStorage, urgent: Woke | None = None) -> Iterator[Woke]:
     woke, stop = Woke(), threading.Event()
-    thread = storage.listen(woke, stop)
+    thread = storage.listen(woke, stop, urgent)
     try:
         yield woke
     finally:

@@ -56,6 +56,7 @@ RESERVED_ENV = re.compile(
 PARAMETER_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
 
 NOTIFY_CHANNEL = "kubetune"  # PostgreSQL NOTIFY; payload: an experiment's UID
+ENDED_CHANNEL = "kubetune_ended"  # beside that one: a worker's slot is free, so someone waits for the operator
 OFFER_CHANNEL = "kubetune_offers"  # the other way: something for the experiment's workers
 
 STATUS_MANAGER = "kubetune"  # field manager of server-side apply

@@ -192,7 +192,7 @@ class Operator:
         self._leading.set()
         self._workers.start()
         chores.list_soon()
-        self._storage.listen(self._wake, self.stop)
+        self._storage.listen(self._wake, self.stop, self._wake_at_once)
         logger.info("this operator leads, with epoch %d, after %.2f s", epoch, time.monotonic() - begun)
 
     # the parts
@@ -306,7 +306,12 @@ class Operator:
         """The database told of something new for an experiment; "": for any."""
         for each in [uid] if uid else self._registry.uids():
             if self._registry.resource(each) is not None:
-                self._queue.add_after(each, 0.0 if self._reconciler.is_eager(each) else COALESCE)
+                self._queue.add_after(each, COALESCE)
+
+    def _wake_at_once(self, uid: str) -> None:
+        """A worker's slot is free: where trials are short, the next one is asked without waiting for more news."""
+        if uid and self._registry.resource(uid) is not None and self._reconciler.is_eager(uid):
+            self._queue.add(uid)
 
     def _trust(self, authority: str | None) -> None:
         """Trials created from now on trust this authority (PEM)."""

@@ -17,7 +17,7 @@ class LeaseSide(gateway_side.GatewaySide):
         self, who: base.Worker, slot: int | None, seconds: float, ended: base.Ended | None = None
     ) -> base.Granted:
         with self.pool.transaction() as cursor:
-            changed = ended is not None and self._take_end(cursor, who, ended)
+            freed = ended is not None and self._take_end(cursor, who, ended)
             worker = _worker(cursor, who)
             refusal = rules.worker_refusal(worker, who)
             granted = None
@@ -26,8 +26,9 @@ class LeaseSide(gateway_side.GatewaySide):
                 if granted is not None:
                     number, attempt, params, trial_id = granted
                     _extend(cursor, [trial_id], seconds)
-                    changed = True
-            if changed:
+            if freed:
+                tell.engine_of_an_end(cursor, who.experiment_uid)
+            elif granted is not None:
                 tell.engine(cursor, who.experiment_uid)
         if refusal is not None or worker is None:
             raise refusal or base.NotCurrent(f"there is no worker {who.number}")
@@ -98,7 +99,7 @@ class LeaseSide(gateway_side.GatewaySide):
         return answers, worker.draining
 
     def listen_for_offers(self, callback: Callable[[str], None], stop: threading.Event) -> None:
-        notifications.listen(self.pool.url, f"{self.pool.application}-offers", callback, stop, names.OFFER_CHANNEL)
+        notifications.listen(self.pool.url, f"{self.pool.application}-offers", {names.OFFER_CHANNEL: callback}, stop)
 
 
 def _worker(cursor: pool.Cursor, who: base.Worker) -> WorkerRow | None:

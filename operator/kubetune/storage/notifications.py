@@ -4,12 +4,11 @@ import contextlib
 import logging
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import psycopg2
 import psycopg2.extensions
 
-from kubetune.api import names
 from kubetune.storage import pool
 
 log = logging.getLogger(__name__)
@@ -19,45 +18,45 @@ RECONNECT = 2.0  # seconds
 
 
 def listen(
-    url: str,
-    application: str,
-    callback: Callable[[str], None],
-    stop: threading.Event,
-    channel: str = names.NOTIFY_CHANNEL,
+    url: str, application: str, channels: Mapping[str, Callable[[str], None]], stop: threading.Event
 ) -> threading.Thread:
-    """Call ``callback`` with an experiment's UID whenever something was committed for it; until ``stop`` is set.
+    """Call a channel's callback with an experiment's UID whenever something was told for it there; until ``stop`` is
+    set.
 
-    The callback gets ``""`` after each connect: anything may have come before it. It runs in the thread returned; an
-    exception from it is logged.
+    Each callback gets ``""`` after each connect: anything may have come before it. They run in the thread returned; an
+    exception from one is logged.
     """
-    thread = threading.Thread(target=_run, args=(url, application, callback, stop, channel), name="listen", daemon=True)
+    thread = threading.Thread(target=_run, args=(url, application, channels, stop), name="listen", daemon=True)
     thread.start()
     return thread
 
 
-def _run(url: str, application: str, callback: Callable[[str], None], stop: threading.Event, channel: str) -> None:
+def _run(url: str, application: str, channels: Mapping[str, Callable[[str], None]], stop: threading.Event) -> None:
     while not stop.is_set():
         try:
             with contextlib.closing(pool.connect(url, application)) as connection:
                 connection.autocommit = True
                 with connection.cursor() as cursor:
-                    cursor.execute(f"LISTEN {channel}")
-                _call(callback, "")
-                _wait(connection, callback, stop)
+                    cursor.execute("; ".join(f"LISTEN {channel}" for channel in channels))
+                for callback in channels.values():
+                    _call(callback, "")
+                _wait(connection, channels, stop)
         except psycopg2.Error as error:
             log.warning("listening to the database broke off, again in %.0f s: %s", RECONNECT, str(error).strip())
             stop.wait(RECONNECT)
 
 
-def _wait(connection: psycopg2.extensions.connection, callback: Callable[[str], None], stop: threading.Event) -> None:
+def _wait(
+    connection: psycopg2.extensions.connection, channels: Mapping[str, Callable[[str], None]], stop: threading.Event
+) -> None:
     while not stop.is_set():
         if not any(select.select([connection], [], [], LOOK)):
             continue
         connection.poll()
-        uids = dict.fromkeys(notification.payload for notification in connection.notifies)
+        told = dict.fromkeys((notification.channel, notification.payload) for notification in connection.notifies)
         connection.notifies.clear()
-        for uid in uids:
-            _call(callback, uid)
+        for channel, uid in told:
+            _call(channels[channel], uid)
 
 
 def _call(callback: Callable[[str], None], uid: str) -> None:

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from kubetune.api import names
 from kubetune.storage import base, lease_side, notifications, pool, read_side, worker_side
 
 
@@ -24,9 +25,14 @@ class PostgresStorage(worker_side.WorkerSide, lease_side.LeaseSide, read_side.Re
         self.url = url
         self.application = application
 
-    def listen(self, callback: Callable[[str], None], stop: threading.Event) -> threading.Thread:
-        """See `notifications.listen`."""
-        return notifications.listen(self.url, f"{self.application}-listen", callback, stop)
+    def listen(
+        self, callback: Callable[[str], None], stop: threading.Event, urgent: Callable[[str], None] | None = None
+    ) -> threading.Thread:
+        """Call ``callback`` with an experiment's UID whenever something was committed for it, and before it ``urgent``
+        if a worker's slot waits. See `notifications.listen`."""
+        channels = {names.ENDED_CHANNEL: urgent} if urgent is not None else {}
+        channels[names.NOTIFY_CHANNEL] = callback
+        return notifications.listen(self.url, f"{self.application}-listen", channels, stop)
 
     def close(self) -> None:
         """Close the idle connections."""

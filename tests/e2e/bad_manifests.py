@@ -206,7 +206,7 @@ _PARAMETERS = _admission(
 )
 _ALGORITHMS = _admission(
     "algorithm",
-    ("sampler", {"sampler": {"name": "bayes"}}, 'supported values: "tpe", "random", '),
+    ("sampler", {"sampler": {"name": "bayes"}}, 'supported values: "tpe", '),
     ("sampler-text", {"sampler": "tpe"}, "spec.sampler: Invalid value"),
     ("sampler-settings-list", {"sampler": {"settings": ["x"]}}, "spec.sampler.settings in body must be of type object"),
     ("sampler-beside", {"sampler": {"nStartupTrials": 5}}, 'unknown field "spec.sampler.nStartupTrials"'),

@@ -3,11 +3,12 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.samplers import brute_force, grid, qmc, random, tpe
+from kubetune.engine.samplers import brute_force, gp, grid, qmc, random, tpe
 from kubetune.engine.samplers.base import Sampler as Sampler
 
 SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "bruteForce": brute_force.build,
+    "gp": gp.build,
     "grid": grid.build,
     "qmc": qmc.build,
     "random": random.build,

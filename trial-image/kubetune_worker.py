@@ -54,6 +54,7 @@ class Settings:
         self.grace = float(own.get("GRACE", "30"))  # between SIGTERM and SIGKILL, the pod's own
         self.deadline = float(own["DEADLINE"]) if own.get("DEADLINE") else None  # of one trial
         self.seed = int(own["SEED"]) if own.get("SEED") else None
+        self.conditional: list[str] = json.loads(own.get("CONDITIONAL") or "[]")  # parameters not every trial has
         self.declared: list[dict[str, str]] = json.loads(own.get("ENV") or "[]")  # the template's, in its order
         self.environment = {name: text for name, text in environment.items() if not _is_own(name)}
 
@@ -78,6 +79,21 @@ def expand(text: str, variables: Mapping[str, str]) -> str:
     return _REFERENCE.sub(one, text)
 
 
+def names_in(text: str) -> set[str]:
+    """The names that ``$(name)`` in a text refers to."""
+    return {match.group(1) for match in _REFERENCE.finditer(text) if match.group(1) is not None}
+
+
+def left_out(settings: Settings, grant: Grant) -> set[str]:
+    """Parameters that this trial does not have, and the template's variables that name one: an argument that names one
+    of these is dropped, as in a pod of the trial's own."""
+    gone = set(settings.conditional) - grant.parameters.keys()
+    for entry in settings.declared:
+        if gone & names_in(entry.get("value", "")):
+            gone.add(entry["name"])
+    return gone
+
+
 def text(value: Value) -> str:
     """A parameter as a trial sees it, in a pod of its own or here."""
     if isinstance(value, bool):
@@ -91,6 +107,7 @@ def trial_environment(settings: Settings, grant: Grant, token_file: str) -> dict
     variables = dict(settings.environment)
     declared = {entry["name"] for entry in settings.declared}
     known = {name: value for name, value in variables.items() if name not in declared}
+    gone = left_out(settings, grant)
     ours = {name: text(value) for name, value in grant.parameters.items()}
     ours["KUBETUNE_PARAMETERS"] = json.dumps(grant.parameters, ensure_ascii=False)
     ours["KUBETUNE_TRIAL"] = str(grant.number)
@@ -101,7 +118,7 @@ def trial_environment(settings: Settings, grant: Grant, token_file: str) -> dict
     known.update(ours)
     for entry in settings.declared:
         name = entry["name"]
-        if name in ours:
+        if name in ours or name in gone:
             continue
         if "value" in entry:
             known[name] = expand(entry["value"], known)
@@ -236,7 +253,9 @@ class Process:
         variables = trial_environment(self._settings, self.grant, self._token_file)
         variables.setdefault("TMPDIR", temporary)
         variables["PWD"] = work
-        command = [expand(argument, variables) for argument in self._settings.command]
+        gone = left_out(self._settings, self.grant)
+        kept = [argument for argument in self._settings.command if gone.isdisjoint(names_in(argument))]
+        command = [expand(argument, variables) for argument in kept]
         with self._lock:
             if self._why:
                 raise OSError(f"it was told to end before it began ({self._why})")

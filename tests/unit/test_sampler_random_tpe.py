@@ -270,7 +270,7 @@ def test_tpe_sees_a_bounded_part_of_a_long_history(monkeypatch: pytest.MonkeyPat
         (
             Algorithm("tpe", {"n_startup_trials": 3}),
             "sampler.settings.n_startup_trials: tpe has no such setting; its settings are "
-            "constantLiar, multivariate, nEiCandidates, nStartupTrials",
+            "constantLiar, group, multivariate, nEiCandidates, nStartupTrials",
         ),
         (
             Algorithm("tpe", {"nEiCandidates": 0}),

@@ -40,7 +40,7 @@ ENV_GATEWAY_CA = "KUBETUNE_GATEWAY_CA"  # PEM text; absent for http://
 ENV_TOKEN_FILE = "KUBETUNE_TOKEN_FILE"
 TOKEN_DIRECTORY = "/var/run/secrets/kubetune.dev"
 # A worker's agent finds these beside them; its trials do not.
-ENV_WORKER = "KUBETUNE_WORKER_"  # …SLOTS, DIRECTORY, GRACE, DEADLINE, SEED, ENV: see trial-image/kubetune_worker.py
+ENV_WORKER = "KUBETUNE_WORKER_"  # …SLOTS, DIRECTORY, GRACE, …: see trial-image/kubetune_worker.py
 WORKER_VOLUME = "kubetune-worker"
 WORKER_DIRECTORY = "/kubetune"
 TOKEN_VOLUME = "kubetune-token"

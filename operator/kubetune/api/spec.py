@@ -238,6 +238,8 @@ def _template(spec: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> J
 def _references(
     index: int, container: Mapping[str, Any], environment: set[str], parameters: Mapping[str, Parameter]
 ) -> None:
+    field = f"template.spec.containers[{index}]"
+    _left_out(field, container, parameters)
     if container.get("envFrom"):  # its names cannot be seen from here
         return
     for part in ("command", "args"):
@@ -245,7 +247,35 @@ def _references(
             for name in references(str(text)):
                 if name not in parameters and name not in environment and not name.startswith("KUBETUNE_"):
                     raise InvalidSpec(
-                        f"template.spec.containers[{index}].{part}[{position}]",
+                        f"{field}.{part}[{position}]",
                         f"$({name}) is neither a parameter nor in env; parameters are {', '.join(sorted(parameters))}; "
                         f"write $$({name}) for the text itself",
                     )
+
+
+def _left_out(field: str, container: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> None:
+    """An argument that names a parameter which a trial does not have is dropped: whether what is left makes sense."""
+    some = {name for name, parameter in parameters.items() if parameter.when}
+    for variable in container.get("env") or ():
+        if some.intersection(references(variable.get("value") or "")):
+            some.add(variable["name"])
+    words = [(part, place) for part in ("command", "args") for place in range(len(container.get(part) or ()))]
+    texts = [str(container[part][place]) for part, place in words]
+    dropped = [sorted(some.intersection(references(text))) for text in texts]
+    for index, (part, place) in enumerate(words):
+        if not dropped[index]:
+            continue
+        name, where = dropped[index][0], f"{field}.{part}[{place}]"
+        if part == "command" and place == 0:
+            raise InvalidSpec(where, f"$({name}) is not there in every trial, and the command would be dropped with it")
+        before = texts[index - 1] if index else ""
+        if before.startswith("-") and "=" not in before and not texts[index].startswith("-"):
+            raise InvalidSpec(
+                where,
+                f"{name} is not there in every trial, and an argument that names it is dropped whole, but {before} "
+                f"before it is not; write one argument, for example --{name}=$({name}), or read it in the program",
+            )
+    if texts and all(dropped):  # no arguments at all: the image's own would take their place
+        raise InvalidSpec(
+            f"{field}.args", "each names a parameter that is not there in every trial; add one that does not"
+        )

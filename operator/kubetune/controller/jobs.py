@@ -8,11 +8,11 @@ import copy
 import dataclasses
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any
 
 from kubetune.api import names
-from kubetune.api.spec import Categorical, ExperimentSpec, Json, Parameter, Params, ParamValue
+from kubetune.api.spec import Categorical, ExperimentSpec, Json, Parameter, Params, ParamValue, references
 
 TOKEN_SECONDS = 3600
 USER = 1000  # an image without a user of its own runs as this one, and owns its volumes
@@ -27,8 +27,9 @@ class Wiring:
     worker_image: str = ""  # has the agent of workers
 
 
-def build_job(spec: ExperimentSpec, number: int, attempt: int, params: Params, wiring: Wiring) -> Json:
-    """The Job that runs ``attempt`` of trial ``number`` with ``params``; the same arguments, the same Job."""
+def build_job(spec: ExperimentSpec, number: int, attempt: int, params: Params | None, wiring: Wiring) -> Json:
+    """The Job that runs ``attempt`` of trial ``number`` with ``params``; the same arguments, the same Job. None: they
+    come later, and what names them stays."""
     labels = _labels(spec, number, attempt)
     return {
         "apiVersion": "batch/v1",
@@ -62,7 +63,7 @@ def build_job(spec: ExperimentSpec, number: int, attempt: int, params: Params, w
 
 
 def sample(parameters: Mapping[str, Parameter]) -> Params:
-    """Some point of the space, for a dry run of the Job."""
+    """A value of each parameter, for a dry run of the Job with all its arguments."""
     return {
         name: parameter.choices[0] if isinstance(parameter, Categorical) else parameter.low
         for name, parameter in parameters.items()
@@ -106,7 +107,7 @@ def _pod_metadata(spec: ExperimentSpec, labels: Mapping[str, str]) -> Json:
     return metadata
 
 
-def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params, wiring: Wiring) -> Json:
+def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params | None, wiring: Wiring) -> Json:
     pod: Json = copy.deepcopy(spec.template["spec"])
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
@@ -116,8 +117,10 @@ def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params, wiring
     pod["securityContext"] = _pod_security(pod.get("securityContext") or {})
     containers = [*(pod.get("initContainers") or ()), *pod["containers"]]
     trial = pod["containers"][0]
+    absent = spec.parameters.keys() - params.keys() if params is not None else set()
     for container in containers:
-        ours = _environment(spec, number, attempt, params, wiring if container is trial else None)
+        _leave_out(container, absent)
+        ours = _environment(spec, number, attempt, params or {}, wiring if container is trial else None)
         container["env"] = _merge_environment(ours, container.get("env") or ())
         container["securityContext"] = _container_security(container.get("securityContext") or {})
     if spec.metrics.source == "push":
@@ -129,6 +132,24 @@ def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params, wiring
 
 
 # ---- environment
+
+
+def _leave_out(container: Json, absent: Set[str]) -> None:
+    """Drop arguments and variables that name a parameter which the trial does not have, or a variable so dropped:
+    Kubernetes would leave the `$(name)` in them as it stands."""
+    gone = set(absent)
+    if not gone:
+        return
+    kept = []
+    for variable in container.get("env") or ():
+        if gone.isdisjoint(references(variable.get("value") or "")):
+            kept.append(variable)
+        else:
+            gone.add(variable["name"])
+    container["env"] = kept
+    for part in ("command", "args"):
+        if container.get(part):
+            container[part] = [text for text in container[part] if gone.isdisjoint(references(text))]
 
 
 def _environment(

@@ -26,7 +26,7 @@ def name(spec: ExperimentSpec, worker: WorkerRow) -> str:
 
 def build_worker(spec: ExperimentSpec, worker: WorkerRow, wiring: Wiring) -> Json:
     """The Job that runs this incarnation of a worker; the same arguments, the same Job."""
-    body = jobs.build_job(spec, worker.number, worker.incarnation, {}, wiring)
+    body = jobs.build_job(spec, worker.number, worker.incarnation, None, wiring)
     labels = {
         **{
             label: value
@@ -88,6 +88,8 @@ def _run_agent(spec: ExperimentSpec, pod: Json) -> None:
         "GRACE": max(1, grace - MARGIN),
         "ENV": json.dumps(execution.declared(user), ensure_ascii=False),
     }
+    if spec.space.independent:
+        own["CONDITIONAL"] = json.dumps(sorted(spec.space.independent))
     deadline = _deadline(spec)
     if deadline is not None:
         own["DEADLINE"] = deadline

@@ -216,8 +216,7 @@ class History:
             setattr(self, name, np.concatenate([column, np.empty((more, *column.shape[1:]), column.dtype)]))
 
     def _point(self, number: int) -> int | None:
-        row = self._params[number : number + 1]
-        return None if self._points.size is None or np.isnan(row).any() else int(self._points.of(row)[0])
+        return self._points.at(self._params[number : number + 1])
 
     def _index(self, trial: Past) -> None:
         if self._log is not None:

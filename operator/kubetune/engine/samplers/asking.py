@@ -38,7 +38,8 @@ class Asker:
     """Parameters for one trial from any Optuna sampler, given what it may see of the past."""
 
     def __init__(self, spec: ExperimentSpec) -> None:
-        self._parameters = dict(sorted(spec.parameters.items()))  # draws must not depend on the order in a manifest
+        self._space = spec.space
+        self._parameters = {name: spec.parameters[name] for name in spec.space.order}  # not as in the manifest
         self._distributions = space.distributions_of(self._parameters)
         self._storage = _Shown()
         self._storage.create_new_study(
@@ -47,12 +48,22 @@ class Asker:
 
     @property
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The search space; parameters that have one value only are not part of it."""
+        """The search space, in the order of asking; parameters that have one value only are not part of it."""
         return {name: what for name, what in self._distributions.items() if not what.single()}
 
+    def distribution(self, name: str) -> optuna.distributions.BaseDistribution:
+        """One parameter's, even if it has one value only."""
+        return self._distributions[name]
+
+    @property
+    def relative(self) -> dict[str, optuna.distributions.BaseDistribution]:
+        """The part of it that every trial has: what a sampler that knows no conditions draws together."""
+        return {name: what for name, what in self.distributions.items() if name in self._space.relative}
+
     def ask(self, sampler: optuna.samplers.BaseSampler, shown: Sequence[Any], number: int) -> dict[str, ParamValue]:
-        """One trial's parameters, the values plain Python ones. ``shown``: trials with as much of Optuna's FrozenTrial
-        as the sampler looks at."""
+        """One trial's parameters, the values plain Python ones. What the sampler gives together comes first; what it
+        does not, and the trial has, is drawn on its own, parents first, as by an objective that suggests inside an
+        `if`. ``shown``: trials with as much of Optuna's FrozenTrial as the sampler looks at."""
         self._storage.shown = shown
         study = optuna.load_study(study_name=_NAME, storage=self._storage, sampler=sampler)
         trial = _asked(number)
@@ -60,6 +71,8 @@ class Asker:
         together = sampler.sample_relative(study, trial, sampler.infer_relative_search_space(study, trial))
         chosen: dict[str, ParamValue] = {}
         for name, what in self._distributions.items():
+            if not self._space.is_active(name, chosen):
+                continue
             if what.single():
                 value = _first(self._parameters[name])
             elif name in together:

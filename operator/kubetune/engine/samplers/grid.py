@@ -7,16 +7,17 @@ be handed out twice, and a grid may be larger than memory (`maxTrials` cuts it).
 import dataclasses
 import decimal
 import hashlib
-import math
 from collections.abc import Callable, Mapping
 
+from kubetune.api.space import Space
 from kubetune.api.spec import Categorical, Double, ExperimentSpec, InvalidSpec, Parameter, ParamValue
 from kubetune.engine import options
+from kubetune.engine.cells import Cells, TooTangled
 from kubetune.engine.history import View
 from kubetune.engine.samplers.base import Sampler
 
 OPTIONS: Mapping[str, options.Option] = {
-    "shuffle": options.Switch(True),  # in an order drawn from the seed; false: the last parameter by name runs fastest
+    "shuffle": options.Switch(True),  # in an order drawn from the seed; false: the last by name runs fastest
 }
 
 
@@ -29,28 +30,27 @@ class Axis:
 
 
 class GridSampler(Sampler):
-    """Trial i gets cell i, in plain or shuffled order."""
+    """Trial i gets cell i, in plain or shuffled order. Cells are what trials can have: of a parameter with a condition
+    every value, once, where the condition holds, and nothing where it does not."""
 
-    def __init__(self, axes: Mapping[str, Axis], key: str | None) -> None:
+    def __init__(self, space: Space, axes: Mapping[str, Axis], key: str | None) -> None:
+        self._order = space.order
         self._axes = axes
-        self._cells = math.prod(axis.size for axis in axes.values())
+        self._cells = Cells(space, {name: axis.size for name, axis in axes.items()})
         self._key = key  # of the shuffle; None: plain order
 
     def capacity(self) -> int:
-        return self._cells
+        return self._cells.count
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
-        if not 0 <= number < self._cells:
-            raise IndexError(f"the grid has {self._cells} cells, there is no cell {number}")
-        return self.at(number if self._key is None else permute(number, self._cells, self._key))
+        if not 0 <= number < self._cells.count:
+            raise IndexError(f"the grid has {self._cells.count} cells, there is no cell {number}")
+        return self.at(number if self._key is None else permute(number, self._cells.count, self._key))
 
     def at(self, cell: int) -> dict[str, ParamValue]:
         """The values of a cell, in plain order."""
-        chosen: dict[str, ParamValue] = {}
-        for name, values in reversed(list(self._axes.items())):
-            cell, index = divmod(cell, values.size)
-            chosen[name] = values.value(index)
-        return {name: chosen[name] for name in self._axes}
+        chosen = self._cells.cell(cell)
+        return {name: self._axes[name].value(chosen[name]) for name in self._order if name in chosen}
 
 
 def axis(name: str, parameter: Parameter, sampler: str = "grid") -> Axis:
@@ -99,4 +99,9 @@ def build(spec: ExperimentSpec) -> GridSampler:
     given = options.read("sampler", spec.sampler, OPTIONS)
     axes = {name: axis(name, parameter) for name, parameter in sorted(spec.parameters.items())}
     key = spec.uid if spec.seed is None else f"seed {spec.seed}"
-    return GridSampler(axes, key if given["shuffle"] else None)
+    try:
+        return GridSampler(spec.space, axes, key if given["shuffle"] else None)
+    except TooTangled as error:
+        raise InvalidSpec(
+            "parameters", f"{error}, too many to count a grid's cells; take sampler random or tpe, or fewer conditions"
+        ) from None

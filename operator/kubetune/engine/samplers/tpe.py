@@ -10,13 +10,14 @@ Optuna's sampler gets its trials as rows of columns, not as FrozenTrials, which 
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.search_space.group_decomposed import _SearchSpaceGroup
 
-from kubetune.api.spec import ExperimentSpec, ParamValue
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
 from kubetune.api.trial import TrialState
 from kubetune.engine import options
 from kubetune.engine.columns import Columns, Points
@@ -30,6 +31,9 @@ OPTIONS: Mapping[str, options.Option] = {
     "nStartupTrials": options.Whole(10, low=0),  # random until so many trials are COMPLETE or PRUNED
     "nEiCandidates": options.Whole(24, low=1),  # candidates drawn for each trial, of which the best is taken
     "multivariate": options.Switch(None),  # all parameters together; by default with one objective, not with several
+    "group": options.Switch(
+        None
+    ),  # together are those that trials have together; by default where there are conditions
     "constantLiar": options.Switch(True),  # keep away from the trials that are running
 }
 BEST = 100
@@ -65,18 +69,25 @@ class _Trial:
 
 
 class _Sampler(optuna.samplers.TPESampler):
-    """TPE on a space that is known, all of whose parameters every trial has."""
+    """TPE on a space that is known.
+
+    Args:
+        groups: names of parameters that are drawn together, each group for itself.
+        points: of a space without conditions: of candidates for a whole point those not taken come first.
+    """
 
     def __init__(
         self,
-        space: dict[str, optuna.distributions.BaseDistribution],
+        space: Mapping[str, optuna.distributions.BaseDistribution],
+        groups: Sequence[Sequence[str]],
         columns: Columns,
         view: View,
-        points: Points,
+        points: Points | None,
         **settings: object,
     ) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
-        self._declared = space
+        self._groups = [{name: space[name] for name in group if name in space} for group in groups]
+        self._whole = len(space)
         self._places = {name: place for place, name in enumerate(columns.names)}
         self._firsts = columns.row(columns.firsts())
         self._view = view
@@ -85,18 +96,32 @@ class _Sampler(optuna.samplers.TPESampler):
     def infer_relative_search_space(
         self, study: optuna.Study, trial: optuna.trial.FrozenTrial
     ) -> dict[str, optuna.distributions.BaseDistribution]:
-        return self._declared
+        return {name: what for group in self._groups for name, what in group.items()}
+
+    def sample_relative(
+        self,
+        study: optuna.Study,
+        trial: optuna.trial.FrozenTrial,
+        search_space: dict[str, optuna.distributions.BaseDistribution],
+    ) -> dict[str, Any]:
+        chosen: dict[str, Any] = {}
+        for group in self._groups:
+            chosen.update(self._sample_relative(study, trial, group))
+        return chosen
 
     def _get_internal_repr(
         self, trials: Any, search_space: dict[str, optuna.distributions.BaseDistribution], study: optuna.Study
     ) -> dict[str, Any]:
-        params = self._view.params[[trial.row for trial in trials]]
-        return {name: params[:, self._places[name]] for name in search_space}
+        """Columns of the trials that have all of these parameters."""
+        places = [self._places[name] for name in search_space]
+        params = self._view.params[np.ix_([trial.row for trial in trials], places)]
+        params = params[~np.isnan(params).any(axis=1)]
+        return {name: params[:, column] for column, name in enumerate(search_space)}
 
     def _compute_acquisition_func(self, samples: dict[str, Any], mpe_below: Any, mpe_above: Any) -> Any:
         """The best candidate that is not taken, if there is one, where candidates are whole points."""
         values = super()._compute_acquisition_func(samples, mpe_below, mpe_above)
-        if self._view.taken and self._points.size is not None and len(samples) == len(self._declared):
+        if self._points is not None and self._view.taken and len(samples) == self._whole:
             rows = np.repeat(self._firsts, len(values), axis=0)
             for name, numbers in samples.items():
                 rows[:, self._places[name]] = numbers
@@ -113,6 +138,7 @@ class Settings:
     startup: int
     candidates: int
     multivariate: bool
+    group: bool
     liar: bool
 
 
@@ -124,9 +150,10 @@ class TpeSampler(Sampler):
         self._settings = settings
         self._several = len(spec.objectives) > 1
         self._asker = Asker(spec)
-        self._together = self._asker.distributions if settings.multivariate else {}
         self._columns = Columns(spec.parameters)
         self._distinct = Distinct(spec)
+        whole = not spec.space.independent and self._distinct.points.size is not None
+        self._whole_points = self._distinct.points if whole else None
         self._random = RandomSampler(spec)
         self.sight = Sight(BEST, max(LATEST, settings.startup), RUNNING if settings.liar else 0)
 
@@ -145,16 +172,35 @@ class TpeSampler(Sampler):
 
     def _draw(self, view: View, number: int, again: int) -> dict[str, ParamValue]:
         sampler = _Sampler(
-            self._together,
+            self._asker.distributions,
+            self._groups(view),
             self._columns,
             view,
-            self._distinct.points,
+            self._whole_points,
             n_startup_trials=self._settings.startup,
             n_ei_candidates=self._settings.candidates,
             constant_liar=self._settings.liar,
             seed=seed_of(self._spec, number, again),
         )
         return self._asker.ask(sampler, self._trials(view), number)
+
+    def _groups(self, view: View) -> Sequence[Sequence[str]]:
+        """Names of parameters that are drawn together, as Optuna finds them in the trials that taught something."""
+        if not self._settings.multivariate:
+            return []
+        if not self._spec.space.independent:
+            return [self._spec.space.relative]
+        learned = view.params[np.isin(view.states, _LEARNED)]
+        patterns = list(dict.fromkeys(map(tuple, (~np.isnan(learned)).tolist())))  # in order of first appearance
+        had = [list(itertools.compress(self._columns.names, pattern)) for pattern in patterns]
+        if not had:
+            return [self._spec.space.relative]
+        if not self._settings.group:
+            return [[name for name in self._columns.names if all(name in names for names in had)]]
+        groups = _SearchSpaceGroup()
+        for names in had:
+            groups.add_distributions({name: self._asker.distribution(name) for name in names})
+        return [sorted(group) for group in groups.search_spaces]
 
     def _trials(self, view: View) -> list[_Trial]:
         # Optuna's samplers refuse intermediate values where there are several objectives, as `Trial.report` does.
@@ -169,5 +215,15 @@ _STATES = [optuna.trial.TrialState[state.name] for state in STATES]
 
 def build(spec: ExperimentSpec) -> TpeSampler:
     given = options.read("sampler", spec.sampler, OPTIONS)
-    together = len(spec.objectives) == 1 if given["multivariate"] is None else given["multivariate"]
-    return TpeSampler(spec, Settings(given["nStartupTrials"], given["nEiCandidates"], together, given["constantLiar"]))
+    multivariate, group = given["multivariate"], given["group"]
+    if group and multivariate is False:
+        raise InvalidSpec("sampler.settings.group", "group goes with multivariate: true; drop one of them")
+    together = (len(spec.objectives) == 1 or bool(group)) if multivariate is None else multivariate
+    settings = Settings(
+        startup=given["nStartupTrials"],
+        candidates=given["nEiCandidates"],
+        multivariate=together,
+        group=bool(spec.space.independent) if group is None else group,
+        liar=given["constantLiar"],
+    )
+    return TpeSampler(spec, settings)

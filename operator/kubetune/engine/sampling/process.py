@@ -12,6 +12,7 @@ import socket
 import sys
 import time
 import traceback
+from typing import TypeAlias
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import samplers
@@ -20,15 +21,14 @@ from kubetune.engine.sampling.pasts import Missing, Pasts
 from kubetune.engine.sampling.wire import Answer, Receiver, Request, send
 
 KEPT = 64  # samplers
+_Known: TypeAlias = tuple[samplers.Sampler, Columns, Points]
 
 
 class Answers:
     """Makes suggestions by request."""
 
     def __init__(self) -> None:
-        self._samplers: collections.OrderedDict[str, tuple[ExperimentSpec, samplers.Sampler]] = (
-            collections.OrderedDict()
-        )
+        self._samplers: collections.OrderedDict[str, tuple[ExperimentSpec, _Known]] = collections.OrderedDict()
         self._pasts = Pasts()
 
     def answer(self, request: Request) -> Answer:
@@ -42,26 +42,24 @@ class Answers:
 
     def _suggest(self, request: Request) -> list[dict[str, ParamValue]]:
         begun = time.monotonic()
-        sampler = self._sampler(request.spec)
-        columns, points = Columns(request.spec.parameters), Points(request.spec.parameters)
+        sampler, columns, points = self._known(request.spec)
         view, made = self._pasts.whole(request.spec.uid, request.view), []
         for number in range(request.first, request.first + request.count):
             made.append(sampler.choose(view, number))
             if time.monotonic() - begun >= request.seconds:
                 break
             row = columns.row(made[-1])
-            point = None if points.size is None else int(points.of(row)[0])
-            view = view.asked(number, row, point, sampler.sight.running)
+            view = view.asked(number, row, points.at(row), sampler.sight.running)
         return made
 
-    def _sampler(self, spec: ExperimentSpec) -> samplers.Sampler:
-        known = self._samplers.pop(spec.uid, None)
-        if known is None or known[0] != spec:
-            known = spec, samplers.build(spec)
-        self._samplers[spec.uid] = known
+    def _known(self, spec: ExperimentSpec) -> _Known:
+        before, known = self._samplers.pop(spec.uid, (None, None))
+        if known is None or before != spec:
+            known = samplers.build(spec), Columns(spec.parameters), Points(spec.parameters)
+        self._samplers[spec.uid] = spec, known
         while len(self._samplers) > KEPT:
             self._samplers.popitem(last=False)
-        return known[1]
+        return known
 
 
 def main() -> None:

@@ -174,6 +174,13 @@ _CHOICES = _admission(
     ("numbers", {"parameters/activation/choice": [1, 2]}, "choice[0] in body must be of type string"),
     ("too-many", {"parameters/activation/choice": [f"c{n}" for n in range(257)]}, "choice: Too many"),
     ("too-long", {"parameters/activation/choice": ["c" * 1025]}, "choice[0]: Too long"),
+    ("when-empty", {"parameters/lr/when": {}}, "spec.parameters.lr.when in body should have at least 1 properties"),
+    ("when-list", {"parameters/lr/when": ["relu"]}, "spec.parameters.lr.when in body must be of type object"),
+    (
+        "when-too-many",
+        {"parameters/lr/when": {"layers": list(range(65))}},
+        "spec.parameters.lr.when.layers: Too many",
+    ),
     ("scale", {"parameters/activation/scale": "log"}, "scale and step are for double and int"),
     ("step", {"parameters/activation/step": 1}, "scale and step are for double and int"),
     ("values-empty", {"parameters/b": {"values": []}}, "spec.parameters.b.values in body should have at least 1 items"),
@@ -336,6 +343,39 @@ _BEYOND = _invalid(
         "lr is a parameter; it is set by kubetune, remove it from env",
     ),
     (
+        "when-unknown",
+        {"parameters/lr/when": {"optimizer": "sgd"}},
+        "parameters.lr.when: there is no parameter optimizer; there are activation, layers, lr",
+    ),
+    (
+        "when-value",
+        {"parameters/lr/when": {"activation": ["relu", "gelu"]}},
+        "parameters.lr.when.activation: 'gelu' is no value of activation, which is one of relu, tanh",
+    ),
+    (
+        "when-double",
+        {"parameters/layers/when": {"lr": 0.01}},
+        "parameters.layers.when: lr is a double; a condition names values of a choice, values, bool or int",
+    ),
+    (
+        "when-circle",
+        {"parameters/layers/when": {"activation": "relu"}, "parameters/activation/when": {"layers": 1}},
+        "conditions go in a circle: activation needs layers needs activation",
+    ),
+    (
+        "when-never",
+        {
+            "parameters/layers/when": {"activation": "relu"},
+            "parameters/b": {"bool": {}, "when": {"layers": 2, "activation": "tanh"}},
+        },
+        "parameters.b.when: no trial can have b: the conditions on the way to it ask for different values of",
+    ),
+    (
+        "when-two-words",
+        {"parameters/lr/when": {"activation": "relu"}, CONTAINER + "/args": ["--lr", "$(lr)"]},
+        "an argument that names it is dropped whole, but --lr before it is not; write one argument",
+    ),
+    (
         "sampler-setting",
         {"sampler": {"name": "tpe", "settings": {"startupTrials": 5}}},
         "sampler.settings.startupTrials: tpe has no such setting; its settings are",
@@ -454,6 +494,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ),
     ("a-new-parameter", {"parameters": {"x": {"int": [1, 2]}}}, "parameters cannot change"),
     ("a-parameter-less", {"parameters": {"layers": None}}, "parameters cannot change"),
+    ("a-condition", {"parameters": {"layers": {"when": {"activation": "relu"}}}}, "parameters cannot change"),
     ("target", {"objective": {"target": 0.5}}, "spec.objective: Forbidden: objective cannot change"),
     ("direction", {"objective": {"direction": "minimize"}}, "objective cannot change"),
     ("objectives", {"objective": None, "objectives": [TWO[0]]}, "cannot change once the experiment has started"),

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import optuna
 import pytest
+from optuna.search_space import intersection_search_space
 
-from kubetune.api.spec import Algorithm, ExperimentSpec, Int
+from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, Parameter
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.engine.engine import Engine
 from kubetune.storage import space
@@ -151,3 +152,28 @@ def test_a_restart_changes_nothing(database: PostgresStorage, sampler: Algorithm
         return list(asked), [engine.counts, engine.best, engine.recent_reasons, engine.saved_steps]
 
     assert run_through(restarts=True) == run_through(restarts=False)
+
+
+def test_a_study_with_conditions_is_as_an_objective_writes_it_that_suggests_inside_an_if(
+    database: PostgresStorage, rdb: optuna.storages.RDBStorage
+) -> None:
+    parameters: dict[str, Parameter] = {
+        "optimizer": Categorical(("adam", "sgd")),
+        "momentum": Double(0.0, 1.0, when=(("optimizer", ("sgd",)),)),
+        "lr": Double(1e-4, 1.0, log=True),
+    }
+    made = named(spec(parameters=parameters, sampler=Algorithm("tpe", {"nStartupTrials": 5})))
+    engine = Engine(made, database, database.clock)
+    run(engine, Trials(made, database), 14, random.Random(3))
+    study = optuna.load_study(study_name=engine.study, storage=rdb)
+    has = [trial.params.keys() for trial in study.trials]
+    assert {"optimizer", "lr"} in has
+    assert {"optimizer", "lr", "momentum"} in has
+    for trial in study.trials:
+        assert made.space.problem(trial.params) is None
+        assert trial.distributions == {name: space.distribution(parameters[name]) for name in trial.params}
+    assert intersection_search_space(study.trials).keys() == set(made.space.relative)
+    loaded = Engine(made, database, database.clock)
+    (row,) = loaded.ask(1)
+    assert row.number == 14
+    assert made.space.problem(row.params) is None

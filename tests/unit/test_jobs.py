@@ -170,6 +170,47 @@ def test_every_container_has_the_parameters_and_only_the_trial_can_report() -> N
     assert {each["name"] for each in pod_of(job)["initContainers"][0]["env"]} >= {"lr", names.ENV_PARAMETERS}
 
 
+SOME: dict[str, Parameter] = {
+    "optimizer": Categorical(("adam", "sgd")),
+    "momentum": Double(0.0, 1.0, when=(("optimizer", ("sgd",)),)),
+    "nesterov": Categorical((False, True), when=(("optimizer", ("sgd",)),)),
+}
+NAMING: Json = {
+    "name": "trial",
+    "image": "digits:1",
+    "command": ["python", "train.py", "--nesterov=$(nesterov)"],
+    "args": ["--optimizer=$(optimizer)", "--momentum=$(momentum)", "--text=$$(momentum)", "--all=$(FLAGS)", "$(PLAIN)"],
+    "env": [
+        {"name": "PLAIN", "value": "$(optimizer)"},
+        {"name": "RATE", "value": "m=$(momentum)"},
+        {"name": "FLAGS", "value": "$(PLAIN),$(RATE)"},
+        {"name": "SECRET", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+    ],
+}
+
+
+def test_what_names_a_parameter_that_the_trial_does_not_have_is_dropped() -> None:
+    for container in (0, 1):
+        pod: Json = {"containers": [NAMING, {**NAMING, "name": "side"}]}
+        job = build(pod, {"optimizer": "adam"}, parameters=SOME)
+        found = pod_of(job)["containers"][container]
+        assert found["command"] == ["python", "train.py"]
+        assert found["args"] == ["--optimizer=$(optimizer)", "--text=$$(momentum)", "$(PLAIN)"]
+        variables = environment(job, container)
+        assert {"PLAIN", "SECRET", "optimizer"} <= variables.keys()
+        assert not {"RATE", "FLAGS", "momentum", "nesterov"} & variables.keys()
+        assert json.loads(variables[names.ENV_PARAMETERS]) == {"optimizer": "adam"}
+    assert len(NAMING["env"]) == 4  # the template is left alone
+
+
+def test_what_names_a_parameter_that_the_trial_has_stays() -> None:
+    params = {"optimizer": "sgd", "momentum": 0.5, "nesterov": True}
+    job = build({"containers": [NAMING]}, params, parameters=SOME)
+    found = pod_of(job)["containers"][0]
+    assert (found["command"], found["args"]) == (NAMING["command"], NAMING["args"])
+    assert as_the_kubelet_sees(job)["FLAGS"] == "sgd,m=0.5"
+
+
 def test_home_is_where_any_user_may_write_unless_it_is_set() -> None:
     assert environment(build())["HOME"] == "/tmp"
     own = {"name": "trial", "image": "x", "env": [{"name": "HOME", "value": "/work"}]}

@@ -282,6 +282,57 @@ def test_references_that_are_there(fields: Mapping[str, Any]) -> None:
     spec.parse(resource(**with_container(**fields)))
 
 
+OPTIMIZERS: dict[str, Any] = {
+    "optimizer": {"choice": ["adam", "sgd"]},
+    "momentum": {"double": [0.5, 0.99], "when": {"optimizer": "sgd"}},
+}
+WHERE = "template.spec.containers[0]."
+
+
+def test_a_parameter_with_a_condition() -> None:
+    args = ["--optimizer=$(optimizer)", "--momentum=$(momentum)", "$(momentum)"]
+    made = spec.parse(resource(parameters=OPTIMIZERS, **with_container(args=args)))
+    assert made.parameters["momentum"] == Double(0.5, 0.99, when=(("optimizer", ("sgd",)),))
+    assert made.space.independent == ("momentum",)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"args": ["--optimizer=$(optimizer)", "--momentum", "$(momentum)"]},
+            WHERE
+            + "args[2]: momentum is not there in every trial, and an argument that names it is dropped whole, but "
+            "--momentum before it is not; write one argument, for example --momentum=$(momentum), or read it in the "
+            "program",
+        ),
+        (
+            {"command": ["sh", "-c", "train --momentum=$(momentum)"]},
+            WHERE + "command[2]: momentum is not there in every trial, and an argument that names it is dropped whole, "
+            "but -c before it is not; write one argument, for example --momentum=$(momentum), or read it in the "
+            "program",
+        ),
+        (
+            {"command": ["train", "-m"], "args": ["$(M)"], "env": [{"name": "M", "value": "$(momentum)"}]},
+            WHERE + "args[0]: M is not there in every trial, and an argument that names it is dropped whole, but -m "
+            "before it is not; write one argument, for example --M=$(M), or read it in the program",
+        ),
+        (
+            {"command": ["train-$(momentum)"]},
+            WHERE + "command[0]: $(momentum) is not there in every trial, and the command would be dropped with it",
+        ),
+        (
+            {"args": ["--momentum=$(momentum)"]},
+            WHERE + "args: each names a parameter that is not there in every trial; add one that does not",
+        ),
+    ],
+)
+def test_arguments_that_make_no_sense_without_the_parameter(fields: Mapping[str, Any], message: str) -> None:
+    with pytest.raises(InvalidSpec) as error:
+        spec.parse(resource(parameters=OPTIMIZERS, **with_container(**fields)))
+    assert str(error.value) == message
+
+
 @pytest.mark.parametrize(
     ("text", "found"),
     [

@@ -135,6 +135,29 @@ def test_command_and_environment(gateway: Gateway, place: pathlib.Path) -> None:
     assert not [name for name in variables if name.startswith("KUBETUNE_WORKER_")]
 
 
+def test_what_names_a_parameter_that_the_trial_does_not_have_is_dropped_for_that_trial(
+    gateway: Gateway, place: pathlib.Path
+) -> None:
+    """As in a pod of its own: tests/unit/test_jobs.py."""
+    gateway.grants.extend([trial(0, 1, optimizer="adam"), trial(1, 1, optimizer="sgd", momentum=0.5)])
+    out = place.parent / "out.jsonl"
+    code = f"import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]), file=open({str(out)!r}, 'a'))"
+    declared = [
+        {"name": "PLAIN", "value": "$(optimizer)"},
+        {"name": "RATE", "value": "m=$(momentum)"},
+        {"name": "FLAGS", "value": "$(PLAIN),$(RATE)"},
+    ]
+    own = {"ENV": json.dumps(declared), "CONDITIONAL": '["momentum"]', "SLOTS": "1"}
+    arguments = ["--optimizer=$(optimizer)", "--momentum=$(momentum)", "--text=$$(momentum)", "$(FLAGS)"]
+    assert run(gateway, place, *python(code), *arguments, **own) == 0
+    (without, env_without), (with_, env_with) = map(json.loads, out.read_text().splitlines())
+    assert without == ["--optimizer=adam", "--text=$(momentum)"]
+    assert with_ == ["--optimizer=sgd", "--momentum=0.5", "--text=$(momentum)", "sgd,m=0.5"]
+    assert not {"momentum", "RATE", "FLAGS"} & env_without.keys()
+    assert (env_with["FLAGS"], env_with["PLAIN"], env_without["PLAIN"]) == ("sgd,m=0.5", "sgd", "adam")
+    assert json.loads(env_without["KUBETUNE_PARAMETERS"]) == {"optimizer": "adam"}
+
+
 def test_a_folder_of_its_own_with_what_the_image_has(gateway: Gateway, place: pathlib.Path) -> None:
     (place / "helper.py").write_text("value = 7\n")
     (place / "data").mkdir()

@@ -7,7 +7,7 @@ import pytest
 
 import kubetune_worker
 from kubetune.api import names
-from kubetune.api.spec import Json, Metrics
+from kubetune.api.spec import Categorical, Double, Json, Metrics
 from kubetune.api.trial import WorkerRow
 from kubetune.controller import execution, jobs, views, worker_jobs
 from kubetune.controller.execution import Timing
@@ -55,6 +55,18 @@ def test_name_and_labels_say_that_it_is_a_worker() -> None:
 def test_its_name_is_no_trials() -> None:
     assert names.worker_name("digits", o.UID, 3, 2) != names.job_name("digits", o.UID, 3, 2)
     assert len(names.worker_name("e" * 80, o.UID, 12345, 12345)) <= 63
+
+
+def test_the_agent_knows_which_parameters_not_every_trial_has() -> None:
+    parameters = {
+        "lr": Double(0.0, 1.0),
+        "optimizer": Categorical(("adam", "sgd")),
+        "momentum": Double(0.0, 1.0, when=(("optimizer", ("sgd",)),)),
+    }
+    job = build(container={"args": ["--lr=$(lr)", "--momentum=$(momentum)"]}, parameters=parameters)
+    assert agent(job).conditional == ["momentum"]
+    assert agent(job).command == ["python", "train.py", "--lr=$(lr)", "--momentum=$(momentum)"]
+    assert agent(build()).conditional == []
 
 
 def test_the_agent_gets_the_users_command_as_it_stands() -> None:

@@ -117,7 +117,7 @@ def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params | None,
     pod["securityContext"] = _pod_security(pod.get("securityContext") or {})
     containers = [*(pod.get("initContainers") or ()), *pod["containers"]]
     trial = pod["containers"][0]
-    absent = spec.parameters.keys() - params.keys() if params is not None else set()
+    absent = set() if params is None else set(spec.space.independent).difference(params)
     for container in containers:
         _leave_out(container, absent)
         ours = _environment(spec, number, attempt, params or {}, wiring if container is trial else None)

@@ -145,7 +145,7 @@ def test_random_asks_what_optuna_asks_by_run() -> None:
         assert history[number].params == alone
 
 
-@pytest.mark.parametrize("name", ["random", "tpe", "grid"])
+@pytest.mark.parametrize("name", ["random", "tpe", "grid", "bruteForce", "qmc"])
 def test_each_trial_has_exactly_its_parameters(name: str) -> None:
     parameters = LEARNER | {"lr": Double(0.1, 0.9, step=0.4)}
     made = of(name, parameters=parameters)
@@ -158,6 +158,14 @@ def test_each_trial_has_exactly_its_parameters(name: str) -> None:
 def test_group_goes_with_multivariate() -> None:
     with pytest.raises(InvalidSpec, match=r"sampler\.settings.group: group goes with multivariate: true"):
         samplers.build(of("tpe", {"group": True, "multivariate": False}))
+
+
+def test_qmc_draws_a_conditional_parameter_for_each_trial_anew() -> None:
+    trials = [trial.params for trial in grown(of("qmc"), 64, by="qmc")]
+    depths = {params["depth"] for params in trials if "depth" in params}
+    assert len(depths) >= 8
+    rates = sorted(math.log10(float(params["lr"])) for params in trials)  # of the sequence: one in each 64th
+    assert [round((rate + 4) / 4 * 64 - 0.5) for rate in rates] == pytest.approx(range(64), abs=1)
 
 
 def test_an_added_branch_leaves_the_random_draws_of_the_rest_alone() -> None:
@@ -219,14 +227,17 @@ SPACES: list[dict[str, Parameter]] = [
 
 
 @pytest.mark.parametrize("parameters", SPACES)
-@pytest.mark.parametrize("shuffle", [False, True])
-def test_a_grid_has_each_trial_of_the_space_once(parameters: dict[str, Parameter], shuffle: bool) -> None:
-    made = on(parameters, "grid", shuffle=shuffle)
-    sampler = samplers.build(made)
+@pytest.mark.parametrize(("name", "settings"), [("grid", {"shuffle": False}), ("grid", {}), ("bruteForce", {})])
+def test_a_grid_has_each_trial_of_the_space_once(
+    parameters: dict[str, Parameter], name: str, settings: dict[str, bool]
+) -> None:
+    sampler = samplers.build(on(parameters, name, **settings))
     there = brute(parameters)
     assert sampler.capacity() == len(there)
     history = History([LOSS], parameters)
-    found = [sampler.suggest(history, number) for number in range(len(there))]
+    for number in range(len(there)):
+        history.add(Past(number, TrialState.RUNNING, sampler.suggest(history, number)))
+    found = [dict(trial.params) for trial in history]
     assert as_set(found) == as_set(there)
     assert Points(parameters).size == len(there)
 
@@ -258,7 +269,7 @@ def test_a_grid_larger_than_memory_is_counted() -> None:
     assert Points(deep).size is None
 
 
-@pytest.mark.parametrize("name", ["random", "tpe"])
+@pytest.mark.parametrize("name", ["random", "tpe", "qmc"])
 @pytest.mark.parametrize("parameters", [SPACES[0], SPACES[2], SPACES[3]])
 def test_a_small_space_is_asked_for_whole_before_anything_twice(name: str, parameters: dict[str, Parameter]) -> None:
     made = on(parameters, name)

@@ -120,7 +120,7 @@ class Points:
 
     def free(self, taken: Collection[int], draw: int) -> Floats | None:
         """Of the points of a small space that are not taken, one by the number drawn, as a row. None: all are."""
-        left = sorted(set(self._numbers).difference(taken))
+        left = sorted(set(self.numbers).difference(taken))
         if not left:
             return None
         point = left[draw % len(left)]
@@ -128,13 +128,13 @@ class Points:
         row = np.asarray(np.minimum(self._lows + steps * self._strides, self._highs), dtype=np.float64)
         if self._cells is not None:
             names = self._space.parameters
-            has = self._cells.cell(self._numbers.index(point))
+            has = self._cells.cell(self.numbers.index(point))
             row[[name not in has for name in names]] = np.nan
         return row
 
     @functools.cached_property
-    def _numbers(self) -> Sequence[int]:
-        """The points of a small space."""
+    def numbers(self) -> Sequence[int]:
+        """The points of a small space, in the order of its cells."""
         if self._cells is None:
             return range(self.size or 0)
         cells = map(self._cells.cell, range(self._cells.count))

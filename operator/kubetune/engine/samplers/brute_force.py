@@ -6,23 +6,22 @@ space too large to remember its points, cells come by a permutation, as a shuffl
 and each once.
 """
 
-from collections.abc import Mapping
-
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import options
-from kubetune.engine.columns import SMALL
+from kubetune.engine.columns import SMALL, Points
 from kubetune.engine.history import View
 from kubetune.engine.samplers.base import Sampler, seed_of
-from kubetune.engine.samplers.grid import Axis, GridSampler, axis, permute
+from kubetune.engine.samplers.grid import permute, whole
 
 
 class BruteForceSampler(Sampler):
-    """``seed``: as `grid` takes it, of the order. A cell's number is also that of its point (`Columns.Points`)."""
+    """``seed``: as `grid` takes it, of the order. Cells of a small space are in the order of `Points.numbers`."""
 
-    def __init__(self, spec: ExperimentSpec, axes: Mapping[str, Axis]) -> None:
+    def __init__(self, spec: ExperimentSpec) -> None:
         self._spec = spec
         self._key = spec.uid if spec.seed is None else f"seed {spec.seed}"
-        self._cells = GridSampler(axes, None)
+        self._cells = whole(spec, None, "bruteForce")
+        self._points = Points(spec.parameters)
 
     def capacity(self) -> int:
         return self._cells.capacity()
@@ -33,11 +32,10 @@ class BruteForceSampler(Sampler):
             raise IndexError(f"there are {count} combinations, and so no trial {number}")
         if count > SMALL:
             return self._cells.at(permute(number, count, self._key))
-        left = sorted(set(range(count)).difference(view.taken))
+        left = [cell for cell, point in enumerate(self._points.numbers) if point not in view.taken]
         return self._cells.at(left[seed_of(self._spec, number) % len(left)])
 
 
 def build(spec: ExperimentSpec) -> BruteForceSampler:
     options.read("sampler", spec.sampler, {})
-    axes = {name: axis(name, parameter, "bruteForce") for name, parameter in sorted(spec.parameters.items())}
-    return BruteForceSampler(spec, axes)
+    return BruteForceSampler(spec)

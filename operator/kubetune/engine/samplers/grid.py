@@ -95,13 +95,23 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
 
-def build(spec: ExperimentSpec) -> GridSampler:
-    given = options.read("sampler", spec.sampler, OPTIONS)
-    axes = {name: axis(name, parameter) for name, parameter in sorted(spec.parameters.items())}
-    key = spec.uid if spec.seed is None else f"seed {spec.seed}"
+def whole(spec: ExperimentSpec, key: str | None, sampler: str = "grid") -> GridSampler:
+    """All cells of the experiment's space. ``sampler``: who tries them.
+
+    Raises:
+        InvalidSpec: there is no end of them, or no counting them.
+    """
+    axes = {name: axis(name, parameter, sampler) for name, parameter in spec.space.parameters.items()}
     try:
-        return GridSampler(spec.space, axes, key if given["shuffle"] else None)
+        return GridSampler(spec.space, axes, key)
     except TooTangled as error:
         raise InvalidSpec(
-            "parameters", f"{error}, too many to count a grid's cells; take sampler random or tpe, or fewer conditions"
+            "parameters",
+            f"{error}, too many to count {sampler}'s cells; take sampler random or tpe, or fewer conditions",
         ) from None
+
+
+def build(spec: ExperimentSpec) -> GridSampler:
+    given = options.read("sampler", spec.sampler, OPTIONS)
+    key = spec.uid if spec.seed is None else f"seed {spec.seed}"
+    return whole(spec, key if given["shuffle"] else None)

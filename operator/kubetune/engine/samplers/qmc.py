@@ -1,7 +1,8 @@
 """Quasi-random search: the points of a Sobol or Halton sequence, which fill a space more evenly than random ones do.
 
 Bergstra and Bengio, JMLR 13 (2012), section 4; by Optuna's QMCSampler, so by scipy.stats.qmc. Trial ``number`` is point
-``number`` of the sequence, whatever became of the others: nothing is kept, and nothing need be known.
+``number`` of the sequence, whatever became of the others: nothing is kept, and nothing need be known. A parameter with
+a condition is no dimension of the sequence, but drawn at random where a trial has it, as Optuna does.
 """
 
 import warnings
@@ -61,8 +62,9 @@ class QmcSampler(Sampler):
     def point(self, number: int) -> dict[str, ParamValue]:
         """Of the sequence, as it is."""
         sampler = _Sampler(
-            self._asker.distributions,
+            self._asker.relative,
             number,
+            independent_sampler=optuna.samplers.RandomSampler(seed_of(self._spec, number)),
             qmc_type=self._kind,
             scramble=self._scramble,
             seed=seed_of(self._spec, 0),  # one for all trials: they are points of one sequence

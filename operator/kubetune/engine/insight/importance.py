@@ -21,10 +21,11 @@ from kubetune.storage.space import distributions_of
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for each study made in memory
 
 BEST = 0.1  # of the trials, for PED-ANOVA
-EVALUATORS: Mapping[str, Callable[[], optuna.importance.BaseImportanceEvaluator]] = {
-    "ped-anova": optuna.importance.PedAnovaImportanceEvaluator,
-    "fanova": functools.partial(optuna.importance.FanovaImportanceEvaluator, seed=0),
-    "mdi": functools.partial(optuna.importance.MeanDecreaseImpurityImportanceEvaluator, seed=0),
+# Named when they are used: optuna.importance loads scikit-learn where it is installed.
+EVALUATORS: Mapping[str, "Callable[[], optuna.importance.BaseImportanceEvaluator]"] = {
+    "ped-anova": lambda: optuna.importance.PedAnovaImportanceEvaluator(),
+    "fanova": lambda: optuna.importance.FanovaImportanceEvaluator(seed=0),
+    "mdi": lambda: optuna.importance.MeanDecreaseImpurityImportanceEvaluator(seed=0),
 }
 
 

@@ -109,6 +109,55 @@ def test_a_quota_is_met_once_and_then_held_to() -> None:
     assert refused - first < 30  # a hundred trials have ended by then
 
 
+IN_WORKERS: Json = {
+    "execution": "workers",
+    "template": {"spec": {"containers": [{"name": "trial", "image": "trial:1", "command": ["train", "--x=$(x)"]}]}},
+}
+
+
+def with_node(run: Run) -> int:
+    return sum(pod.node is not None and not pod.over for pod in run.cluster.pods.values())
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_workers_without_a_node_are_taken_back_but_for_a_few_and_try_again_when_there_is_one(slots: int) -> None:
+    run = begin(endless("wide", 20, slotsPerWorker=slots, **IN_WORKERS))
+    until(run, 10)
+    assert waits(run) == 20 // slots - 3
+    until(run, 60)
+    assert status(run, "wide")["parallelism"]["reason"] == "NoNodes"
+    assert with_node(run) == 3
+    assert 1 <= waits(run) <= 3
+    assert status(run, "wide")["counts"].get("lostAttempts", 0) == status(run, "wide")["counts"]["failed"] == 0
+    for number in range(7):
+        run.cluster.add_node(f"new-{number}")
+    run.cluster.schedule()
+    until(run, 200)
+    assert status(run, "wide")["parallelism"] == {"current": 20, "reason": "Spec"}
+    assert with_node(run) == 20 // slots
+
+
+def test_workers_hold_to_a_quota_of_jobs() -> None:
+    run = begin(endless("wide", 20, **IN_WORKERS), slots=50)
+    refused = 0
+
+    def refuse(body: Json) -> errors.ApiError | None:
+        nonlocal refused
+        if len(run.cluster.live_jobs(60.0)) < 5:
+            return None
+        refused += 1
+        return errors.QuotaExceeded(403, "Forbidden", "exceeded quota: team-a")
+
+    run.server.refuse = refuse
+    until(run, 100)
+    assert status(run, "wide")["parallelism"]["reason"] == "Quota"
+    assert with_node(run) == 5
+    assert refused < 40
+    run.server.refuse = lambda body: None
+    until(run, 400)
+    assert with_node(run) == 20
+
+
 def in_flight(run: Run, uid: str) -> int:
     return sum(trial_of(job)[0] == uid for job in run.cluster.live_jobs(60.0))
 

@@ -121,6 +121,7 @@ class WorkerActs:
         """A quota may free. What the server will not have fails a trial that waits for a worker, as its own Job would
         have failed it."""
         self._memory.worker_backoff[worker.number] = self._tools.clock() + QUOTA_DELAY
+        self._memory.refusals += refusal.passing  # says how many workers there may be
         reason = "QuotaExceeded" if refusal.passing else str(Reason.JOB_REFUSED)
         self._tools.cluster.event(self._spec, "Warning", reason, str(refusal))
         waiting = [row for row in self._engine.running.values() if row.offered and row.lease is None]

@@ -184,23 +184,20 @@ def _workers(
     busy = {row.lease.job_uid for row in seen.running.values() if row.lease is not None}
     wanted = math.ceil(_slots(spec, seen, crew, alive, coming) / crew.slots)
     working = [worker for worker in alive.values() if not worker.draining]
-    surplus = sorted(working, key=lambda worker: (worker.job_uid in busy, -worker.number))[
+    placed = {job.uid for job in crew.jobs if _has_node(job)}
+    surplus = sorted(working, key=lambda worker: (worker.job_uid in placed, worker.job_uid in busy, -worker.number))[
         : max(0, len(working) - wanted)
     ]
     if surplus:
         actions.append(DrainWorkers(tuple(sorted(worker.number for worker in surplus))))
-    later: list[float] = []
     missing = [worker.number for worker in working if worker.job_uid is None and worker not in surplus]
     missing = [number for number in missing if not any(_is_record(action, number) for action in actions)]
     free = (number for number in range(wanted + len(alive)) if number not in alive)
     missing += [next(free) for _ in range(wanted - len(working))]
-    for number in missing:
-        not_before = crew.backoff.get(number, 0.0)
-        if not_before <= now:
-            actions.append(OpenWorker(number))
-        else:
-            later.append(not_before)
-    return actions, later
+    room = len(missing) if seen.force is None else math.ceil(seen.force.open / crew.slots)
+    later = [crew.backoff[number] for number in missing if crew.backoff.get(number, 0.0) > now]
+    ready = [number for number in missing if crew.backoff.get(number, 0.0) <= now]
+    return [*actions, *(OpenWorker(number) for number in ready[:room])], later
 
 
 def _is_ended_by(job: JobView, actions: Iterable[Action]) -> bool:
@@ -249,6 +246,8 @@ def _judge(
         found.append(RecordWorker(worker.number, worker.incarnation, job.uid))
     if job.deleting:
         return found  # by somebody else: what it holds is given back, or lost when it is gone
+    if worker.draining and not _has_node(job) and job.phase is JobPhase.PENDING:
+        return [over(Reason.DRAINED, "it has found no node")]
     if any(row.lease and row.lease.expired and row.lease.job_uid == job.uid for row in seen.running.values()):
         return [over(Reason.WORKER_LOST, "it has said nothing for a whole lease")]
     what = outcome.judge(
@@ -263,6 +262,10 @@ def _judge(
     if not what.ended:
         return found
     return [over(_reason(what), what.message), *_failed_start(seen, what)]
+
+
+def _has_node(job: JobView) -> bool:
+    return job.pod is not None and job.pod.scheduled
 
 
 def _reason(what: Outcome) -> Reason:

@@ -1,5 +1,6 @@
 """Finds the parallelism in force for one look at one experiment: what its Jobs say, the policy, and its fair share."""
 
+import collections
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
@@ -38,6 +39,8 @@ class Elastic:
         if share is not None:
             free, learnt = parallelism.look(spec.parallelism_min, most, share, view, kept, now, self._tuning)
         reason = Reason.SUSPENDED if spec.suspend else free.reason
+        if _in_workers(seen):  # what waits for a node there is workers, not trials
+            free = dataclasses.replace(free, start=Allowed.start, open=free.start)
         return dataclasses.replace(free, reason=reason), learnt
 
     def forget(self, uid: str) -> None:
@@ -66,25 +69,55 @@ def claims(resources: Iterable[Json], jobs: Callable[[str], Sequence[JobView]]) 
 
 
 def sight(seen: Observed, refused: int, now: float, tuning: Tuning) -> Sight:
-    """The Jobs of current attempts by what keeps them, if anything, from running."""
-    apart = seen.stirring
-    placed, fresh, ending = len(apart.steady), 0, 0
-    waiting = []
+    """The Jobs of current attempts by what keeps them, if anything, from running. Where trials run in workers, their
+    Jobs stand for the slots that they have, whether a trial is in them or not."""
+    apart, under_way = seen.stirring, _unseen(seen)
+    found = Sight(len(apart.steady), under_way, (), refused, 0, under_way)
+    in_workers = _in_workers(seen)
     for job in apart.jobs:
         row = seen.running.get(job.number)
-        if row is None or row.attempt != job.attempt or job.phase not in outcome.GOING:
+        if row is None or row.attempt != job.attempt or (in_workers and job.leased is not None):
             continue
-        since = _waits_since(job, now, tuning)
-        if job.deleting or (job.pod is not None and job.pod.phase in ("Succeeded", "Failed")):
-            ending += 1
-        elif since is not None:
-            waiting.append(Waiting(job.number, since, row.last_seq))
-        elif job.phase is JobPhase.PENDING and (job.pod is None or not job.pod.scheduled):
-            fresh += 1
+        found = _with(found, job, Waiting(job.number, 0.0, row.last_seq), now, tuning)
+    return _with_workers(found, seen, now, tuning) if in_workers else found
+
+
+def _with(found: Sight, job: JobView, trial: Waiting, now: float, tuning: Tuning) -> Sight:
+    """What was found, and one more Job. ``trial``: as it is told of should it find no node."""
+    if job.phase not in outcome.GOING:
+        return found
+    since = _waits_since(job, now, tuning)
+    if job.deleting or (job.pod is not None and job.pod.phase in ("Succeeded", "Failed")):
+        return dataclasses.replace(found, ending=found.ending + 1)
+    if since is not None:
+        return dataclasses.replace(found, waiting=(*found.waiting, dataclasses.replace(trial, since=since)))
+    if job.phase is JobPhase.PENDING and (job.pod is None or not job.pod.scheduled):
+        return dataclasses.replace(found, fresh=found.fresh + 1)
+    return dataclasses.replace(found, placed=found.placed + 1)
+
+
+def _in_workers(seen: Observed) -> bool:
+    return seen.crew is not None and seen.crew.mode == "workers"
+
+
+def _with_workers(found: Sight, seen: Observed, now: float, tuning: Tuning) -> Sight:
+    """Each worker's Job once for each of its slots. Of one that drains, the trials that it still runs."""
+    assert seen.crew is not None
+    jobs = {(job.number, job.attempt): job for job in seen.crew.jobs}
+    leases = collections.Counter(row.lease.job_uid for row in seen.running.values() if row.lease is not None)
+    for worker in seen.crew.workers.values():
+        job = jobs.get((worker.number, worker.incarnation))
+        if worker.ended is not None or worker.job_uid is None:
+            continue
+        if worker.draining:
+            found = dataclasses.replace(found, ending=found.ending + leases[worker.job_uid])
+        elif job is None:  # recorded, and not in the cache yet
+            fresh, under_way = found.fresh + seen.crew.slots, found.under_way + seen.crew.slots
+            found = dataclasses.replace(found, fresh=fresh, under_way=under_way)
         else:
-            placed += 1
-    under_way = _unseen(seen)
-    return Sight(placed, fresh + under_way, tuple(waiting), refused, ending, under_way)
+            for _ in range(seen.crew.slots):
+                found = _with(found, job, Waiting(worker.number, 0.0, worker=True), now, tuning)
+    return found
 
 
 def _unseen(seen: Observed) -> int:

@@ -34,11 +34,13 @@ class Tuning:
 
 @dataclasses.dataclass(frozen=True)
 class Waiting:
-    """A trial whose pod finds no node. ``work``: what it has reported so far; ``since``: epoch seconds."""
+    """A trial, or a slot of a worker, whose pod finds no node. ``work``: what the trial has reported so far; ``since``:
+    epoch seconds."""
 
     number: int
     since: float
     work: int = 0
+    worker: bool = False  # ``number`` is the worker's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,7 +109,8 @@ class Allowed:
         current: trials that may be in flight.
         reason: SPEC (all that `parallelism.max` allows), NO_NODES, QUOTA, FAIR_SHARE, SUSPENDED.
         start: Jobs that may be created right now.
-        withdraw: trials whose Job is to be taken back.
+        open: slots of workers that may be opened right now.
+        withdraw: trials whose Job is to be taken back. Of workers those go that ``current`` leaves no room for.
         again_at: when to look again at the latest (epoch seconds).
         wants: what it could use, were the cluster-wide limits none.
     """
@@ -115,6 +118,7 @@ class Allowed:
     current: int
     reason: Reason = Reason.SPEC
     start: int = 1_000_000
+    open: int = 1_000_000
     withdraw: frozenset[int] = frozenset()
     again_at: float | None = None
     wants: int = 0
@@ -235,7 +239,7 @@ def _surplus(least: int, wanted: int, sight: Sight, now: float, tuning: Tuning) 
     most stays, then the one that was asked first."""
     few = min(max(signal(sight.placed, tuning), least - sight.placed), max(0, wanted - sight.placed))
     stuck = sorted(_stuck(sight, now, tuning), key=lambda each: (-each.work, each.number))
-    return frozenset(each.number for each in stuck[few:])
+    return frozenset(each.number for each in stuck[few:] if not each.worker)
 
 
 def _dates(sight: Sight, kept: Kept, now: float, tuning: Tuning) -> list[float]:

@@ -65,6 +65,27 @@ def test_a_trial_and_its_parameters(gateway: gateway_world.Running, experiment: 
     assert lease(gateway, token, slot=1) == {"trial": None, "drain": False}
 
 
+def test_how_long_a_slot_waited_for_its_next_trial_is_measured(
+    gateway: gateway_world.Running, experiment: Experiment, token: str
+) -> None:
+    offer(experiment, 0, 1)
+    lease(gateway, token)
+    assert handed_over(gateway) == 0
+    lease(gateway, token, ended={"trial": 0, "attempt": 1, "reason": None})
+    assert handed_over(gateway) == 1
+    lease(gateway, token, ended={"trial": 1, "attempt": 1, "reason": None})  # nothing is left
+    assert handed_over(gateway) == 1
+
+
+def handed_over(gateway: gateway_world.Running) -> int:
+    name = "kubetune_handover_seconds_count"
+    return next(
+        int(float(line.split()[1]))
+        for line in gateway.http("/metrics")[1].decode().splitlines()
+        if line.startswith(name)
+    )
+
+
 def test_the_trial_reports_with_the_token_of_its_own(
     gateway: gateway_world.Running, experiment: Experiment, token: str
 ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from kubetune.api.trial import Counts, Exit, Lease, Reason, TrialRow, WorkerRow
-from kubetune.controller import crew
+from kubetune.controller import crew, see_workers
 from kubetune.controller.decide import Limits, decide
 from kubetune.controller.parallelism import Allowed
 from kubetune.controller.plan import (
@@ -321,3 +321,42 @@ def test_without_workers_the_plan_stays_as_it_is() -> None:
     seen = Observed(running={}, counts=Counts(), jobs=(), started=NOW)
     plain = decide(spec(), seen, NOW, LIMITS)
     assert crew.plan(plain, spec(), seen, NOW, LIMITS) is plain
+
+
+# ---- no node
+
+
+def nodeless(number: int = 0) -> JobView:
+    return worker_job(
+        number, phase=JobPhase.PENDING, pod=pod(phase="Pending", node=None, scheduled=False, started=None)
+    )
+
+
+def test_who_has_no_node_drains_first_and_is_over_at_once() -> None:
+    there = {"workers": (worker(0), worker(1)), "jobs": (nodeless(0), worker_job(1))}
+    found = actions(leased(0, 1), of={"parallelism": 1}, asked=5, **there)
+    assert DrainWorkers((0,)) in found
+    drained = {"workers": (worker(0, draining=True), worker(1)), "jobs": (nodeless(0), worker_job(1))}
+    assert EndWorker(0, 1, Reason.DRAINED, "it has found no node", "digits-w0", "w0-1") in actions(
+        leased(0, 1), of={"parallelism": 1}, asked=5, **drained
+    )
+
+
+def test_one_that_drains_with_a_trial_has_a_node_whatever_the_cache_says() -> None:
+    found = actions(leased(0, 0), workers=(worker(0, draining=True),), jobs=(nodeless(0),), of={"parallelism": 1})
+    assert not [each for each in found if isinstance(each, EndWorker)]
+
+
+def test_no_more_workers_are_opened_than_may_try() -> None:
+    force = Allowed(6, open=3)
+    found = actions(of={"parallelism": 6}, crew_of={"slots": 2}, force=force)
+    assert [each for each in found if isinstance(each, OpenWorker)] == [OpenWorker(0), OpenWorker(1)]
+    later = {0: NOW + 9}
+    found = actions(of={"parallelism": 6}, crew_of={"slots": 2, "backoff": later}, force=force)
+    assert [each for each in found if isinstance(each, OpenWorker)] == [OpenWorker(1), OpenWorker(2)]
+
+
+def test_the_census_counts_who_is_not_over() -> None:
+    workers = (worker(0), worker(1), worker(2, draining=True), worker(3, ended=NOW), worker(4, job_uid=None))
+    there = Crew("workers", {each.number: each for each in workers}, (worker_job(0), nodeless(1), worker_job(2)))
+    assert see_workers.census(there) == {"starting": 2, "running": 1, "draining": 1}

@@ -1,12 +1,14 @@
 """What an experiment's Jobs say about the room there is. Times in seconds."""
 
 import dataclasses
+from typing import Any
 
-from kubetune.api.trial import Counts, Reason
+from kubetune.api.trial import Counts, Lease, Reason, WorkerRow
+from kubetune.controller.crew import views
 from kubetune.controller.elastic import Elastic, claims, sight
 from kubetune.controller.fair import Fair
 from kubetune.controller.parallelism import Kept, Tuning, Waiting
-from kubetune.controller.plan import JobView, Observed
+from kubetune.controller.plan import Crew, JobPhase, JobView, Observed
 from kubetune.controller.shares import Caps, Demand
 from tests.unit import loop_objects as o
 
@@ -36,6 +38,35 @@ def test_jobs_by_what_keeps_them_from_running() -> None:
     found = sight(o.seen(*[o.row(number, last_seq=number) for number in range(11)], jobs=jobs), 3, NOW, TUNING)
     assert (found.placed, found.fresh, found.ending, found.refused) == (2, 3, 2, 3)
     assert found.waiting == (Waiting(4, NOW - 40, 4), Waiting(6, NOW - TUNING.no_pod, 6))
+
+
+def test_workers_stand_for_their_slots() -> None:
+    def job_of(number: int, **changes: Any) -> JobView:
+        return dataclasses.replace(o.job(number), uid=f"w{number}", worker=True, **changes)
+
+    workers = {n: WorkerRow(n, 1, NOW - 100, job_uid=f"w{n}") for n in range(6)}
+    workers[4] = dataclasses.replace(workers[4], draining=True)
+    workers[6] = WorkerRow(6, 1, NOW, job_uid=None)  # its Job is not there yet
+    workers[7] = WorkerRow(7, 1, NOW - 100, job_uid="w7", ended=NOW - 1)
+    pending: dict[str, Any] = {"phase": JobPhase.PENDING}
+    jobs = (
+        job_of(0),
+        job_of(1, **pending, pod=UNSCHEDULABLE),
+        job_of(2, **pending, pod=None, created=NOW - 5),
+        job_of(3, deleting=True),
+        job_of(4),
+        job_of(7),
+    )  # worker 5's Job is recorded, and not in the cache yet
+    held = [o.row(n, job_uid=uid, offered=True, lease=Lease(uid, "pod", n)) for n, uid in ((0, "w0"), (1, "w4"))]
+    crew_ = Crew("workers", workers, jobs, slots=2)
+    seen = o.seen(*held, o.row(9), jobs=(*views({row.number: row for row in held}, workers), o.job(9)), crew=crew_)
+    found = sight(seen, 0, NOW, TUNING)
+    assert (found.placed, found.fresh, found.ending, found.under_way) == (1 + 2, 2 + 2, 2 + 1, 2)
+    assert found.waiting == (Waiting(1, NOW - 40, worker=True),) * 2
+    force, _ = elastic().look(o.spec(parallelism=20), seen, 0, Kept(), NOW)
+    assert (force.current, force.reason, force.open) == (3 + 1, Reason.NO_NODES, 0)
+    assert force.start > 20  # a trial that is to be offered again waits for no node
+    assert not force.withdraw
 
 
 def many(*jobs: JobView, **changes: object) -> Observed:

@@ -246,9 +246,10 @@ def _judge(
         found.append(RecordWorker(worker.number, worker.incarnation, job.uid))
     if job.deleting:
         return found  # by somebody else: what it holds is given back, or lost when it is gone
-    if worker.draining and not _has_node(job) and job.phase is JobPhase.PENDING:
+    leases = [row.lease for row in seen.running.values() if row.lease is not None and row.lease.job_uid == job.uid]
+    if worker.draining and not leases and not _has_node(job) and job.phase is JobPhase.PENDING:
         return [over(Reason.DRAINED, "it has found no node")]
-    if any(row.lease and row.lease.expired and row.lease.job_uid == job.uid for row in seen.running.values()):
+    if any(lease.expired for lease in leases):
         return [over(Reason.WORKER_LOST, "it has said nothing for a whole lease")]
     what = outcome.judge(
         job,

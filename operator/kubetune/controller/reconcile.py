@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason
-from kubetune.controller import crew, execution, observe, status
+from kubetune.controller import crew, execution, observe, see_workers, status
 from kubetune.controller.act import Act, Tools
 from kubetune.controller.decide import Limits, decide
 from kubetune.controller.elastic import Elastic
@@ -198,6 +198,11 @@ class Reconciler:
         for state, count in states.items():
             observe_one("trials", count, {**labels, "state": state})
         observe_one("trials_in_flight", status.in_flight(seen), labels)
+        if seen.crew is not None:
+            for each, workers in see_workers.census(seen.crew).items():
+                observe_one("workers", workers, {**labels, "state": each})
+            held = sum(row.lease is not None and row.lease.exit is None for row in seen.running.values())
+            observe_one("slots_leased", held, labels)
         current, reason = status.parallelism(spec, plan, seen)
         for each in _PARALLELISM:
             observe_one("parallelism", current if each == reason else 0, {**labels, "reason": each})

@@ -1,10 +1,11 @@
 """Gathers what there is of an experiment's workers for a decision, and settles where attempts begin."""
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from kubetune.api.spec import ExperimentSpec
 from kubetune.controller import execution
-from kubetune.controller.plan import Apart, Crew
+from kubetune.controller.plan import Apart, Crew, JobPhase
 from kubetune.controller.ports import Engine
 
 MOST_TIMINGS = 50
@@ -36,6 +37,16 @@ def crew(spec: ExperimentSpec, engine: Engine, memory: Memory, apart: Apart, now
         backoff=memory.worker_backoff,
         why=why,
     )
+
+
+def census(crew: Crew) -> Mapping[str, int]:
+    """Workers that are not over, by state: starting until the pod runs, running, draining."""
+    runs = {job.uid for job in crew.jobs if job.phase is JobPhase.RUNNING}
+    count = {"starting": 0, "running": 0, "draining": 0}
+    for worker in crew.workers.values():
+        if worker.ended is None:
+            count["draining" if worker.draining else "running" if worker.job_uid in runs else "starting"] += 1
+    return count
 
 
 def _mode(spec: ExperimentSpec, engine: Engine, memory: Memory) -> tuple[str, str]:

@@ -118,7 +118,7 @@ async def gateway(
         stack.push_async_callback(batcher.close)
         authenticator = auth.Authenticator(client, settings.api_threads)
         stack.callback(authenticator.close)
-        leasing = leases.Leases(storage, authenticator)
+        leasing = leases.Leases(storage, authenticator, metrics)
         stack.callback(leasing.close)
         handlers = api.Api(storage, authenticator, batcher, metrics, leasing)
         stack.callback(handlers.close)

@@ -18,6 +18,7 @@ from aiohttp import web
 
 from kubetune import logs
 from kubetune.gateway import auth, lease_wire
+from kubetune.metrics.catalog import Metrics
 from kubetune.storage import base
 
 SECONDS = 600.0  # of a lease: as long as a gateway is ever away; that a worker is lost its pod tells much sooner
@@ -33,9 +34,10 @@ Result = TypeVar("Result")
 class Leases:
     """The handlers, and those who wait. Make and use it in one event loop."""
 
-    def __init__(self, storage: base.GatewayStorage, authenticator: auth.Authenticator) -> None:
+    def __init__(self, storage: base.GatewayStorage, authenticator: auth.Authenticator, metrics: Metrics) -> None:
         self._storage = storage
         self._authenticator = authenticator
+        self._metrics = metrics
         self._threads = concurrent.futures.ThreadPoolExecutor(CALLS, thread_name_prefix="lease")
         self._loop = asyncio.get_running_loop()
         self._waiting: dict[str, collections.deque[asyncio.Future[None]]] = collections.defaultdict(collections.deque)
@@ -61,11 +63,14 @@ class Leases:
     # ---- requests
 
     async def lease(self, request: web.Request) -> web.Response:
+        begun = self._loop.time()
         who = await self._speaker(request)
         slot, wait, ended = lease_wire.read_lease(await request.read())
         with logs.about(namespace=who.namespace, experiment=who.experiment):
             granted = await self._lease(who, slot, wait, ended)
             if granted.number is not None:
+                if ended is not None:
+                    self._metrics.handover.observe(self._loop.time() - begun)
                 logger.info("worker %d leases trial %d, attempt %d", who.number, granted.number, granted.attempt)
         return web.json_response(lease_wire.write_granted(granted))
 

@@ -55,6 +55,8 @@ class Metrics:
         self.experiments = self._gauge("kubetune_experiments", "Experiments that this operator knows.")
         self.trials = self._gauge("kubetune_trials", "Trials by state.", *one, "state")
         self.trials_in_flight = self._gauge("kubetune_trials_in_flight", "Trials whose Job is there and runs.", *one)
+        self.workers = self._gauge("kubetune_workers", "Workers that are not over, by state.", *one, "state")
+        self.slots_leased = self._gauge("kubetune_slots_leased", "Slots of workers that run a trial.", *one)
         self.parallelism = self._gauge(
             "kubetune_parallelism", "Trials that may be in flight; 0 but for the reason in force.", *one, "reason"
         )
@@ -78,6 +80,9 @@ class Metrics:
         self.reports_accepted = self._counter("kubetune_reports_accepted_total", "Gateway: reports committed.")
         self.reports_rejected = self._counter(
             "kubetune_reports_rejected_total", "Gateway: requests refused, by reason.", "reason"
+        )
+        self.handover = self._histogram(
+            "kubetune_handover_seconds", "Gateway: from the end of a slot's trial to its next one.", _SLOW
         )
         self.logs_followed = self._gauge("kubetune_logs_followed", "Gateway: pods whose log is being followed.")
 

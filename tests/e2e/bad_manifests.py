@@ -217,7 +217,7 @@ _ALGORITHMS = _admission(
     ("sampler-text", {"sampler": "tpe"}, "spec.sampler: Invalid value"),
     ("sampler-settings-list", {"sampler": {"settings": ["x"]}}, "spec.sampler.settings in body must be of type object"),
     ("sampler-beside", {"sampler": {"nStartupTrials": 5}}, 'unknown field "spec.sampler.nStartupTrials"'),
-    ("pruner", {"pruner": {"name": "asha"}}, 'supported values: "median", "none"'),
+    ("pruner", {"pruner": {"name": "mean"}}, 'supported values: "asha", "bandit", "hyperband", "median", "none"'),
     ("pruner-nameless", {"pruner": {"settings": {}}}, "spec.pruner.name: Required value"),
     ("brute-double", {"sampler": {"name": "bruteForce"}}, "need a step for every double"),
     ("grid-double", {"sampler": {"name": "grid"}}, "need a step for every double"),
@@ -409,6 +409,21 @@ _BEYOND = _invalid(
         "pruner-setting-bound",
         {"pruner": {"name": "median", "settings": {"intervalSteps": 0}}},
         "pruner.settings.intervalSteps: needs a whole number of at least 1",
+    ),
+    (
+        "pruner-needs",
+        {"pruner": {"name": "hyperband"}},
+        "pruner.settings.maxResource: hyperband needs it; it has no default",
+    ),
+    (
+        "pruner-one-of-two",
+        {"pruner": {"name": "bandit", "settings": {"slackFactor": 0.1, "slackAmount": 0.1}}},
+        "pruner.settings: bandit needs one of slackFactor and slackAmount",
+    ),
+    (
+        "pruner-in-pruner",
+        {"pruner": {"name": "patience", "settings": {"patience": 3, "pruner": {"name": "mean"}}}},
+        "pruner.settings.pruner.name: there is no pruner 'mean'",
     ),
     ("none-setting", {"pruner": {"name": "none", "settings": {"a": 1}}}, "pruner.settings.a: none has no such setting"),
     (

@@ -304,6 +304,20 @@ class TestAttempts:
         assert experiment.row(0).stop_reason is Reason.STOPPED
         assert experiment.row(0).stop_requested is not None
 
+    def test_what_the_pruner_said_goes_with_its_attempt(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        storage, uid = experiment.storage, experiment.uid
+        storage.decide(uid, {0: base.Stop(Reason.PRUNED, "at rung 9")}, {0: 9, 1: 3})
+        storage.decide(uid, {0: base.Stop(Reason.STOPPED, "later")}, {1: 27})
+        assert [experiment.row(number).rung for number in (0, 1)] == [9, 27]
+        assert (experiment.row(0).stop_reason, experiment.row(0).stop_message) == (Reason.PRUNED, "at rung 9")
+        assert experiment.row(1).stop_requested is None
+        experiment.lose(0)
+        assert (experiment.row(0).rung, experiment.row(0).stop_message) == (None, "")
+        storage.finish_trial(uid, 1, 1, Settled(completed(0.5)), None)
+        assert storage.marks(uid, TrialState.COMPLETE) == [base.Mark(1, Reason.COMPLETED, 0.5, 27)]
+        assert storage.marks(uid, TrialState.PRUNED) == []
+
     def test_an_attempt_is_lost_once(self, experiment: Experiment) -> None:
         experiment.create(0, 1)
         assert experiment.lose(0)

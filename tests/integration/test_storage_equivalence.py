@@ -11,7 +11,7 @@ import pytest
 from kubetune.api.trial import Ending, Finish, Reason, Report
 from kubetune.storage import base, memory, postgres
 from tests.conftest import Storage
-from tests.integration.experiments import SPACE, Experiment, completed, failed, pruned, series_of
+from tests.integration.experiments import ENDED, SPACE, Experiment, completed, failed, pruned, series_of
 
 STEPS = 120
 NUMBERS = range(4)
@@ -54,6 +54,7 @@ class Both:
         tails = [said(lambda n=number: storage.log_tail(*place, n)) for number in NUMBERS]  # type: ignore[misc]
         rows = storage.load_trials(experiment.uid)
         series = series_of(storage, experiment.uid)
+        marks = [storage.marks(experiment.uid, state) for state in ENDED]
         live, pieces = storage.load_running(experiment.uid)
         curves = [(number, *map(list, curve)) for piece in pieces for number, *curve in piece.each() if len(curve[0])]
         ended = storage.load_ended(experiment.uid, 0, 3), storage.load_ended(experiment.uid, -1, 100)
@@ -67,6 +68,7 @@ class Both:
                 tails,
                 rows,
                 series,
+                marks,
                 live,
                 sorted(curves),
                 ended,
@@ -126,6 +128,13 @@ def stop(both: Both, number: int, attempt: int) -> Call:
     return lambda e: e.storage.request_stop(e.uid, {number: reason})
 
 
+def decide(both: Both, number: int, attempt: int) -> Call:
+    stop = base.Stop(Reason.PRUNED, both.random.choice(["", "at rung 9: \0 is too bad"]))
+    stops = {number: stop} if both.random.random() < 0.3 else {}
+    rungs = {(number + 1) % 4: both.random.choice([1, 3, 2**40]), 99: 1}
+    return lambda e: e.storage.decide(e.uid, stops, rungs)
+
+
 def lose(both: Both, number: int, attempt: int) -> Call:
     return lambda e: e.lose(number, attempt)
 
@@ -166,6 +175,7 @@ MOVES = {
     word: 2,
     look: 1,
     stop: 2,
+    decide: 3,
     lose: 2,
     claim: 3,
     save: 3,

@@ -315,7 +315,7 @@ def test_a_stop_not_obeyed_within_its_grace_deletes_the_job() -> None:
 
 def test_a_trial_without_our_client_is_stopped_at_once() -> None:
     found = actions(o.seen(o.row(), jobs=(o.job(),)), metrics=LOG, stop_trials=frozenset({0}))
-    assert found == (RequestStop(0, Reason.STOPPED), Finish(0, 1, None, "stopped", "digits-0-1", "job-0-1"))
+    assert found == (RequestStop(0, Reason.STOPPED), Finish(0, 1, None, "", "digits-0-1", "job-0-1"))
 
 
 @pytest.mark.parametrize("jobs", [(), (o.pending(),)], ids=["no Job", "not running yet"])

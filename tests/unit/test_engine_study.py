@@ -177,6 +177,62 @@ def test_decides_at_each_of_several_reports_that_came_together() -> None:
     assert experiment.engine.tail() == {row.number: Reason.PRUNED}
 
 
+def test_a_pruned_trial_says_why_also_after_a_restart() -> None:
+    experiment = Experiment(spec(pruner=HALVING))
+    experiment.run(9.0, 1.0, 1.0)
+    bad, slow = experiment.trials.start(experiment.engine, 2)
+    for row in (bad, slow):
+        experiment.trials.report(row, [9.0, 2.0])
+    experiment.engine.tail()
+    experiment.restart()
+    told = "pruned by asha at rung 1: 2 is not in the best half of 2"
+    assert experiment.engine.finish(bad.number, 1, None, "").message == told
+    late = experiment.engine.finish(slow.number, 1, None, "did not stop within 60 s")
+    assert late.message == f"{told.replace('of 2', 'of 3')}; did not stop within 60 s"
+
+
+def test_a_rung_is_judged_once_whoever_judges() -> None:
+    experiment = Experiment(spec(pruner=HALVING))
+    first, better = experiment.trials.start(experiment.engine, 2)
+    experiment.trials.report(first, [9.0, 2.0])
+    assert experiment.engine.tail() == {}
+    assert experiment.row(first.number).rung == experiment.engine.running[first.number].rung == 1
+    experiment.trials.report(better, [9.0, 1.0])
+    assert experiment.engine.tail() == {}
+    experiment.restart()
+    assert experiment.engine.tail() == {}  # though the first one would not be in the better half now
+    experiment.trials.report(first, [2.0], first=2)
+    experiment.restart()  # while nobody was there
+    assert experiment.engine.tail() == {}  # alone at rung 2
+    assert experiment.row(first.number).rung == 2
+
+
+def test_a_new_attempt_competes_anew() -> None:
+    experiment = Experiment(spec(pruner=HALVING))
+    lost, other = experiment.trials.start(experiment.engine, 2)
+    experiment.trials.report(lost, [9.0, 1.0])
+    experiment.engine.tail()
+    assert experiment.engine.new_attempt(lost.number, 1, Reason.EVICTED, "")
+    assert experiment.row(lost.number).rung is None
+    experiment.trials.report(other, [9.0, 2.0])
+    assert experiment.engine.tail() == {}  # what the lost attempt had reported does not count
+    experiment.restart()
+    assert experiment.engine.tail() == {}
+
+
+def test_another_pruner_takes_over_what_there_is() -> None:
+    experiment = Experiment(spec())
+    experiment.run(9.0, 1.0, 1.0)
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.trials.report(row, [9.0, 2.0])
+    experiment.engine.tail()
+    experiment.engine.update(spec(pruner=HALVING))
+    experiment.trials.report(row, [2.0], first=2)
+    assert experiment.engine.tail() == {row.number: Reason.PRUNED}
+    told = experiment.engine.finish(row.number, 1, None, "").message
+    assert told == "pruned by asha at rung 1: 2 is not in the best half of 2"
+
+
 @pytest.mark.parametrize("how", ["finish", "log read", "stop requested"])
 def test_does_not_prune_what_ends_anyway(how: str) -> None:
     experiment = Experiment()
@@ -412,7 +468,7 @@ class Lost(Exception):  # noqa: N818
 
 
 @pytest.mark.parametrize("where", ["before", "after"])
-@pytest.mark.parametrize("method", ["create_trials", "finish_trials", "new_attempt", "request_stop", "record_jobs"])
+@pytest.mark.parametrize("method", ["create_trials", "finish_trials", "new_attempt", "decide", "record_jobs"])
 def test_a_commit_that_broke_is_either_whole_or_not_there_for_the_next_engine(method: str, where: str) -> None:
     """The caller drops the engine, and the one loaded after it does the same again."""
     experiment = Experiment()
@@ -422,7 +478,7 @@ def test_a_commit_that_broke_is_either_whole_or_not_there_for_the_next_engine(me
         "create_trials": lambda: experiment.engine.ask(2 if experiment.engine.counts.total == 2 else 0),
         "finish_trials": lambda: experiment.engine.finish(row.number, 1, Reason.EXIT_CODE, ""),
         "new_attempt": lambda: experiment.engine.new_attempt(row.number, 1, Reason.EVICTED, ""),
-        "request_stop": lambda: experiment.engine.request_stop({row.number: Reason.STOPPED}),
+        "decide": lambda: experiment.engine.request_stop({row.number: Reason.STOPPED}),
         "record_jobs": lambda: experiment.engine.record_job(row.number, 1, "job-1-1"),
     }
     without = act[method]
@@ -468,11 +524,16 @@ def moves(experiment: Experiment, draw: random.Random) -> Iterable[Callable[[], 
     )
 
 
-@pytest.mark.parametrize("seed", range(12))
+HALVING = Algorithm("asha", {"reductionFactor": 2})
+OTHERS = [HALVING, Algorithm("hyperband", {"maxResource": 9}), Algorithm("bandit", {"slackAmount": 1.0})]
+
+
+@pytest.mark.parametrize("seed", range(15))
 def test_after_any_history_a_loaded_engine_says_what_the_living_one_says(seed: int) -> None:
     draw = random.Random(seed)
     objective = dataclasses.replace(LOSS, target=-2.5, value=draw.choice(["last", "best", "mean"]))
-    experiment = Experiment(dataclasses.replace(PRUNING, objectives=(objective,), max_trials=60))
+    pruner = OTHERS[seed % len(OTHERS)] if seed >= 9 else PRUNING.pruner
+    experiment = Experiment(dataclasses.replace(PRUNING, objectives=(objective,), max_trials=60, pruner=pruner))
     for _ in range(250):
         draw.choice(list(moves(experiment, draw)))()
         if draw.random() < 0.1:

@@ -12,31 +12,36 @@ import pytest
 from hypothesis import strategies
 
 from kubetune.api.spec import Algorithm, InvalidSpec
+from kubetune.api.trial import Reason, TrialState
 from kubetune.engine import pruners
 from kubetune.engine.curve import Curve
-from kubetune.storage.series import Take, piece
+from kubetune.storage.base import Mark
 from tests.unit.engine_objects import ACCURACY, LOSS, spec
+from tests.unit.pruner_objects import Kept, build, curve
 
 NAN = math.nan
 DEFAULTS = {"nStartupTrials": 0}
+DONE = Mark(0, Reason.COMPLETED, None, None)
 
 
-def pruner(**settings: int) -> pruners.Pruner:
-    return pruners.build(spec(pruner=Algorithm("median", {**DEFAULTS, **settings})))
-
-
-def curve(values: Mapping[int, float], maximize: bool = False) -> Curve:
-    made = Curve(maximize)
-    for step, value in values.items():
-        made.add(step, value)
-    return made
-
-
-def fed(series: list[dict[int, float]], **settings: int) -> pruners.Pruner:
-    made = pruner(**settings)
+def fed(series: list[dict[int, float]], **settings: int) -> "Asked":
+    made = Asked(build("median", {**DEFAULTS, **settings}))
     for each in series:
         made.completed(each)
     return made
+
+
+class Asked:
+    """A pruner, asked for whether it stops rather than for why."""
+
+    def __init__(self, pruner: pruners.Pruner) -> None:
+        self.pruner = pruner
+
+    def completed(self, series: Mapping[int, float]) -> None:
+        self.pruner.ended(Curve(False), TrialState.COMPLETE, series, DONE)
+
+    def prune(self, curve: Curve) -> bool:
+        return self.pruner.prune(curve) is not None
 
 
 THREE = [{0: 1.0, 1: 1.0, 2: 1.0}, {0: 2.0, 1: 2.0, 2: 2.0}, {0: 9.0, 1: 9.0, 2: 9.0}]
@@ -76,7 +81,7 @@ def test_waits_for_startup_trials(completed: int, stops: bool) -> None:
 
 
 def test_five_startup_trials_are_the_default() -> None:
-    made = pruners.build(spec(pruner=Algorithm("median")))
+    made = Asked(build("median"))
     decisions = []
     for _ in range(6):
         decisions.append(made.prune(curve({0: 99.0})))
@@ -192,7 +197,11 @@ def test_decides_as_optuna_does_on_long_series_of_any_value() -> None:
 @pytest.mark.parametrize(
     ("algorithm", "message"),
     [
-        (Algorithm("asha"), "pruner.name: there is no pruner 'asha'; there are median, none"),
+        (
+            Algorithm("mean"),
+            "pruner.name: there is no pruner 'mean'; there are asha, bandit, hyperband, median, none, patience, "
+            "percentile, plateau, successiveHalving, threshold, truncation",
+        ),
         (
             Algorithm("median", {"warmup": 3}),
             "pruner.settings.warmup: median has no such setting; its settings are "
@@ -227,7 +236,7 @@ def test_refuses_several_objectives_and_says_what_to_do() -> None:
         "pruner: median stops trials by one metric, but there are 2 objectives; "
         "write pruner: {name: none}, or keep one objective"
     )
-    assert not pruners.build(spec(objectives=several)).prune(curve({0: NAN}))
+    assert pruners.build(spec(objectives=several)).prune(curve({0: NAN})) is None
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -238,19 +247,16 @@ def test_loading_many_at_once_is_the_same_as_one_by_one(seed: int) -> None:
         {step: draw.choice(values) for step in sorted(draw.sample(range(12), draw.randint(0, 9)))} for _ in range(60)
     ]
     cut = draw.randint(0, 60)
-    at_once = pruner(nMinTrials=3)
-    pieces = [dict(enumerate(all_series[start : min(start + 17, cut)])) for start in range(0, cut, 17)]
-
-    def read(take: Take) -> None:
-        for each in pieces:
-            take(piece({number: curve.items() for number, curve in each.items()}))
-
-    at_once.load(read)
+    at_once, kept = fed([], nMinTrials=3), Kept(pieces=4)
+    for number, series in enumerate(all_series[:cut]):
+        kept.trials[number] = (TrialState.COMPLETE, DONE, series)
+    at_once.pruner.load(kept)
     for each in all_series[cut:]:
         at_once.completed(each)
     one_by_one = fed(all_series, nMinTrials=3)
     for _ in range(200):
-        running = curve({step: draw.choice(values) for step in range(draw.randint(0, 12))}, draw.random() < 0.5)
+        shown = {step: draw.choice(values) for step in range(draw.randint(0, 12))}
+        running = curve(shown, draw.random() < 0.5)
         assert at_once.prune(running) is one_by_one.prune(running)
 
 

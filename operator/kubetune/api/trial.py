@@ -129,6 +129,8 @@ class TrialRow:
     last_seq: int = 0
     stop_requested: float | None = None
     stop_reason: Reason | None = None  # PRUNED, STOPPED or EXPERIMENT_ENDED
+    stop_message: str = ""  # why, where the reason is not all that there is to say
+    rung: int | None = None  # of the current attempt: where the pruner has judged it last, in steps or reports
     finish: Finish | None = None  # of the current attempt
     log_read: bool = False  # of the current attempt: the follower has read its log to the end
     last_step: int | None = None

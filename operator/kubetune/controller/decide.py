@@ -371,7 +371,7 @@ def stop_is_due(case: Case) -> Step | None:
         return None
     until = case.stop_time + case.limits.stop_grace
     if case.outcome.kind is not Kind.RUNNING or case.from_log:
-        return _finish(case, None, "stopped")
+        return _finish(case, None, "")
     if case.now >= until:
         return _finish(case, None, f"did not stop within {case.limits.stop_grace:g} s")
     return Step(live=True, again_at=until)

@@ -35,7 +35,8 @@ from kubetune.engine.sampling.asking import Asking
 from kubetune.engine.sampling.pool import Pool
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
-from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, NewTrial, ToEnd, raised
+from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, Mark, NewTrial, Stop, ToEnd, raised
+from kubetune.storage.series import Take
 
 PAGE = 5000  # ended trials read at once
 
@@ -92,6 +93,7 @@ class Engine:
         self._read_workers()
         self._load()
         self._pruner = pruner()
+        self._resume()
 
     # ---- loading
 
@@ -104,7 +106,7 @@ class Engine:
                 self._undecided.add(number)
                 self._live[number].resume(steps.tolist(), values.tolist())
                 self._history.replace(self._live[number].past)
-        self._undecided |= self._take_news(None)
+        self._undecided |= self._take_news(None).keys()
 
     def _committed(self, running: Sequence[TrialRow]) -> Iterator[Past]:
         both: list[Iterable[TrialRow | EndedTrial]] = [running, self._ended()]
@@ -131,8 +133,12 @@ class Engine:
 
     def _loaded_pruner(self, spec: ExperimentSpec) -> pruners.Pruner:
         pruner = pruners.build(spec)
-        pruner.load(functools.partial(self._storage.each_series, spec.uid, TrialState.COMPLETE))
+        pruner.load(_Committed(self._storage, spec.uid))
         return pruner
+
+    def _resume(self) -> None:
+        for live in self._live.values():
+            self._pruner.resume(live.curve)
 
     # ---- what there is
 
@@ -203,6 +209,9 @@ class Engine:
             self._asking.forget()
         if spec.pruner != old.pruner:
             self._pruner = self._loaded_pruner(spec)
+            for live in self._live.values():
+                del live.curve.marks[:]
+            self._resume()
         if spec.objectives != old.objectives:
             complete = [trial.values or () for trial in self._history if trial.state is TrialState.COMPLETE]
             self._tally.look_again(spec.objectives, complete)
@@ -211,30 +220,51 @@ class Engine:
 
     def tail(self) -> Mapping[int, Reason]:
         due, self._undecided = self._undecided, set()
-        stops = {number for number in due & self._live.keys() if self._pruner.prune(self._live[number].curve)}
-        stops |= self._take_news(self._pruner)
-        requested = {number: Reason.PRUNED for number in sorted(stops) if self._live[number].prunable}
-        self.request_stop(requested)
-        return requested
+        asked = {number: self._live[number] for number in sorted(due & self._live.keys())}
+        said = {number: self._pruner.prune(live.curve) for number, live in asked.items() if live.prunable}
+        whys = {number: why for number, why in said.items() if why is not None}
+        whys = self._take_news(self._pruner) | whys
+        stops = {
+            number: Stop(Reason.PRUNED, f"pruned by {self._spec.pruner.name} {why}")
+            for number, why in sorted(whys.items())
+            if self._live[number].prunable
+        }
+        self._decide(stops)
+        return {number: stop.reason for number, stop in stops.items()}
 
-    def _take_news(self, pruner: pruners.Pruner | None) -> set[int]:
-        """Take in what was committed since; trials to stop or, without a pruner, all that reported."""
+    def _decide(self, stops: Mapping[int, Stop]) -> None:
+        """Commit what the pruner decided: whom to stop, and who was judged at another rung."""
+        rungs = {
+            number: live.curve.rung
+            for number, live in self._live.items()
+            if live.curve.rung is not None and live.curve.rung != live.row.rung
+        }
+        if stops or rungs:
+            self._storage.decide(self._spec.uid, stops, rungs)
+            self._rows = None
+        for number in stops.keys() | rungs.keys():
+            live = self._live[number]
+            live.row = rules.decided(live.row, stops.get(number), rungs.get(number), self._clock())
+
+    def _take_news(self, pruner: pruners.Pruner | None) -> dict[int, str]:
+        """Take in what was committed since; trials to stop and why or, without a pruner, all that reported."""
         if not self._live:
-            return set()
+            return {}
         news = self._storage.news(self._spec.uid, {number: live.seen for number, live in self._live.items()})
         if news.finishes or news.logs_read or news.leases or news.reports:
             self._rows = None
         for number in (news.finishes.keys() | news.logs_read | news.leases.keys()) & self._live.keys():
             self._live[number].said(news.finishes.get(number), number in news.logs_read)
             self._live[number].held(news.leases.get(number), self._clock())
-        found = set()
+        found = {}
         unknown = news.reports.keys() - self._live.keys()
         if unknown:
             raise Fenced(f"trial {min(unknown)} was asked by another operator")
         for number, reports in news.reports.items():
             live = self._live[number]
-            if live.take(reports, pruner) or pruner is None:
-                found.add(number)
+            why = live.take(reports, pruner)
+            if why is not None or pruner is None:
+                found[number] = why or ""
             self._history.replace(live.past)
         return found
 
@@ -296,6 +326,7 @@ class Engine:
         if made:
             live = self._live[number]
             before = live.row.losses
+            self._pruner.withdraw(live.curve)
             live.start_again(reason)
             self._rows = None
             self._tally.lost_attempts += live.row.losses - before
@@ -343,11 +374,13 @@ class Engine:
         self._workers = {worker.number: worker for worker in self._storage.workers(self._spec.uid)}
 
     def request_stop(self, stops: Mapping[int, Reason]) -> None:
-        new = {n: reason for n, reason in stops.items() if n in self._live and self._live[n].row.stop_requested is None}
-        if new:
-            self._storage.request_stop(self._spec.uid, new)
-        for number, reason in new.items():
-            self._change(number, stop_requested=self._clock(), stop_reason=reason)
+        self._decide(
+            {
+                number: Stop(reason)
+                for number, reason in stops.items()
+                if number in self._live and self._live[number].row.stop_requested is None
+            }
+        )
 
     def _change(self, number: int, **fields: object) -> None:
         live = self._live[number]
@@ -373,7 +406,8 @@ class Engine:
     def _settling(self, end: AttemptEnd) -> tuple[ToEnd, dict[int, float]]:
         """How an attempt is settled; and its series, which is whole once it is."""
         live = self._live.get(end.number)
-        outcome = value.Outcome(end.failure, end.message, live.row.stop_reason if live else None)
+        stop = (live.row.stop_reason, live.row.stop_message) if live else (None, "")
+        outcome = value.Outcome(end.failure, end.message, *stop)
         metric = self._spec.objectives[0].metric
         series = live.curve.series() if live else {}
 
@@ -384,16 +418,29 @@ class Engine:
         return ToEnd(end.number, end.attempt, settle, end.log_tail), series
 
     def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
-        del self._live[row.number]
+        live = self._live.pop(row.number)
         self._rows = None
         ended = rules.summary(row, series)
         self._history.replace(_past(ended))
         self._tally.ended(ended)
-        if row.state is TrialState.COMPLETE:
-            self._pruner.completed(series)
+        self._pruner.ended(live.curve, row.state, series, rules.mark(row))
 
     def end(self, reason: Reason, message: str) -> None:
         self._study = self._storage.end_study(self._spec.uid, reason, message)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Committed:
+    """One study's ended trials, as `pruners.Committed`."""
+
+    storage: EngineStorage
+    uid: str
+
+    def series(self, state: TrialState, take: Take) -> None:
+        self.storage.each_series(self.uid, state, take)
+
+    def marks(self, state: TrialState) -> list[Mark]:
+        return self.storage.marks(self.uid, state)
 
 
 def _past(trial: EndedTrial) -> Past:

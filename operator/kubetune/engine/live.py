@@ -16,7 +16,8 @@ class Live:
     def __init__(self, row: TrialRow, metric: str, maximize: bool) -> None:
         self.row = row
         self.seen = row.last_seq  # the last sequence number taken in
-        self.curve = Curve(maximize)
+        self.curve = Curve(maximize, row.number)
+        self.curve.rung = row.rung
         self._metric = metric
 
     @property
@@ -46,10 +47,10 @@ class Live:
         started = now if self.row.started is None else self.row.started
         self.row = dataclasses.replace(self.row, lease=lease, job_uid=lease.job_uid, started=started)
 
-    def take(self, reports: Sequence[Report], pruner: Pruner | None = None) -> bool:
-        """Take in new reports in order; whether the pruner said stop at one of them. Those of earlier attempts do
+    def take(self, reports: Sequence[Report], pruner: Pruner | None = None) -> str | None:
+        """Take in new reports in order; why to stop, if the pruner said so at one of them. Those of earlier attempts do
         not count."""
-        stop = False
+        why = None
         for report in reports:
             self.seen = report.seq
             if report.attempt != self.row.attempt:
@@ -59,10 +60,11 @@ class Live:
                 self.row = rules.with_report(self.row, report)
             if self._metric in report.metrics:
                 self.curve.add(report.step, report.metrics[self._metric])
-                stop = stop or (pruner is not None and pruner.prune(self.curve))
-        return stop
+                if pruner is not None and why is None and self.prunable:
+                    why = pruner.prune(self.curve)
+        return why
 
     def start_again(self, reason: Reason) -> None:
         """The attempt is given up: the next one begins with an empty series."""
         self.row = rules.next_attempt(self.row, reason)
-        self.curve = Curve(self.curve.maximize)
+        self.curve = Curve(self.curve.maximize, self.row.number)

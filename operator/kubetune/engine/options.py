@@ -4,6 +4,7 @@ The CRD takes any settings, because they differ by algorithm; here they are read
 """
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -12,9 +13,9 @@ from kubetune.api.spec import Algorithm, InvalidSpec
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """A whole number of at least ``low``."""
+    """A whole number of at least ``low``. ``default`` None: it has to be given."""
 
-    default: int
+    default: int | None
     low: int
 
     def read(self, field: str, value: Any) -> int:
@@ -23,6 +24,26 @@ class Whole:
         if not whole or value < self.low:
             raise InvalidSpec(field, f"needs a whole number of at least {self.low}, but is {value!r}")
         return int(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Real:
+    """A number from ``low`` to ``high``, both included. ``default`` None: it has to be given."""
+
+    default: float | None
+    low: float = -math.inf
+    high: float = math.inf
+
+    def read(self, field: str, value: Any) -> float:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not math.isfinite(value) or not self.low <= value <= self.high:
+            raise InvalidSpec(field, f"needs a number{self._bounds()}, but is {value!r}")
+        return float(value)
+
+    def _bounds(self) -> str:
+        if math.isinf(self.low):
+            return ""
+        return f" of at least {self.low:g}" if math.isinf(self.high) else f" from {self.low:g} to {self.high:g}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,14 +74,27 @@ class Choice:
         return str(value)
 
 
-Option: TypeAlias = Whole | Switch | Choice
+class Nested:
+    """Another algorithm, {name, settings}, which is judged where it is made."""
+
+    default: None = None
+
+    def read(self, field: str, value: Any) -> Algorithm:
+        settings = value.get("settings") or {} if isinstance(value, Mapping) else None
+        known = isinstance(value, Mapping) and value.keys() <= {"name", "settings"}
+        if not known or not isinstance(settings, Mapping) or not isinstance(value.get("name"), str):
+            raise InvalidSpec(field, f"needs a name and maybe settings, such as {{name: median}}, but is {value!r}")
+        return Algorithm(value["name"], dict(settings))
+
+
+Option: TypeAlias = Whole | Real | Switch | Choice | Nested
 
 
 def read(field: str, algorithm: Algorithm, known: Mapping[str, Option]) -> dict[str, Any]:
     """All known settings by name: the given value, or the default.
 
     Raises:
-        InvalidSpec: for a setting that is not known (naming those that are) or out of bounds.
+        InvalidSpec: for a setting that is not known (naming those that are), out of bounds, or needed and not given.
     """
     for name in algorithm.settings:
         if name not in known:
@@ -69,6 +103,12 @@ def read(field: str, algorithm: Algorithm, known: Mapping[str, Option]) -> dict[
     return {
         name: option.read(f"{field}.settings.{name}", algorithm.settings[name])
         if name in algorithm.settings
-        else option.default
+        else _default(field, algorithm, name, option)
         for name, option in known.items()
     }
+
+
+def _default(field: str, algorithm: Algorithm, name: str, option: Option) -> Any:
+    if option.default is None and isinstance(option, Whole | Real):
+        raise InvalidSpec(f"{field}.settings.{name}", f"{algorithm.name} needs it; it has no default")
+    return option.default

@@ -24,11 +24,13 @@ _NAMES_SHOWN = 10  # of metrics in a message
 @dataclasses.dataclass(frozen=True)
 class Outcome:
     """What is known of a trial's end beside its reports. ``failure``: its Job failed, for this reason; None: it ended
-    well, or on request. ``stop``: the reason of the stop that was requested of it, if one was."""
+    well, or on request. ``stop``: the reason of the stop that was requested of it, if one was; ``why``: more of it,
+    in words."""
 
     failure: Reason | None = None
     message: str = ""
     stop: Reason | None = None
+    why: str = ""
 
 
 def series(reports: Sequence[Report], metric: str) -> list[float]:
@@ -85,6 +87,8 @@ def settle(
         return Ending(TrialState.FAIL, outcome.failure, outcome.message, None)
     if outcome.stop is not None:
         message = outcome.message or _STOPPED.get(outcome.stop, "stopped")
+        if outcome.why:
+            message = f"{outcome.why}; {outcome.message}" if outcome.message else outcome.why
         return Ending(TrialState.PRUNED, outcome.stop, message, _last(reports, objectives))
     if finish is not None and finish.status == "failed":
         message = finish.message or "the trial reported that it failed"

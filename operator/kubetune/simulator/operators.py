@@ -44,7 +44,7 @@ NOTIFY_DELAY = 0.1  # seconds in which reports are taken together
 _WRITES = frozenset(
     {
         "acquire", "open_study", "save_spec", "create_trials", "record_jobs", "record_start", "new_attempt",
-        "request_stop", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
+        "decide", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
         "offer", "withdraw", "open_worker", "record_worker", "drain_workers", "end_worker",
     }
 )  # fmt: skip

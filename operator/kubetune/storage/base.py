@@ -78,6 +78,24 @@ class NewTrial:
 
 
 @dataclasses.dataclass(frozen=True)
+class Stop:
+    """Why a trial is to stop; in words where the reason is not all that there is to say."""
+
+    reason: Reason
+    message: str = ""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Mark:
+    """What a pruner knows of an ended trial beside its series."""
+
+    number: int
+    reason: Reason | None
+    value: float | None  # of the first objective
+    rung: int | None  # as `TrialRow.rung`, of the last attempt
+
+
+@dataclasses.dataclass(frozen=True)
 class News:
     """What trials and the gateway wrote since the engine last looked."""
 
@@ -157,6 +175,9 @@ class EngineStorage(Protocol):
         """Hand on the first objective's series of all trials that ended in this state: of the accepted attempt, each
         step once, ascending; in pieces of bounded size. What ``take`` raises, this raises."""
 
+    def marks(self, uid: str, state: TrialState) -> list[Mark]:
+        """All trials that ended in this state, in order of number."""
+
     def count_lost_attempts(self, uid: str) -> int:
         """Attempts lost to infrastructure so far (`TrialRow.losses` of all trials)."""
 
@@ -184,7 +205,12 @@ class EngineStorage(Protocol):
         kept only if the user asked for it (STOPPED). False if ``lost`` is not current or the trial not RUNNING."""
 
     def request_stop(self, uid: str, stops: Mapping[int, Reason]) -> None:
-        """RUNNING trials, by number, are to stop: the gateway's answers say so. An earlier request stands."""
+        """As `decide`, with nothing more to say."""
+        self.decide(uid, {number: Stop(reason) for number, reason in stops.items()}, {})
+
+    def decide(self, uid: str, stops: Mapping[int, Stop], rungs: Mapping[int, int]) -> None:
+        """Of RUNNING trials, by number: these are to stop, and the gateway's answers say so (an earlier request
+        stands); those were judged by the pruner (`TrialRow.rung`)."""
 
     def finish_trials(self, uid: str, endings: Sequence[ToEnd]) -> list[TrialRow | Exception]:
         """End trials, a hundred in a transaction: lock their rows, hand all accepted reports of the current attempt and

@@ -216,6 +216,11 @@ class EngineSide(base.EngineStorage):
         with self.pool.transaction() as cursor:
             copying.copy(cursor, rows.ENDED_SERIES, (uid, str(state)), take)
 
+    def marks(self, uid: str, state: TrialState) -> list[base.Mark]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(rows.MARKS, (uid, str(state)))
+            return [rows.mark(row) for row in cursor.fetchall()]
+
     def count_lost_attempts(self, uid: str) -> int:
         with self.pool.transaction() as cursor:
             cursor.execute(
@@ -332,18 +337,25 @@ class EngineSide(base.EngineStorage):
                 [(trial.id, starts[trial.row.number]) for trial in locked if trial.row.started is None],
             )
 
-    def request_stop(self, uid: str, stops: Mapping[int, Reason]) -> None:
-        if not stops:
+    def decide(self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int]) -> None:
+        if not stops and not rungs:
             return
         now = self.clock()
         with self._write() as cursor:
-            locked = trial_ends.lock(cursor, uid, stops)
+            locked = trial_ends.lock(cursor, uid, stops.keys() | rungs.keys())
+            after = [
+                (trial.id, rules.decided(trial.row, stops.get(trial.row.number), rungs.get(trial.row.number), now))
+                for trial in locked
+            ]
             pool.with_values(
                 cursor,
-                "UPDATE kubetune.experiment_trials t"
-                " SET stop_requested = v.now::double precision, stop_reason = v.reason"
-                " FROM (VALUES %s) AS v (id, now, reason) WHERE t.id = v.id",
-                [(trial.id, now, str(stops[trial.row.number])) for trial in locked if trial.row.stop_requested is None],
+                "UPDATE kubetune.experiment_trials t SET stop_requested = v.at::double precision,"
+                " stop_reason = v.reason, stop_message = v.message, rung = v.rung::bigint"
+                " FROM (VALUES %s) AS v (id, at, reason, message, rung) WHERE t.id = v.id",
+                [
+                    (trial, row.stop_requested, row.stop_reason and str(row.stop_reason), row.stop_message, row.rung)
+                    for trial, row in after
+                ],
             )
 
     def new_attempt(self, uid: str, number: int, lost: int, reason: Reason, message: str) -> bool:
@@ -356,12 +368,13 @@ class EngineSide(base.EngineStorage):
             cursor.execute(
                 "UPDATE kubetune.experiment_trials SET attempt = %s, losses = %s, job_uid = NULL, finish_status = NULL,"
                 " finish_message = NULL, finish_time = NULL, last_step = NULL, last_metrics = '{}',"
-                " offered = false, stop_requested = %s, stop_reason = %s WHERE id = %s",
+                " offered = false, stop_requested = %s, stop_reason = %s, stop_message = %s, rung = NULL WHERE id = %s",
                 (
                     after.attempt,
                     after.losses,
                     after.stop_requested,
                     after.stop_reason and str(after.stop_reason),
+                    after.stop_message,
                     trial.id,
                 ),
             )

@@ -216,6 +216,11 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             if self._trials(uid)[number].row.state is state:
                 take(series.piece({number: self._curve(uid, number).items()}))
 
+    @_transaction
+    def marks(self, uid: str, state: TrialState) -> list[base.Mark]:
+        rows = (self._trials(uid)[number].row for number in sorted(self._ended(uid)))
+        return [rules.mark(row) for row in rows if row.state is state]
+
     def _ended(self, uid: str) -> set[int]:
         return self._trials(uid).keys() - self._running(uid).keys()
 
@@ -288,12 +293,11 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return True
 
     @_write
-    def request_stop(self, uid: str, stops: Mapping[int, Reason]) -> None:
+    def decide(self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int]) -> None:
         running, now = self._running(uid), self.clock()
-        for number in stops.keys() & running.keys():
+        for number in (stops.keys() | rungs.keys()) & running.keys():
             trial = running[number]
-            if trial.row.stop_requested is None:
-                trial.row = dataclasses.replace(trial.row, stop_requested=now, stop_reason=stops[number])
+            trial.row = rules.decided(trial.row, stops.get(number), rungs.get(number), now)
 
     @_write
     def finish_trials(self, uid: str, endings: Sequence[base.ToEnd]) -> list[TrialRow | Exception]:

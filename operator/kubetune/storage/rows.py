@@ -24,7 +24,7 @@ STUDY_COLUMNS = (
 BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
-    " t.last_step, t.last_metrics, t.losses, t.source"
+    " t.last_step, t.last_metrics, t.losses, t.source, t.stop_message, t.rung"
 )
 TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
 NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
@@ -57,6 +57,11 @@ ENDED_SERIES = """
         = cardinality(t.series_steps) THEN t.series_steps[1:1] ELSE t.series_steps END, t.series_values
     FROM kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id
     WHERE e.uid = %s AND t.state = %s AND t.series_steps IS NOT NULL
+"""
+MARKS = """
+    SELECT t.number, t.reason, t.objective_values[1], t.rung
+    FROM kubetune.experiment_trials t
+    WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.state = %s ORDER BY t.number
 """
 RUNNING_SERIES = """
     SELECT t.number, array_agg(r.step ORDER BY r.seq), array_agg((r.metrics ->> e.metrics[1])::double precision
@@ -132,8 +137,16 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
         last_metrics=from_json_metrics(row[18]),
         losses=row[19],
         source=row[20],
-        log_read=row[21],
+        stop_message=row[21],
+        rung=row[22],
+        log_read=row[23],
     )
+
+
+def mark(row: Row) -> base.Mark:
+    """A row of `MARKS`."""
+    number, reason, value, rung = row
+    return base.Mark(number, None if reason is None else _REASONS[reason], value, rung)
 
 
 def lease(row: Row) -> Lease:

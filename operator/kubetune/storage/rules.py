@@ -120,7 +120,23 @@ def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:
         last_metrics={},
         stop_requested=row.stop_requested if kept else None,
         stop_reason=row.stop_reason if kept else None,
+        stop_message=row.stop_message if kept else "",
+        rung=None,
     )
+
+
+def decided(row: TrialRow, stop: base.Stop | None, rung: int | None, now: float) -> TrialRow:
+    """The trial with what was decided about it: the first stop stands."""
+    if rung is not None:
+        row = dataclasses.replace(row, rung=rung)
+    if stop is None or row.stop_requested is not None:
+        return row
+    return dataclasses.replace(row, stop_requested=now, stop_reason=stop.reason, stop_message=clean(stop.message))
+
+
+def mark(row: TrialRow) -> base.Mark:
+    """Of an ended trial."""
+    return base.Mark(row.number, row.reason, row.values[0] if row.values else None, row.rung)
 
 
 def is_running(row: TrialRow) -> bool:

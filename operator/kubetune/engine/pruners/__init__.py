@@ -3,13 +3,27 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.pruners import median, none
+from kubetune.engine.pruners import bandit, halving, hyperband, none, patience, percentile, threshold, truncation
+from kubetune.engine.pruners.base import Committed as Committed
 from kubetune.engine.pruners.base import Pruner as Pruner
-from kubetune.engine.pruners.base import Read as Read
+
+
+def _patience(spec: ExperimentSpec) -> Pruner:
+    return patience.build(spec, build)
+
 
 PRUNERS: Mapping[str, Callable[[ExperimentSpec], Pruner]] = {
-    "median": median.build,
+    "asha": halving.asha,
+    "bandit": bandit.build,
+    "hyperband": hyperband.build,
+    "median": percentile.median,
     "none": none.build,
+    "patience": _patience,
+    "percentile": percentile.build,
+    "plateau": patience.plateau,
+    "successiveHalving": halving.build,
+    "threshold": threshold.build,
+    "truncation": truncation.build,
 }
 
 

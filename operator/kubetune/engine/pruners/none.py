@@ -1,24 +1,16 @@
 """The pruner that stops nothing."""
 
-from collections.abc import Mapping
-
 from kubetune.api.spec import ExperimentSpec
 from kubetune.engine import options
 from kubetune.engine.curve import Curve
-from kubetune.engine.pruners.base import Read
+from kubetune.engine.pruners.base import Pruner
 
 
-class NonePruner:
+class NonePruner(Pruner):
     """Every trial runs to its end."""
 
-    def load(self, read: Read) -> None:
-        pass
-
-    def completed(self, series: Mapping[int, float]) -> None:
-        pass
-
-    def prune(self, curve: Curve) -> bool:
-        return False
+    def prune(self, curve: Curve) -> str | None:
+        return None
 
 
 def build(spec: ExperimentSpec) -> NonePruner:

@@ -73,7 +73,8 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
     experiment.finish(1)
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
         cursor.execute(
-            "ALTER TABLE kubetune.experiment_trials DROP losses, DROP offered, DROP reports_removed, DROP source"
+            "ALTER TABLE kubetune.experiment_trials DROP losses, DROP offered, DROP reports_removed, DROP source,"
+            " DROP stop_message, DROP rung"
         )
         cursor.execute("DROP TABLE kubetune.workers, kubetune.leases")
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation")

@@ -1,9 +1,9 @@
-"""Samplers, one file each. A new one is a file and a line here."""
+"""Samplers, one file each. A new one is a file and a line here: what it does not know of conditions is done for it."""
 
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.samplers import brute_force, gp, grid, qmc, random, tpe
+from kubetune.engine.samplers import branches, brute_force, gp, grid, qmc, random, tpe
 from kubetune.engine.samplers.base import Sampler as Sampler
 
 SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
@@ -14,6 +14,7 @@ SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "random": random.build,
     "tpe": tpe.build,
 }
+KNOW_CONDITIONS = {"bruteForce", "grid", "qmc", "random", "tpe"}  # the others search what every trial has: `branches`
 
 
 def build(spec: ExperimentSpec) -> Sampler:
@@ -25,4 +26,6 @@ def build(spec: ExperimentSpec) -> Sampler:
     name = spec.sampler.name
     if name not in SAMPLERS:
         raise InvalidSpec("sampler.name", f"there is no sampler {name!r}; there are {', '.join(SAMPLERS)}")
+    if spec.space.independent and name not in KNOW_CONDITIONS:
+        return branches.BranchSampler(spec, SAMPLERS[name])
     return SAMPLERS[name](spec)

@@ -147,7 +147,11 @@ def test_random_asks_what_optuna_asks_by_run() -> None:
 
 @pytest.mark.parametrize("name", sorted(samplers.SAMPLERS))
 def test_each_trial_has_exactly_its_parameters(name: str) -> None:
-    parameters = LEARNER | {"lr": Double(0.1, 0.9, step=0.4)}
+    narrow: dict[str, Parameter] = {
+        "lr": Double(0.1, 0.9, step=0.4),
+        "width": Int(8, 10, when=(("learner", ("net",)),)),
+    }
+    parameters = LEARNER | narrow
     made = of(name, parameters=parameters)
     trials = [trial.params for trial in grown(made, 40, by=name)]
     assert {made.space.problem(params) for params in trials} == {None}

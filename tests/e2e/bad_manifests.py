@@ -450,6 +450,19 @@ _BEYOND = _invalid(
     ),
 )
 
+_CONSTRAINTS = _admission(
+    "constraint",
+    ("empty", {"constraints": []}, "spec.constraints in body should have at least 1 items"),
+    ("no-bound", {"constraints": [{"metric": "latency"}]}, "give max, min or both"),
+    ("no-metric", {"constraints": [{"max": 1}]}, "spec.constraints[0].metric: Required value"),
+    ("crossed", {"constraints": [{"metric": "latency", "max": 1, "min": 2}]}, "min is above max; lower it"),
+    ("twice", {"constraints": [{"metric": "a", "max": 1}, {"metric": "a", "min": 0}]}, "Duplicate value"),
+    (
+        "text",
+        {"constraints": [{"metric": "a", "max": "20ms"}]},
+        "spec.constraints[0].max in body must be of type number",
+    ),
+)
 _GIVEN = [
     *_admission(
         "given",
@@ -497,6 +510,7 @@ CASES: list[Case] = [
     *_LIMITS,
     *_TEMPLATE,
     *_BEYOND,
+    *_CONSTRAINTS,
     *_GIVEN,
 ]
 
@@ -517,6 +531,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("sampler-settings", {"sampler": {"settings": {"nEiCandidates": 12}}}, "sampler and seed cannot change"),
     ("seed", {"seed": 5}, "sampler and seed cannot change"),
     ("metrics", {"metrics": {"from": "log"}}, "spec.metrics: Forbidden: metrics cannot change"),
+    ("constraints", {"constraints": [{"metric": "a", "max": 1}]}, "constraints cannot change"),
     ("initial", {"initial": [{"lr": 0.01}]}, "spec.initial: Forbidden: initial cannot change"),
     ("enqueue", {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}]}, ""),
     ("max-trials", {"maxTrials": 41}, ""),

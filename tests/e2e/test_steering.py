@@ -31,3 +31,29 @@ def test_initial_sets_come_first_and_enqueued_ones_next(namespace: str) -> None:
         " ORDER BY t.number"
     )
     assert [row.replace(" ", "") for row in cluster.sql(fixed)] == ['{"x":0.25,"k":2}', '{"k":3}', '{"x":0.75}']
+
+
+CONSTRAINED = """
+import kubetune_trial as kt
+x = float(kt.parameters()["x"])
+kt.report(0, score=x, latency_ms=100 * x)
+"""
+
+
+def test_the_best_trial_keeps_the_constraints(namespace: str) -> None:
+    body = cluster.manifest(
+        "constrained",
+        CONSTRAINED,
+        initial=[{"x": 0.875}, {"x": 0.125}, {"x": 0.25}],
+        constraints=[{"metric": "latency_ms", "max": 50}],
+        maxTrials=3,
+    )
+    status = cluster.apply(namespace, body).wait("Complete")
+    assert (status["best"]["trial"], status["best"]["feasible"], status["counts"]["infeasible"]) == (2, True, 1)
+    constraints = (
+        "SELECT t.number, a.key, a.value_json FROM trial_system_attributes a JOIN trials t USING (trial_id)"
+        f" JOIN studies s USING (study_id) WHERE s.study_name LIKE '{namespace}/constrained-%'"
+        " AND a.key LIKE 'constraints:%' ORDER BY t.number"
+    )
+    rows = [f"{number}|constraints:latency_ms.max|{excess}" for number, excess in enumerate((37.5, -37.5, -25.0))]
+    assert cluster.sql(constraints) == rows

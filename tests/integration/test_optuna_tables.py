@@ -277,6 +277,35 @@ def test_what_people_gave_is_written_as_enqueue_trial_does(
     assert len(ours_.trials) == 2
 
 
+def test_constraints_are_written_as_set_constraint_does(
+    storage: postgres.PostgresStorage, optuna_storage: optuna.storages.RDBStorage
+) -> None:
+    experiment = Experiment(storage)
+    broken = {"latency_ms.max": 1.5, "size.min": -math.inf}
+    ends = [
+        dataclasses.replace(completed(1.0), constraints=broken),
+        dataclasses.replace(pruned(), constraints={"latency_ms.max": -2.0, "size.min": 0.0}),
+        dataclasses.replace(completed(2.0), constraints={"latency_ms.max": 0.0, "size.min": -1.0}),
+        failed(),
+    ]
+    courses = [Course([], end) for end in ends]
+    run_by_kubetune(experiment, courses, running=0)
+    name = f"by-optuna-{experiment.uid}"
+    study = optuna.create_study(storage=optuna_storage, study_name=name, sampler=Suggested())
+    for course in courses:
+        trial = study.ask(fixed_distributions=space.distributions_of(SPACE))
+        for key, excess in (course.ending.constraints or {}).items():
+            trial.set_constraint(key, excess)
+        study.tell(trial, **course.told)
+    ours, theirs = rows_of(storage.url, experiment.study.study_name), rows_of(storage.url, name)
+    for table in ("trials", "trial_values", "trial_system_attributes"):
+        assert ours[table] == theirs[table], table
+    assert len(ours["trial_system_attributes"]) == 6
+    loaded = optuna.load_study(study_name=experiment.study.study_name, storage=optuna_storage)
+    assert loaded.best_trial.number == 2
+    assert loaded.trials[0].constraints == broken
+
+
 def test_metrics_that_are_no_objective_are_user_attributes(
     storage: postgres.PostgresStorage, optuna_storage: optuna.storages.RDBStorage
 ) -> None:

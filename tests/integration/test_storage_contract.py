@@ -1,5 +1,6 @@
 """What every storage promises to the operator; each test runs on memory and on PostgreSQL."""
 
+import dataclasses
 import math
 from collections.abc import Callable
 
@@ -208,6 +209,16 @@ class TestCreatingTrials:
         with pytest.raises(ValueError, match="given"):
             experiment.create(2, 1, 3)
         assert [row.number for row in experiment.storage.load_trials(experiment.uid)] == [0, 1]
+
+    def test_by_how_much_constraints_were_broken_is_kept(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        experiment.create(0, 1, 2)
+        known = {"latency.max": 1.5, "size.min": -math.inf}
+        row = experiment.finish(0, dataclasses.replace(completed(1.0), constraints=known))
+        experiment.finish(1, completed(1.0))
+        assert row.constraints == known
+        assert [row.constraints for row in storage.load_trials(uid)] == [known, None, None]
+        assert [row.constraints for row in storage.load_ended(uid, -1, 9)] == [known, None]
 
     def test_each_set_that_people_gave_becomes_one_trial(self, experiment: Experiment) -> None:
         storage, uid = experiment.storage, experiment.uid

@@ -72,10 +72,8 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         experiment.lose(0, lost, reason)
     experiment.finish(1)
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
-        cursor.execute(
-            "ALTER TABLE kubetune.experiment_trials DROP losses, DROP offered, DROP reports_removed, DROP source,"
-            " DROP stop_message, DROP rung"
-        )
+        later = ("losses", "offered", "reports_removed", "source", "stop_message", "rung", "constraint_values")
+        cursor.execute(f"ALTER TABLE kubetune.experiment_trials {', '.join(f'DROP {name}' for name in later)}")
         cursor.execute("DROP TABLE kubetune.workers, kubetune.leases")
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")

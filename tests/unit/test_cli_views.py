@@ -70,6 +70,24 @@ def resource(spec: dict[str, Any] | None = None, **status: Any) -> dict[str, Any
     return made
 
 
+def test_constraints_are_shown_and_that_none_keeps_them() -> None:
+    spec = {"constraints": [{"metric": "latency_ms", "max": 20}, {"metric": "recall", "min": 0.5, "max": 0.9}]}
+    made = resource(spec)
+    made["status"]["counts"]["infeasible"] = 11
+    made["status"]["best"] |= {"feasible": False, "broken": {"latency_ms.max": 1.5}}
+    lines = "\n".join(render.experiment(model.experiment(made), NOW))
+    assert "latency_ms <= 20, recall >= 0.5, recall <= 0.9 (11 of 11 complete trials break them)" in lines
+    assert "no trial keeps the constraints; this one breaks latency_ms.max by 1.5" in lines
+    assert "constraints" not in "\n".join(render.experiment(model.experiment(resource()), NOW))
+
+
+def test_a_long_front_says_how_many_more_there_are() -> None:
+    spec = {"objective": None, "objectives": [{"metric": "a", "direction": "maximize"}]}
+    front = [{"trial": number, "value": "1", "metrics": {"a": 1.0}, "parameters": {}} for number in range(2)]
+    shown = model.experiment(resource(spec, front=front, frontSize=7))
+    assert render.front(shown)[-1] == "and 5 more on the front"
+
+
 def ended(state: str = "Complete", **status: Any) -> dict[str, Any]:
     given: dict[str, Any] = {
         "state": state,

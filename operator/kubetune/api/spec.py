@@ -34,6 +34,23 @@ class Objective:
     window: int = 5  # reports that `mean` takes the mean of, from the end
 
 
+@dataclasses.dataclass(frozen=True)
+class Constraint:
+    """A bound that a metric's last report must keep. A trial that does not is infeasible: best only where all are."""
+
+    metric: str
+    bound: Literal["max", "min"]
+    limit: float
+
+    @property
+    def name(self) -> str:
+        return f"{self.metric}.{self.bound}"
+
+    def excess(self, value: float) -> float:
+        """By how much it is broken; at most 0: it is kept. As Optuna has constraint values."""
+        return value - self.limit if self.bound == "max" else self.limit - value
+
+
 _NUMBER = r"[+-]?(?:\d+\.?\d*(?:[eE][+-]?\d+)?|\.\d+(?:[eE][+-]?\d+)?|(?:nan|NaN|inf|Infinity)\b)"
 # A name begins where a word does: the T of 2026-03-01T10:00:00Z begins none.
 DEFAULT_PATTERN = rf"\b(?P<metric>[A-Za-z_][\w./-]*)\s*[=:]\s*(?P<value>{_NUMBER})"
@@ -92,6 +109,7 @@ class ExperimentSpec:
     stop_trials: frozenset[int] = frozenset()
     execution: Literal["jobs", "workers", "auto"] = "auto"
     slots_per_worker: int = 1
+    constraints: tuple[Constraint, ...] = ()
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
 
     @property
@@ -158,6 +176,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         execution=spec.get("execution", "auto"),
         slots_per_worker=int(spec.get("slotsPerWorker", 1)),
         stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
+        constraints=_constraints(spec),
         given=(*_initial(spec), *_enqueued(spec)),
     )
 
@@ -200,6 +219,22 @@ def _objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:
     if len({objective.metric for objective in objectives}) < len(objectives):
         raise InvalidSpec("objectives", "two objectives name the same metric; name each metric once")
     return objectives
+
+
+def _constraints(spec: Mapping[str, Any]) -> tuple[Constraint, ...]:
+    found: dict[str, Constraint] = {}
+    for place, form in enumerate(spec.get("constraints") or ()):
+        bounds = [Constraint(form["metric"], bound, float(form[bound])) for bound in ("min", "max") if bound in form]
+        if not bounds:
+            raise InvalidSpec(
+                f"constraints[{place}]", "give max, min or both, for example {metric: latency_ms, max: 20}"
+            )
+        if found.keys() & {each.name for each in bounds}:
+            raise InvalidSpec(f"constraints[{place}].metric", f"{form['metric']} is there twice; name each metric once")
+        if len(bounds) == 2 and bounds[0].limit > bounds[1].limit:
+            raise InvalidSpec(f"constraints[{place}].min", "min is above max; lower it, or leave one out")
+        found |= {each.name: each for each in bounds}
+    return tuple(found.values())
 
 
 def _metrics(spec: Mapping[str, Any]) -> Metrics:

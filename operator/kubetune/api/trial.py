@@ -138,6 +138,7 @@ class TrialRow:
     losses: int = 0  # attempts lost to infrastructure so far; those given up for a `NO_LOSS` are none
     offered: bool = False  # the current attempt is a worker's to run, leased or not; no Job is made for it
     lease: Lease | None = None  # of the current attempt
+    constraints: Mapping[str, float] | None = None  # as `Ending` has them
     source: str | None = None  # `spec.Given.source`: a person gave parameters; None: the sampler chose all of them
 
 
@@ -183,6 +184,12 @@ class Ending:
     reason: Reason
     message: str
     values: tuple[float, ...] | None
+    constraints: Mapping[str, float] | None = None  # by name, by how much broken; None: there are none, or not known
+
+
+def penalty(constraints: Mapping[str, float] | None) -> float:
+    """By how much the constraints are broken together; 0: the trial is feasible. As Optuna's samplers add it up."""
+    return sum(excess for excess in (constraints or {}).values() if excess > 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +218,7 @@ class Best:
     number: int
     values: tuple[float, ...]
     params: Mapping[str, ParamValue]
+    broken: Mapping[str, float] = dataclasses.field(default_factory=dict)  # constraints, by how much; empty: feasible
 
 
 def to_json_metrics(metrics: Mapping[str, float]) -> dict[str, Any]:

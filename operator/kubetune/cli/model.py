@@ -22,6 +22,7 @@ class Best:
     values: Mapping[str, float]  # by metric
     value: str  # of one objective, as the status has it
     parameters: Mapping[str, Any]  # typed
+    broken: Mapping[str, float] = dataclasses.field(default_factory=dict)  # constraints, by how much
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Experiment:
     reason: str
     message: str
     objectives: tuple[tuple[str, str], ...]  # (metric, direction)
+    constraints: tuple[tuple[str, float | None, float | None], ...]  # (metric, min, max)
+    infeasible: int
+    front_size: int
     sampler: str
     pruner: str
     max_trials: int
@@ -117,6 +121,11 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         reason=status.get("reason", ""),
         message=status.get("message", ""),
         objectives=tuple((form.get("metric", ""), form.get("direction", "")) for form in objectives),
+        constraints=tuple(
+            (form.get("metric", ""), form.get("min"), form.get("max")) for form in spec.get("constraints") or ()
+        ),
+        infeasible=int(counts.get("infeasible", 0)),
+        front_size=int(status.get("frontSize", 0)),
         sampler=(spec.get("sampler") or {}).get("name", "tpe"),
         pruner=(spec.get("pruner") or {}).get("name", "median" if len(objectives) == 1 else "none"),
         max_trials=int(spec.get("maxTrials", 100)),
@@ -158,6 +167,7 @@ def _best(entry: Mapping[str, Any], forms: Mapping[str, Any]) -> Best:
         parameters={
             name: typed(value, forms.get(name) or {}) for name, value in (entry.get("parameters") or {}).items()
         },
+        broken={name: float(value) for name, value in (entry.get("broken") or {}).items()},
     )
 
 

@@ -35,6 +35,7 @@ def experiment(shown: Experiment, now: float) -> list[str]:
     facts = [
         ("state", shown.state + (f": {shown.message}" if shown.message else "")),
         ("objective", objectives(shown)),
+        ("constraints", constraints(shown)),
         ("search", f"{shown.sampler}, pruner {shown.pruner}, at most {shown.parallelism} at a time"),
         ("finished", f"{shown.finished} of {shown.max_trials}: {breakdown(shown)}"),
         ("active", active(shown)),
@@ -58,6 +59,18 @@ def objectives(shown: Experiment) -> str:
     return ", ".join(f"{direction} {metric}" for metric, direction in shown.objectives)
 
 
+def constraints(shown: Experiment) -> str:
+    """``latency_ms <= 20 (3 complete trials break it)``."""
+    bounds = [
+        f"{metric} {sign} {text.number(limit)}"
+        for metric, low, high in shown.constraints
+        for sign, limit in ((">=", low), ("<=", high))
+        if limit is not None
+    ]
+    broken = f" ({shown.infeasible} of {shown.complete} complete trials break them)" if shown.infeasible else ""
+    return ", ".join(bounds) + broken
+
+
 def breakdown(shown: Experiment) -> str:
     """``11 complete, 8 pruned``: what is not there is not named."""
     parts = [(shown.complete, "complete"), (shown.pruned, "pruned"), (shown.failed, "failed")]
@@ -75,7 +88,15 @@ def best_line(shown: Experiment) -> str:
     """``0.9738 (trial 12)  lr=0.0031 layers=2``."""
     if shown.best is None:
         return ""
-    return f"{value(shown.best)} (trial {shown.best.trial})  {text.parameters(shown.best.parameters)}"
+    return (
+        f"{value(shown.best)} (trial {shown.best.trial})  {text.parameters(shown.best.parameters)}{breaks(shown.best)}"
+    )
+
+
+def breaks(best: Best) -> str:
+    """That no trial keeps the constraints, and what this one breaks."""
+    told = ", ".join(f"{name} by {text.number(excess)}" for name, excess in best.broken.items())
+    return f"  (no trial keeps the constraints; this one breaks {told})" if told else ""
 
 
 def value(best: Best) -> str:
@@ -106,7 +127,10 @@ def front(shown: Experiment) -> list[str]:
         [str(one.trial), *(text.number(one.values.get(metric)) for metric in metrics), text.parameters(one.parameters)]
         for one in shown.front
     ]
-    return text.table(["TRIAL", *(metric.upper() for metric in metrics), "PARAMETERS"], rows, range(len(metrics) + 1))
+    headers = ["TRIAL", *(metric.upper() for metric in metrics), "PARAMETERS"]
+    lines = text.table(headers, rows, range(len(metrics) + 1))
+    hidden = shown.front_size - len(shown.front)
+    return lines + ([f"and {hidden} more on the front"] if hidden > 0 else [])
 
 
 def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
@@ -168,6 +192,7 @@ def best(shown: Experiment, chosen: Best) -> list[str]:
     head = f"trial {chosen.trial}: " + (
         f"{names[0]} {value(chosen)}" if len(names) == 1 and len(chosen.values) < 2 else value(chosen)
     )
+    head += breaks(chosen)
     if not shown.ended:
         head += f"  (so far: {shown.finished} of {shown.max_trials} finished)"
     rows = [[f"  {name}", text.exact(one)] for name, one in chosen.parameters.items()]

@@ -248,6 +248,8 @@ class Act:
             return True
         if row.finish is not None and row.finish.status != "complete":
             return True
+        if self._spec.constraints:
+            return True
         values = [row.last_metrics.get(objective.metric) for objective in self._spec.objectives]
         if len(values) != 1 or values[0] is None or self._spec.objectives[0].value != "last" or not self._engine.best:
             return True

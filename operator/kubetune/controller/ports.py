@@ -171,7 +171,12 @@ class Engine(Protocol):
 
     @property
     def best(self) -> Sequence[Best]:
-        """One objective: the best COMPLETE trial (earliest of equals), or nothing. Several: the Pareto front."""
+        """One objective: the best COMPLETE trial (earliest of equals), or nothing. Several: the Pareto front. Feasible
+        ones; while there is none, those that break least."""
+
+    @property
+    def infeasible(self) -> int:
+        """COMPLETE trials that break a constraint."""
 
     @property
     def saved_steps(self) -> tuple[int, int]:

@@ -161,7 +161,7 @@ class Reconciler:
         """Write the status if it changed. Seconds until it may be written, if that is put off."""
         now, before, spec = self._tools.clock(), memory.status or {}, found.spec
         engine = found.engine
-        facts = status.Facts(engine.study, engine.best, engine.saved_steps, engine.insight)
+        facts = status.Facts(engine.study, engine.best, engine.saved_steps, engine.insight, engine.infeasible)
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:
             return None

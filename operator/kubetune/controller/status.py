@@ -25,7 +25,8 @@ SIZE = 16 * 1024  # bytes of the whole; where it would be larger,
 SHORT = 100  # bytes of a condition's message, and
 VALUE = 32  # of a parameter's value
 _FINAL = ("Complete", "Failed")
-_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", *AdviceKind)
+FEASIBLE = "Feasible"
+_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", FEASIBLE, *AdviceKind)
 _NO_FAILURES = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
 
 
@@ -37,6 +38,7 @@ class Facts:
     best: Sequence[Best] = ()
     saved_steps: tuple[int, int] = (0, 0)  # (of all ended trials, what pruned ones would have taken more)
     insight: Insight = dataclasses.field(default_factory=Insight)
+    infeasible: int = 0  # COMPLETE trials that break a constraint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,6 +71,8 @@ def status(
     if refused is not None:
         invalid = Told(str(Reason.INVALID_SPEC), refusal(refused, spec), refused.generation)
         true["Invalid"], message = invalid, f"{message}; {invalid.message}"
+    kept, untrue = _feasible(spec, facts, seen.counts.complete)
+    true |= kept
     for advice in facts.insight.advice:
         true[advice.kind] = Told("Advice", advice.message, spec.generation)
     apart = seen.stirring
@@ -78,7 +82,7 @@ def status(
         "reason": str(plan.reason),
         "message": message[:TEXT],
         "observedGeneration": spec.generation,
-        "conditions": _conditions(true, told, past, now),
+        "conditions": _conditions(true, told, past, now, untrue),
         "study": facts.study,
         "counts": {
             "total": seen.counts.total,
@@ -88,6 +92,7 @@ def status(
             "pruned": seen.counts.pruned,
             "failed": seen.counts.failed,
             "lostAttempts": seen.counts.lost_attempts,
+            **({"infeasible": facts.infeasible} if spec.constraints else {}),
         },
         "active": in_flight(seen),
         "finished": seen.counts.finished,
@@ -102,9 +107,7 @@ def status(
     if plan.state in _FINAL:
         result["completionTime"] = past.get("completionTime") or timestamp(now)
     if facts.best:
-        result["best"] = _best(spec, facts.best[0])
-        if len(spec.objectives) > 1:
-            result["front"] = [_best(spec, best) for best in facts.best[:FRONT]]
+        result |= _found(spec, facts.best)
     done, saved = facts.saved_steps
     if saved:
         result["saved"] = {"steps": saved, "share": round(saved / (saved + done), 3)}
@@ -219,15 +222,41 @@ def _type(state: str) -> str:
     return "Running" if state == "Stopping" else state
 
 
-def _conditions(true: Mapping[str, Told], otherwise: Told, past: Mapping[str, Any], now: float) -> list[Json]:
-    """`Running` always; another type from its first True on, `False` when it holds no more. ``otherwise``: what is said
-    of those that do not hold."""
+def _feasible(spec: ExperimentSpec, facts: Facts, complete: int) -> tuple[dict[str, Told], dict[str, Told]]:
+    """Whether a trial keeps all constraints, and how many do; else how near the nearest comes: the condition, as one
+    that holds, or as one that does not."""
+    if not spec.constraints or not facts.best:
+        return {}, {}
+    best = facts.best[0]
+    if not best.broken:
+        message = f"{complete - facts.infeasible} of {complete} complete trials keep all constraints"
+        return {FEASIBLE: Told("FeasibleTrials", message, spec.generation)}, {}
+    nearest = ", ".join(f"{name} by {excess:.6g}" for name, excess in best.broken.items())
+    message = f"none of {complete} complete trials keeps all constraints; trial {best.number} is nearest: {nearest}"
+    return {}, {FEASIBLE: Told("NoFeasibleTrial", message, spec.generation)}
+
+
+def _conditions(
+    true: Mapping[str, Told],
+    otherwise: Told,
+    past: Mapping[str, Any],
+    now: float,
+    untrue: Mapping[str, Told] | None = None,
+) -> list[Json]:
+    """`Running` always; another type from its first True on, `False` when it holds no more.
+
+    Args:
+        otherwise: what is said of those that do not hold.
+        untrue: those that are said not to hold from the first, and what is said of them.
+    """
+    known_untrue = untrue or {}
     before = {condition["type"]: condition for condition in past.get("conditions") or ()}
     conditions = []
     for kind in _TYPES:
-        if kind not in true and kind != "Running" and kind not in before:
+        if kind not in true and kind not in known_untrue and kind != "Running" and kind not in before:
             continue
-        holds, told = "True" if kind in true else "False", true.get(kind) or _not(kind, otherwise)
+        holds = "True" if kind in true else "False"
+        told = true.get(kind) or known_untrue.get(kind) or _not(kind, otherwise)
         known = before.get(kind) or {}
         since = known.get("lastTransitionTime") if known.get("status") == holds else None
         conditions.append(
@@ -261,18 +290,28 @@ def parallelism(spec: ExperimentSpec, plan: Plan, seen: Observed) -> tuple[int, 
     return seen.force.current, str(seen.force.reason)
 
 
+def _found(spec: ExperimentSpec, best: Sequence[Best]) -> Json:
+    """The best trial; of several objectives, the front too."""
+    front = {"front": [_best(spec, each) for each in best[:FRONT]], "frontSize": len(best)}
+    return {"best": _best(spec, best[0]), **(front if len(spec.objectives) > 1 else {})}
+
+
 def _best(spec: ExperimentSpec, best: Best) -> Json:
     metrics = {
         objective.metric: value
         for objective, value in zip(spec.objectives, best.values, strict=True)
         if math.isfinite(value)  # JSON has no infinity
     }
-    return {
+    result: Json = {
         "trial": best.number,
         "value": ", ".join(f"{value:.6g}" for value in best.values),
         "metrics": metrics,
         "parameters": {name: jobs.text(value) for name, value in best.params.items()},
     }
+    if spec.constraints:
+        result["feasible"] = not best.broken
+    broken = {name: excess for name, excess in best.broken.items() if math.isfinite(excess)}
+    return result | ({"broken": broken} if broken else {})
 
 
 def _failures(recent: Sequence[Reason]) -> list[Json]:

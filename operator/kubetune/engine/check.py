@@ -60,11 +60,11 @@ def pattern(field: str, text: str, groups: Sequence[str]) -> None:
 
 def _not_the_step(spec: ExperimentSpec) -> None:
     """A name that gives a log line its step is never a metric. Raises InvalidSpec."""
-    for objective in spec.objectives:
-        if spec.metrics.source == "log" and re2.fullmatch(spec.metrics.step, objective.metric):
+    for metric in (each.metric for those in (spec.objectives, spec.constraints) for each in those):
+        if spec.metrics.source == "log" and re2.fullmatch(spec.metrics.step, metric):
             raise InvalidSpec(
                 "metrics.step",
-                f"{spec.metrics.step!r} takes {objective.metric} for a line's step, so it never becomes a metric; give "
+                f"{spec.metrics.step!r} takes {metric} for a line's step, so it never becomes a metric; give "
                 "metrics.step another pattern, or rename the metric",
             )
 

@@ -84,7 +84,7 @@ class Engine:
         self._live: dict[int, Live] = {}
         self._rows: dict[int, TrialRow] | None = None  # of ``_live``; None: one of them has changed since
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
-        self._history = History(spec.objectives, spec.parameters)
+        self._history = History(spec.objectives, spec.parameters, [each.name for each in spec.constraints])
         self._queue = Queue(spec, storage.sources(spec.uid))
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
         pruner = beside(functools.partial(self._loaded_pruner, spec))
@@ -181,7 +181,11 @@ class Engine:
     @property
     def best(self) -> Sequence[Best]:
         trials = [self._history[number] for number in self._history.front.numbers]
-        return [Best(trial.number, trial.values or (), trial.params) for trial in trials]
+        return [Best(each.number, each.values or (), each.params, _broken(each)) for each in trials]
+
+    @property
+    def infeasible(self) -> int:
+        return self._tally.infeasible
 
     @property
     def saved_steps(self) -> tuple[int, int]:
@@ -213,7 +217,11 @@ class Engine:
                 del live.curve.marks[:]
             self._resume()
         if spec.objectives != old.objectives:
-            complete = [trial.values or () for trial in self._history if trial.state is TrialState.COMPLETE]
+            complete = [
+                trial.values or ()
+                for trial in self._history
+                if trial.state is TrialState.COMPLETE and not _broken(trial)
+            ]
             self._tally.look_again(spec.objectives, complete)
         self._queue.update(spec)
         self._spec = spec
@@ -413,7 +421,7 @@ class Engine:
 
         def settle(reports: Sequence[Report], finish: Finish | None) -> Ending:
             series.update(rules.series(reports, metric))  # with what came after the last tail
-            return value.settle(reports, finish, outcome, self._spec.objectives)
+            return value.settle(reports, finish, outcome, self._spec.objectives, self._spec.constraints)
 
         return ToEnd(end.number, end.attempt, settle, end.log_tail), series
 
@@ -445,7 +453,12 @@ class _Committed:
 
 def _past(trial: EndedTrial) -> Past:
     """An ended trial as samplers see it."""
-    return Past(trial.number, trial.state, trial.params, trial.values, trial.last, trial.ended)
+    return Past(trial.number, trial.state, trial.params, trial.values, trial.last, trial.ended, trial.constraints)
+
+
+def _broken(trial: Past) -> dict[str, float]:
+    """The constraints that it breaks, and by how much."""
+    return {name: excess for name, excess in (trial.constraints or {}).items() if excess > 0}
 
 
 def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:
@@ -466,3 +479,5 @@ def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:
         raise InvalidSpec(
             f"parameters.{changed[0]}", "the search space cannot change once started; create a new experiment"
         )
+    if new.constraints != old.constraints:
+        raise InvalidSpec("constraints", "constraints cannot change once started; create a new experiment")

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kubetune.api.spec import Objective, Parameter, ParamValue
-from kubetune.api.trial import TrialState
+from kubetune.api.trial import TrialState, penalty
 from kubetune.engine.columns import Columns, Floats, Points
 from kubetune.engine.ended import Ended, Log
 from kubetune.engine.front import Front
@@ -44,6 +44,7 @@ class Past:
     values: tuple[float, ...] | None = None
     last: tuple[int, float] | None = None
     ended: float = 0.0
+    constraints: Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class View:
     lasts: Floats
     taken: frozenset[int] = frozenset()  # of a finite space: points not to be asked for again
     past: Ended | None = None  # all that ended, for samplers that learn from their whole past
+    penalties: Floats | None = None  # by how much constraints are broken, 0: feasible. None: there are no constraints
 
     def last(self, row: int) -> tuple[int, float] | None:
         """Step and value of the trial's last report."""
@@ -82,13 +84,16 @@ class View:
             np.append(self.lasts[rows], np.nan),
             taken,
             self.past,
+            None if self.penalties is None else np.append(self.penalties[rows], 0.0),
         )
 
 
 class History:
     """All trials of a study by number; each is added RUNNING or ended, and ends once."""
 
-    def __init__(self, objectives: Sequence[Objective], parameters: Mapping[str, Parameter]) -> None:
+    def __init__(
+        self, objectives: Sequence[Objective], parameters: Mapping[str, Parameter], constraints: Sequence[str] = ()
+    ) -> None:
         self._columns = Columns(parameters)
         self._points = Points(parameters)
         self._count = 0
@@ -98,6 +103,8 @@ class History:
         self._steps = np.empty(0, dtype=np.int64)
         self._lasts = np.empty(0)
         self._ended = np.empty(0)
+        self._constraints = tuple(constraints)
+        self._excess = np.empty((0, len(constraints)))
         self._running: dict[int, int | None] = {}  # numbers in order → the point, in a finite space
         self._learned = array.array("q")  # numbers of COMPLETE and PRUNED trials, ascending
         self._ranking = array.array("q")  # one objective: COMPLETE trials, best first, earliest of equals
@@ -122,7 +129,22 @@ class History:
             self._columns.decode(self._params[number].tolist()),
             None if values[0] != values[0] else tuple(values),
             None if step == _NO_STEP else (step, float(self._lasts[number])),
+            constraints=self._known(number),
         )
+
+    def _row(self, constraints: Mapping[str, float] | None) -> list[float]:
+        return [math.nan if constraints is None else constraints.get(name, math.nan) for name in self._constraints]
+
+    def _known(self, number: int) -> dict[str, float] | None:
+        excess = dict(zip(self._constraints, self._excess[number].tolist(), strict=True))
+        return None if not excess or any(map(math.isnan, excess.values())) else excess
+
+    def _penalties(self, rows: npt.NDArray[np.int64]) -> Floats:
+        """As `api.trial.penalty`; 0 where it is not known."""
+        total = np.zeros(len(rows))
+        for excess in self._excess[rows].T:  # one after the other, to the last bit as `penalty` adds them
+            total += np.where(excess > 0, excess, 0.0)
+        return total
 
     def __iter__(self) -> Iterator[Past]:
         return (self[number] for number in range(self._count))
@@ -151,11 +173,11 @@ class History:
         complete = np.flatnonzero((ended == COMPLETE) & ~np.isnan(self._values[: self._count, 0]))
         if self._values.shape[1] == 1:
             losses = self._values[complete, 0] * self.front.signs[0]
-            complete = complete[np.lexsort((complete, losses))].astype(np.int64)
+            complete = complete[np.lexsort((complete, losses, self._penalties(complete)))].astype(np.int64)
             self._ranking = array.array("q", complete.tobytes())
             complete = complete[:1]  # the front
         for number in complete.tolist():
-            self.front.add(number, self._values[number].tolist())
+            self.front.add(number, self._values[number].tolist(), penalty(self._known(number)))
 
     def _extend(self, trials: Sequence[Past]) -> None:
         first, end = self._count, self._count + len(trials)
@@ -172,6 +194,7 @@ class History:
         self._steps[first:end] = [_NO_STEP if trial.last is None else trial.last[0] for trial in trials]
         self._lasts[first:end] = [math.nan if trial.last is None else trial.last[1] for trial in trials]
         self._ended[first:end] = [trial.ended for trial in trials]
+        self._excess[first:end] = [self._row(trial.constraints) for trial in trials]
         for trial in trials:
             if self._points.small or trial.state is TrialState.RUNNING:
                 self._ask(trial)
@@ -207,11 +230,12 @@ class History:
         self._values[number] = np.nan if trial.values is None else trial.values
         self._steps[number], self._lasts[number] = (_NO_STEP, np.nan) if trial.last is None else trial.last
         self._ended[number] = trial.ended
+        self._excess[number] = self._row(trial.constraints)
 
     def _grow(self, least: int = 64) -> None:
         """Room for half as many more."""
         more = max(least, self._count // 2)
-        for name in ("_states", "_params", "_values", "_steps", "_lasts", "_ended"):
+        for name in ("_states", "_params", "_values", "_steps", "_lasts", "_ended", "_excess"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.empty((more, *column.shape[1:]), column.dtype)]))
 
@@ -225,12 +249,13 @@ class History:
             return
         bisect.insort(self._learned, trial.number)
         if trial.state is TrialState.COMPLETE and trial.values is not None:
-            self.front.add(trial.number, trial.values)
+            self.front.add(trial.number, trial.values, penalty(trial.constraints))
             if len(trial.values) == 1:
                 bisect.insort(self._ranking, trial.number, key=self._rank)
 
-    def _rank(self, number: int) -> tuple[float, int]:
-        return self.front.losses(self._values[number].tolist())[0], number
+    def _rank(self, number: int) -> tuple[float, float, int]:
+        broken = penalty(self._known(number)) if self._constraints else 0.0
+        return broken, self.front.losses(self._values[number].tolist())[0], number
 
     @property
     def learned(self) -> int:
@@ -267,6 +292,7 @@ class History:
             self._lasts[rows],
             self.taken(),
             self._whole() if whole else None,
+            self._penalties(rows) if self._constraints else None,
         )
 
     def _whole(self) -> Ended:

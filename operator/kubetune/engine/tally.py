@@ -5,7 +5,7 @@ import collections
 from collections.abc import Iterable, Sequence
 
 from kubetune.api.spec import Objective
-from kubetune.api.trial import Counts, Reason, TrialState
+from kubetune.api.trial import Counts, Reason, TrialState, penalty
 from kubetune.engine import value
 from kubetune.storage.base import EndedTrial
 
@@ -24,6 +24,7 @@ class Tally:
         self._steps = 0
         self.lost_attempts = lost_attempts
         self.target_reached = False
+        self.infeasible = 0  # COMPLETE trials that break a constraint
 
     def ended(self, trial: EndedTrial) -> None:
         """A trial ended; in any order."""
@@ -33,7 +34,10 @@ class Tally:
             self._remember(trial.ended, trial.number, trial.reason)
         if trial.state is TrialState.COMPLETE:
             self._complete_lengths[trial.steps] += 1
-            self.target_reached = self.target_reached or value.reaches(self._objectives, trial.values or ())
+            feasible = penalty(trial.constraints) == 0
+            self.infeasible += not feasible
+            reached = feasible and value.reaches(self._objectives, trial.values or ())
+            self.target_reached = self.target_reached or reached
         elif trial.reason is Reason.PRUNED:
             self._pruned_lengths[trial.steps] += 1
 
@@ -43,7 +47,7 @@ class Tally:
             del self._recent[:-RECENT]
 
     def look_again(self, objectives: Sequence[Objective], complete: Iterable[Sequence[float]]) -> None:
-        """The targets changed: whether one of the COMPLETE trials' values reaches the new ones."""
+        """The targets changed: whether one of the feasible COMPLETE trials' values reaches the new ones."""
         self._objectives = objectives
         self.target_reached = any(value.reaches(objectives, values) for values in complete)
 

@@ -9,7 +9,7 @@ import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 
-from kubetune.api.spec import Objective
+from kubetune.api.spec import Constraint, Objective
 from kubetune.api.trial import Ending, Finish, Reason, Report, TrialState
 from kubetune.storage import rules
 
@@ -75,14 +75,26 @@ def _reached(goal: Objective, value: float) -> bool:
 
 
 def settle(
-    reports: Sequence[Report], finish: Finish | None, outcome: Outcome, objectives: Sequence[Objective]
+    reports: Sequence[Report],
+    finish: Finish | None,
+    outcome: Outcome,
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint] = (),
 ) -> Ending:
     """The end of a trial, from the accepted reports of its last attempt and what it said of its end.
 
     In this order: a failed Job is FAIL with the Job's reason; a stop that was requested makes it PRUNED, however the
     trial took it; then the trial's own word (failed, pruned); then its metrics: COMPLETE, or FAIL for one that is
-    missing or not a number. ±inf are values.
+    missing or not a number. ±inf are values. So it is with the metrics that constraints are about; a PRUNED trial may
+    lack them.
     """
+    ending = _settled(reports, finish, outcome, objectives)
+    return _constrained(ending, reports, constraints) if constraints and ending.state is not TrialState.FAIL else ending
+
+
+def _settled(
+    reports: Sequence[Report], finish: Finish | None, outcome: Outcome, objectives: Sequence[Objective]
+) -> Ending:
     if outcome.failure is not None:
         return Ending(TrialState.FAIL, outcome.failure, outcome.message, None)
     if outcome.stop is not None:
@@ -112,6 +124,24 @@ def _completed(
             return Ending(TrialState.FAIL, Reason.NOT_A_NUMBER, message, None)
     message = (finish.message if finish is not None else "") or outcome.message
     return Ending(TrialState.COMPLETE, Reason.COMPLETED, message, values)
+
+
+def _constrained(ending: Ending, reports: Sequence[Report], constraints: Sequence[Constraint]) -> Ending:
+    """By the last report of each metric."""
+    latest: dict[str, float] = {}
+    for report in reports:
+        latest |= report.metrics
+    missing = sorted({each.metric for each in constraints} - latest.keys())
+    excess = {each.name: each.excess(latest[each.metric]) for each in constraints if each.metric in latest}
+    unknown = [name for name, value in excess.items() if math.isnan(value)]
+    if not missing and not unknown:
+        return dataclasses.replace(ending, constraints=excess)
+    if ending.state is TrialState.PRUNED:
+        return ending
+    if missing:
+        message = f"{_no_metric(missing, reports)} (spec.constraints)"
+        return Ending(TrialState.FAIL, Reason.NO_METRIC, message, None)
+    return Ending(TrialState.FAIL, Reason.NOT_A_NUMBER, f"constraint {unknown[0]} is not a number", None)
 
 
 def _last(reports: Sequence[Report], objectives: Sequence[Objective]) -> tuple[float, ...] | None:

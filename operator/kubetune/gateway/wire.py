@@ -222,6 +222,7 @@ def _row(row: trial.TrialRow) -> Json:
         "ended": row.ended,
         "lastStep": row.last_step,
         "lastMetrics": trial.to_json_metrics(row.last_metrics),
+        "constraints": None if row.constraints is None else trial.to_json_metrics(row.constraints),
         "source": row.source,
     }
 

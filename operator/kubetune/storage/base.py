@@ -117,6 +117,7 @@ class EndedTrial(NamedTuple):
     ended: float
     steps: int
     last: tuple[int, float] | None
+    constraints: Mapping[str, float] | None = None
 
 
 Settle = Callable[[Sequence[Report], Finish | None], Ending]

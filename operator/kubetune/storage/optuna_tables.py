@@ -17,6 +17,7 @@ from kubetune.storage import pool, space
 
 METRIC_NAMES = "study:metric_names"  # where Study.set_metric_names keeps them
 FIXED = "fixed_params"  # where Study.enqueue_trial keeps the parameters it was given
+CONSTRAINT = "constraints:"  # before a constraint's name, where Trial.set_constraint keeps it
 SOURCE = "kubetune:source"
 STEPS = range(-(2**31), 2**31)  # trial_intermediate_values.step is an integer column
 KEY_LENGTH = 512  # of an attribute's name
@@ -32,6 +33,7 @@ class Finished:
     ended: float
     intermediate: Mapping[int, float]
     attributes: Mapping[str, Any]
+    constraints: Mapping[str, float]  # by name; at most 0: met
 
 
 def create_study(
@@ -105,7 +107,7 @@ def create_trials(
 
 
 def finish_trials(cursor: pool.Cursor, trials: Sequence[Finished], objectives: int) -> None:
-    """As ``study.tell`` does after a ``trial.report`` for each intermediate value.
+    """As ``study.tell`` does after a ``trial.report`` for each intermediate value, and a ``trial.set_constraint``.
 
     A trial that is not there or has ended (someone deleted the study by Optuna's own tools) is left out.
     """
@@ -147,6 +149,17 @@ def finish_trials(cursor: pool.Cursor, trials: Sequence[Finished], objectives: i
             for trial in present
             for key, value in trial.attributes.items()
             if len(key) <= KEY_LENGTH
+        ],
+    )
+
+    pool.with_values(
+        cursor,
+        "INSERT INTO trial_system_attributes (trial_id, key, value_json) VALUES %s"
+        " ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
+        [
+            (trial.trial_id, f"{CONSTRAINT}{name}", json.dumps(value))
+            for trial in present
+            for name, value in trial.constraints.items()
         ],
     )
 

@@ -24,7 +24,7 @@ STUDY_COLUMNS = (
 BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
-    " t.last_step, t.last_metrics, t.losses, t.source, t.stop_message, t.rung"
+    " t.last_step, t.last_metrics, t.losses, t.source, t.stop_message, t.rung, t.constraint_values"
 )
 TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
 NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
@@ -45,7 +45,8 @@ _REASONS = {str(reason): reason for reason in Reason}
 # One query for all trials that ended; a table of 100,000 is read in order of its index, page by page.
 ENDED_TRIALS = """
     SELECT t.number, t.state, t.reason, t.params::text, t.objective_values, t.ended, cardinality(t.series_steps),
-        t.series_steps[cardinality(t.series_steps)], t.series_values[cardinality(t.series_steps)]
+        t.series_steps[cardinality(t.series_steps)], t.series_values[cardinality(t.series_steps)],
+        t.constraint_values
     FROM kubetune.experiment_trials t
     WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.number > %s
         AND t.state <> 'RUNNING'
@@ -139,7 +140,8 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
         source=row[20],
         stop_message=row[21],
         rung=row[22],
-        log_read=row[23],
+        constraints=None if row[23] is None else from_json_metrics(row[23]),
+        log_read=row[24],
     )
 
 
@@ -174,8 +176,11 @@ def ended(found: Sequence[Row]) -> list[base.EndedTrial]:
             ended,
             steps or 0,
             None if step is None else (step, value),
+            None if constraints is None else from_json_metrics(constraints),
         )
-        for (number, state, reason, _, values, ended, steps, step, value), given in zip(found, params, strict=True)
+        for (number, state, reason, _, values, ended, steps, step, value, constraints), given in zip(
+            found, params, strict=True
+        )
     ]
 
 

@@ -178,6 +178,7 @@ def ended(row: TrialRow, ending: Ending, objectives: int, now: float) -> TrialRo
         reason=ending.reason,
         message=clean(ending.message),
         values=values,
+        constraints=ending.constraints,
         ended=now,
         offered=False,
         lease=None,
@@ -202,6 +203,7 @@ def summary(row: TrialRow, curve: Mapping[int, float]) -> base.EndedTrial:
         row.ended or 0.0,
         len(curve),
         None if last is None else (last, curve[last]),
+        row.constraints,
     )
 
 

@@ -87,8 +87,9 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
         cursor,
         "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
         " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
-        " series_steps = v.steps, series_values = v.series"
-        " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series)"
+        " series_steps = v.steps, series_values = v.series, constraint_values = v.constraints"
+        " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series,"
+        " constraints)"
         " WHERE t.id = v.id",
         [
             (
@@ -101,10 +102,12 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
                 trial.log_tail,
                 list(curve),
                 list(curve.values()),
+                None if trial.row.constraints is None else rows.metrics_json(trial.row.constraints),
             )
             for trial, curve in zip(trials, series, strict=True)
         ],
-        "(%s, %s, %s, %s, %s::double precision[], %s::double precision, %s, %s::bigint[], %s::double precision[])",
+        "(%s, %s, %s, %s, %s::double precision[], %s::double precision, %s, %s::bigint[], %s::double precision[],"
+        " %s::json)",
     )
     finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
     optuna_tables.finish_trials(cursor, finished, len(metrics))
@@ -142,4 +145,7 @@ def _for_optuna(trial: Ended, series: Mapping[int, float]) -> optuna_tables.Fini
         "kubetune:attempt": row.attempt,
         "kubetune:job": names.job_name(locked.experiment, locked.uid, row.number, row.attempt),
     }
-    return optuna_tables.Finished(locked.optuna_id, row.state, row.values, row.ended or 0.0, series, attributes)
+    constraints = row.constraints or {}
+    return optuna_tables.Finished(
+        locked.optuna_id, row.state, row.values, row.ended or 0.0, series, attributes, constraints
+    )

@@ -46,8 +46,7 @@ normal.install()
 class _Trial:
     """What Optuna's TPE reads of a trial; its parameters are in the columns, at ``row``."""
 
-    __slots__ = ("intermediate_values", "number", "row", "state", "values")
-    constraints: Mapping[str, float] = {}
+    __slots__ = ("constraints", "intermediate_values", "number", "row", "state", "values")
 
     def __init__(
         self,
@@ -56,7 +55,9 @@ class _Trial:
         state: optuna.trial.TrialState,
         values: list[float],
         last: tuple[int, float] | None,
+        penalty: float | None,
     ) -> None:
+        self.constraints = {} if penalty is None else {"": penalty}
         self.row = row
         self.number = number
         self.state = state
@@ -206,7 +207,9 @@ class TpeSampler(Sampler):
         # Optuna's samplers refuse intermediate values where there are several objectives, as `Trial.report` does.
         lasts = itertools.repeat(None) if self._several else map(view.last, range(len(view.numbers)))
         states = [_STATES[code] for code in view.states.tolist()]
-        return list(map(_Trial, range(len(states)), view.numbers.tolist(), states, view.values.tolist(), lasts))
+        penalties = itertools.repeat(None) if view.penalties is None else view.penalties.tolist()
+        rows = range(len(states))
+        return list(map(_Trial, rows, view.numbers.tolist(), states, view.values.tolist(), lasts, penalties))
 
 
 _LEARNED = [STATES.index(state) for state in (TrialState.COMPLETE, TrialState.PRUNED)]

@@ -2,11 +2,12 @@
 
 import dataclasses
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
+from kubetune.api import names
 from kubetune.api.spec import Json
 from kubetune.simulator.operators import SETTINGS, Operator
 from kubetune.simulator.run import Run
@@ -109,13 +110,36 @@ def test_the_server_is_asked_about_an_edit_of_the_template_once_and_about_no_oth
     assert asked == ["trial:1", "trial:2", REFUSED_IMAGE, REFUSED_IMAGE]
 
 
-def note_dry_runs(operator: Operator, asked: list[str]) -> None:
+def test_where_trials_run_in_workers_the_server_is_asked_about_a_worker() -> None:
+    def template(image: str) -> Json:
+        container = {"name": "trial", "image": image, "command": ["train", "--x=$(x)"]}
+        return {"template": {"spec": {"containers": [container]}}}
+
+    run = begin(execution="workers", maxTrials=40, **template(REFUSED_IMAGE))
+    asked: list[str] = []
+    for operator in run.operators:
+        note_dry_runs(operator, asked, lambda job: job["metadata"]["labels"][names.LABEL_COMPONENT])
+    body = until(run, 10)
+    assert asked == ["worker"]
+    assert (body["state"], "refuses the Job" in body["message"]) == ("Invalid", True)
+    assert not list(run.server.all("jobs"))
+    edit(run, **template("trial:1"))
+    until(run, 60)
+    assert asked == ["worker"] * 2
+    assert list(run.server.all("jobs"))
+
+
+def image_of(job: Json) -> str:
+    return str(job["spec"]["template"]["spec"]["containers"][0]["image"])
+
+
+def note_dry_runs(operator: Operator, asked: list[str], what: Callable[[Json], str] = image_of) -> None:
     client = operator._reconciler._tools.cluster._client  # type: ignore[attr-defined]
     create = client.create
 
     def noted(resource: Any, namespace: Any, body: Any, dry_run: bool = False, strict: bool = False) -> Any:
         if dry_run:
-            asked.append(body["spec"]["template"]["spec"]["containers"][0]["image"])
+            asked.append(what(body))
         return create(resource, namespace, body, dry_run, strict)
 
     client.create = noted

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from kubetune.api import spec as api
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
-from kubetune.controller import jobs
+from kubetune.api.trial import WorkerRow
+from kubetune.controller import execution, jobs, worker_jobs
 from kubetune.controller.act import Tools
 from kubetune.controller.observe import Memory, RefusedSpec
 from kubetune.controller.ports import Engine, Engines, Exists, Refused
@@ -80,8 +81,8 @@ class Judge:
         """The server judges the Job before one is made of this spec. Raises InvalidSpec with its words."""
         if engine.ended or (kept is None and engine.counts.total):  # nothing more is made; made with it already
             return
-        body = self._job(spec)
-        if kept is not None and body == self._job(kept):
+        body = self._job(spec, engine)
+        if kept is not None and body == self._job(kept, engine):
             return
         try:
             self._tools.cluster.create_job(body, dry_run=True)
@@ -91,8 +92,14 @@ class Judge:
             if not refusal.passing:
                 raise InvalidSpec("template", f"the API server refuses the Job: {refusal}") from refusal
 
-    def _job(self, spec: ExperimentSpec) -> Json:
-        return jobs.build_job(spec, 0, 1, jobs.sample(spec.parameters), self._tools.wiring())
+    def _job(self, spec: ExperimentSpec, engine: Engine) -> Json:
+        """The first Job to be made of it: a trial's or a worker's. (`auto` begins with a trial's; a worker that the
+        server refuses later fails a trial for that reason.)"""
+        wiring = self._tools.wiring()
+        wanted = spec.execution == "workers" or (spec.execution == "auto" and engine.workers)
+        if wanted and execution.obstacle(spec) is None:
+            return worker_jobs.build_worker(spec, WorkerRow(0, 1, 0.0), wiring)
+        return jobs.build_job(spec, 0, 1, jobs.sample(spec.parameters), wiring)
 
 
 def _parsed(resource: Mapping[str, Json], kept: KeptSpec | None) -> ExperimentSpec | None:

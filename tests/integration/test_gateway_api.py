@@ -344,8 +344,9 @@ def test_people_read_trials_by_page_and_state(
     assert (row["number"], row["state"], row["values"], row["lastStep"]) == (0, "COMPLETE", ["inf"], 7)
     assert row["parameters"] == {"x": 0.5}
     assert [row["number"] for row in read(gateway, f"{base_path}?offset=1&limit=1", token)[1]["trials"]] == [1]
-    assert read(gateway, f"{base_path}/0/log", token) == (200, {"log": "the end"})
-    assert read(gateway, f"{base_path}/1/log", token) == (200, {"log": None})
+    alone = {"attempt": 1, "started": None, "worker": None}
+    assert read(gateway, f"{base_path}/0/log", token) == (200, {"log": "the end", "running": False, **alone})
+    assert read(gateway, f"{base_path}/1/log", token) == (200, {"log": None, "running": True, **alone})
     assert [report["step"] for report in read(gateway, f"{base_path}/0/reports", token)[1]["reports"]] == [7]
 
 

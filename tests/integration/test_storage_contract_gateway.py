@@ -223,6 +223,8 @@ class TestReading:
                 storage.trial_reports(*place, number)
             with pytest.raises(KeyError):
                 storage.log_tail(*place, number)
+            with pytest.raises(KeyError):
+                storage.place(*place, number)
 
     def test_healthy(self, storage: Storage) -> None:
         assert storage.healthy()

@@ -81,6 +81,21 @@ class TestLeasing:
         report = base.Incoming(who.of_trial(0, 1), "a", None, {"loss": 1.0})
         assert experiment.storage.accept([report]) == [base.Answer(1, False, "")]
 
+    def test_where_it_runs_and_ran(self, experiment: Experiment) -> None:
+        place = (experiment.namespace, experiment.name)
+        offer(experiment, 0)
+        experiment.create(1)
+        storage, who = experiment.storage, worker(experiment, 3)
+        assert storage.place(*place, 0) == base.Place(1, True, None, None)
+        storage.lease(who, 0, LONG)
+        here = storage.place(*place, 0)
+        assert (here.running, here.worker) == (True, (3, 1))
+        assert here.started is not None
+        assert storage.place(*place, 1).worker is None
+        experiment.finish(0)
+        there = storage.place(*place, 0)
+        assert (there.running, there.worker) == (False, (3, 1))
+
     def test_another_workers_reports_are_refused(self, experiment: Experiment) -> None:
         offer(experiment, 0)
         holder, other = worker(experiment, 0), worker(experiment, 1)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from kubetune.cli import access, explain, main, watch
+from kubetune.cli import logs as trial_logs
 from tests.unit.test_cli_views import answer, ended, resource
 
 KUBECONFIG = """
@@ -226,6 +227,66 @@ def test_no_log_at_all_says_of_which_trials_it_is_kept(world: World, tune: Tune)
     code, out, err = tune("logs", "digits", "4")
     assert (code, out) == (1, "")
     assert "failed and pruned trials and of the best" in err
+
+
+def in_worker(world: World, lines: str, *, found: bool = True, **kept: Any) -> None:
+    """Trial 4 has no pod of its own, but worker 2 (its third incarnation) has this log."""
+
+    def pods(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        of_worker = "kubetune.dev/worker=2,kubetune.dev/incarnation=3" in query["labelSelector"]
+        state = {"name": "trial", "state": {"running": {}}}
+        worker = {"metadata": {"name": "digits-w2-3"}, "status": {"phase": "Running", "containerStatuses": [state]}}
+        return 200, {"items": [worker] if of_worker and found else [], "metadata": {}}
+
+    world.answers[f"GET {PODS}"] = pods
+    place = {"attempt": 2, "running": False, "started": 1e9, "worker": {"number": 2, "incarnation": 3}}
+    world.answers[f"GET {PROXY}/trials/4/log"] = (200, {"log": None, **place, **kept})
+    world.answers[f"GET {PODS}/digits-w2-3/log"] = (200, lines)
+
+
+WORKER_LOG = "".join(
+    f"2026-01-01T00:00:0{n}.1Z {line}\n"
+    for n, line in enumerate(
+        ["[4/1] lost", "[3/2] other", "[4/2] epoch 1", "[44/2] another", "[4/2] ", "[4/2]  epoch 2"]
+    )
+)
+
+
+def test_a_trial_in_a_worker_has_its_lines_of_the_workers_log(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    in_worker(world, WORKER_LOG)
+    assert tune("logs", "digits", "4") == (0, "epoch 1\n\n epoch 2\n", "")
+
+
+def test_followed_it_ends_with_the_trial(world: World, tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_logs, "INTERVAL", 0.01)
+    world.experiment(resource())
+    in_worker(world, WORKER_LOG, running=True)
+    assert tune("logs", "digits", "4", "-f") == (0, "epoch 1\n\n epoch 2\n", "")
+
+
+def test_followed_it_waits_for_a_worker(world: World, tune: Tune, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial_logs, "INTERVAL", 0.01)
+    world.experiment(resource())
+    in_worker(world, WORKER_LOG, running=True)
+    leased = world.answers[f"GET {PROXY}/trials/4/log"]
+    assert isinstance(leased, tuple)
+    asked = 0
+
+    def later(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        nonlocal asked
+        asked += 1
+        return leased if asked > 3 else (200, {**leased[1], "worker": None})
+
+    world.answers[f"GET {PROXY}/trials/4/log"] = later
+    assert tune("logs", "digits", "4", "-f") == (0, "epoch 1\n\n epoch 2\n", "")
+
+
+@pytest.mark.parametrize(("lines", "found"), [("2026-01-01T00:00:00.1Z [5/1] other", True), ("", False)])
+def test_what_the_worker_has_no_more_is_what_was_kept(world: World, tune: Tune, lines: str, found: bool) -> None:
+    world.experiment(resource())
+    in_worker(world, lines, found=found, log="epoch 30")
+    assert tune("logs", "digits", "4")[:2] == (0, "epoch 30\n")
 
 
 def test_a_pod_that_waits_says_for_what(world: World, tune: Tune) -> None:

@@ -46,6 +46,18 @@ class Gateway:
         return cls(namespace, name, port or cls.port, scheme or cls.scheme)
 
 
+@dataclasses.dataclass(frozen=True)
+class Log:
+    """What the gateway tells of a trial's log. ``worker``: (number, incarnation) of the one that runs or ran its latest
+    attempt; ``started``: epoch seconds."""
+
+    kept: str | None
+    attempt: int
+    running: bool
+    started: float | None
+    worker: tuple[int, int] | None
+
+
 class Access:
     """One namespace's experiments and their trials. Every method raises `explain.Problem`, worded for a person."""
 
@@ -103,6 +115,14 @@ class Access:
             raise explain.api(error, f"list the pods of trial {trial}") from error
         return sorted(items, key=_attempt)
 
+    def worker_pods(self, name: str, number: int, incarnation: int) -> Sequence[Json]:
+        """The pod of a worker, if it is there."""
+        own = f"{names.LABEL_WORKER}={number},{names.LABEL_INCARNATION}={incarnation}"
+        try:
+            return self._client.list(resources.PODS, self.namespace, f"{names.LABEL_EXPERIMENT}={name},{own}")[0]
+        except errors.ApiError as error:
+            raise explain.api(error, f"list the pods of worker {number}") from error
+
     # trials, at the gateway
 
     def trials(self, name: str, state: str | None = None, offset: int = 0) -> list[Json]:
@@ -117,10 +137,17 @@ class Access:
             if len(page) < PAGE:
                 return found
 
-    def kept_log(self, name: str, trial: int) -> str | None:
-        """The kept end of a trial's log."""
-        log = self._read(f"{name}/trials/{trial}/log")["log"]
-        return None if log is None else str(log)
+    def log(self, name: str, trial: int) -> Log:
+        """The kept end of a trial's log, and where else to look."""
+        answer = self._read(f"{name}/trials/{trial}/log")
+        worker, started = answer.get("worker"), answer.get("started")
+        return Log(
+            None if answer["log"] is None else str(answer["log"]),
+            int(answer.get("attempt") or 1),
+            bool(answer.get("running")),
+            None if started is None else float(started),
+            None if worker is None else (int(worker["number"]), int(worker["incarnation"])),
+        )
 
     def _read(self, what: str, params: Mapping[str, str | int | bool] | None = None) -> Any:
         path = f"v1/experiments/{self.namespace}/{what}"

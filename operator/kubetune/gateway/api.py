@@ -131,7 +131,9 @@ class Api:
     async def trial_log(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)
         number = wire.read_number(request.match_info["number"])
-        return web.json_response({"log": await self._found(self._storage.log_tail, namespace, name, number)})
+        log = await self._found(self._storage.log_tail, namespace, name, number)
+        place = await self._found(self._storage.place, namespace, name, number)
+        return web.json_response(wire.write_log(log, place))
 
     async def _reader(self, request: web.Request) -> tuple[str, str]:
         namespace, name = request.match_info["namespace"], request.match_info["name"]

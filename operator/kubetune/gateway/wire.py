@@ -227,6 +227,17 @@ def _row(row: trial.TrialRow) -> Json:
     }
 
 
+def write_log(log: str | None, place: base.Place) -> Json:
+    worker = None if place.worker is None else dict(zip(("number", "incarnation"), place.worker, strict=True))
+    return {
+        "log": log,
+        "attempt": place.attempt,
+        "running": place.running,
+        "started": place.started,
+        "worker": worker,
+    }
+
+
 def write_reports(reports: Sequence[trial.Report]) -> Json:
     return {
         "reports": [

@@ -304,6 +304,17 @@ class Worker:
 
 
 @dataclasses.dataclass(frozen=True)
+class Place:
+    """Where a trial's latest attempt runs, or ran. ``worker``: (number, incarnation); None: in no worker, so in a pod
+    of its own if anywhere. ``started``: the trial's first start, epoch seconds."""
+
+    attempt: int
+    running: bool
+    started: float | None
+    worker: tuple[int, int] | None
+
+
+@dataclasses.dataclass(frozen=True)
 class Ended:
     """A worker's process for a trial has ended. ``log``: the end of what it wrote, None: not worth sending."""
 
@@ -400,6 +411,9 @@ class GatewayStorage(Protocol):
 
     def log_tail(self, namespace: str, name: str, number: int) -> str | None:
         """The kept end of a trial's log; None: none kept. Raises KeyError."""
+
+    def place(self, namespace: str, name: str, number: int) -> Place:
+        """Where to look for a trial's log. Raises KeyError."""
 
     def healthy(self) -> bool:
         """Whether the database answers."""

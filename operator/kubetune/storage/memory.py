@@ -608,3 +608,10 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     @_transaction
     def log_tail(self, namespace: str, name: str, number: int) -> str | None:
         return self._named(namespace, name, number).log_tail
+
+    @_transaction
+    def place(self, namespace: str, name: str, number: int) -> base.Place:
+        row, workers = self._named(namespace, name, number).row, self._newest(namespace, name).workers
+        found = next((each for each in workers if each.job_uid and each.job_uid == row.job_uid), None)
+        worker = None if found is None else (found.number, found.incarnation)
+        return base.Place(row.attempt, rules.is_running(row), row.started, worker)

@@ -34,6 +34,18 @@ class ReadSide:
         with self.pool.transaction() as cursor:
             return _trial(cursor, namespace, name, number)[1]
 
+    def place(self, namespace: str, name: str, number: int) -> base.Place:
+        with self.pool.transaction() as cursor:
+            trial_id, _ = _trial(cursor, namespace, name, number)
+            cursor.execute(
+                "SELECT t.attempt, t.state = 'RUNNING', t.started, w.number, w.incarnation"
+                " FROM kubetune.experiment_trials t LEFT JOIN kubetune.workers w"
+                " ON w.job_uid = t.job_uid AND w.experiment_id = t.experiment_id WHERE t.id = %s",
+                (trial_id,),
+            )
+            attempt, running, started, worker, incarnation = cursor.fetchone() or ()
+        return base.Place(attempt, running, started, None if worker is None else (worker, incarnation))
+
 
 def _page(cursor: pool.Cursor, experiment_id: int, state: str | None, offset: int, limit: int) -> list[TrialRow]:
     """Trials by number, at a cost that does not grow with the offset: numbers have no gaps, so that it is the first

@@ -240,6 +240,26 @@ _LIMITS = _admission(
     ("trials-huge", {"maxTrials": 1000001}, "spec.maxTrials in body should be less than or equal to 1000000"),
     ("trials-text", {"maxTrials": "40"}, "spec.maxTrials in body must be of type integer"),
     ("trials-fraction", {"maxTrials": 4.5}, "spec.maxTrials in body must be of type integer"),
+    (
+        "stop-no-trials",
+        {"stop": {"noImprovement": {"minDelta": 0.1}}},
+        "spec.stop.noImprovement.trials: Required value",
+    ),
+    (
+        "stop-trials",
+        {"stop": {"noImprovement": {"trials": 0}}},
+        "spec.stop.noImprovement.trials in body should be greater than or equal to 1",
+    ),
+    (
+        "stop-delta",
+        {"stop": {"noImprovement": {"trials": 5, "minDelta": -1}}},
+        "spec.stop.noImprovement.minDelta in body should be greater than or equal to 0",
+    ),
+    (
+        "stop-with-two",
+        {"objective": DROP, "objectives": TWO, "stop": {"noImprovement": {"trials": 5}}},
+        "spec.stop.noImprovement judges one objective",
+    ),
     ("failed-negative", {"maxFailedTrials": -1}, "spec.maxFailedTrials in body should be greater than or equal to 0"),
     (
         "parallelism-negative",
@@ -536,6 +556,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("enqueue", {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}]}, ""),
     ("max-trials", {"maxTrials": 41}, ""),
     ("max-failed-trials", {"maxFailedTrials": 11}, ""),
+    ("stop", {"stop": {"noImprovement": {"trials": 30, "minDelta": 0.01}}}, ""),
     ("parallelism", {"parallelism": {"max": 0}}, ""),
     ("parallelism-min", {"parallelism": {"min": 4, "max": 4}}, ""),
     ("priority", {"priority": -10}, ""),

@@ -105,6 +105,34 @@ for step in range(100 if not good else 6):
     assert status["counts"]["pruned"] == 2
 
 
+def test_asha_stops_the_worse_ones_at_a_rung_and_says_so(namespace: str) -> None:
+    script = """
+import time, kubetune_trial as kt
+for step in range(1, 5 if kt.trial() == 0 else 100):
+    if kt.report(step, score=1.0 - kt.trial() / 10):
+        break
+    time.sleep(0.02 if kt.trial() == 0 else 0.5)
+"""
+    pruner = {"name": "asha", "settings": {"reductionFactor": 2, "minResource": 2}}
+    body = cluster.manifest("asha", script, maxTrials=3, parallelism={"max": 1}, pruner=pruner)
+    experiment = cluster.apply(namespace, body)
+    experiment.wait("Complete")
+    trials = experiment.trials()
+    assert [trial["state"] for trial in trials] == ["COMPLETE", "PRUNED", "PRUNED"]
+    assert trials[1]["message"] == "pruned by asha at rung 2: 0.9 is not in the best half of 2"
+
+
+def test_it_is_over_when_nothing_gets_better(namespace: str) -> None:
+    script = "import kubetune_trial as kt; kt.report(0, score=0.5)"
+    stop = {"noImprovement": {"trials": 3}}
+    body = cluster.manifest("enough", script, maxTrials=50, parallelism={"max": 2}, stop=stop)
+    status = cluster.apply(namespace, body).wait("Complete")
+    assert status["reason"] == "NoImprovement"
+    assert status["message"] == "3 trials ended without an improvement: the best is score = 0.5"
+    assert 4 <= status["counts"]["complete"] <= 6
+    assert status["counts"]["running"] == 0
+
+
 def test_no_code_metrics_are_read_from_the_log_and_prune_too(namespace: str) -> None:
     script = """
 import os, time

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from kubetune.api.spec import NoImprovement
 from kubetune.api.trial import Counts, Reason
 from kubetune.controller.decide import Limits, decide
 from kubetune.controller.plan import DeleteJob, End, Finish, Observed, Plan, RequestStop
@@ -29,6 +30,12 @@ ENDS: dict[str, tuple[Observed, dict[str, object], Reason, str]] = {
         o.seen(counts=Counts(complete=2), target_reached=True, best=0.99),
         {},
         Reason.TARGET_REACHED,
+        "Complete",
+    ),
+    "nothing gets better": (
+        o.seen(counts=Counts(complete=3, pruned=3), stagnation=5, best=0.9),
+        {"no_improvement": NoImprovement(5)},
+        Reason.NO_IMPROVEMENT,
         "Complete",
     ),
     "more failed than may": (o.seen(counts=Counts(complete=1, failed=4)), {}, Reason.MAX_FAILED_TRIALS, "Failed"),
@@ -77,6 +84,14 @@ def test_it_is_not_over_when(seen: Observed) -> None:
     assert not any(isinstance(action, End) for action in plan(seen).actions)
 
 
+def test_it_says_how_long_nothing_got_better() -> None:
+    seen = o.seen(counts=Counts(complete=6), stagnation=7, best=0.9)
+    message = plan(seen, no_improvement=NoImprovement(5, 0.01)).message
+    assert message == "5 trials ended without an improvement of more than 0.01: the best is accuracy = 0.9"
+    assert plan(seen, no_improvement=NoImprovement(8)).reason is Reason.RUNNING
+    assert plan(seen).reason is Reason.RUNNING
+
+
 def test_max_trials_lets_the_last_ones_run_to_their_end() -> None:
     found = plan(o.seen(o.row(9), jobs=(o.job(9),), counts=Counts(running=1, complete=9)))
     assert (found.actions, found.state, found.reason) == ((), "Running", Reason.MAX_TRIALS)
@@ -109,6 +124,8 @@ def test_the_reason_does_not_change_when_the_trials_it_stops_count_as_failed() -
     assert plan(reached).reason is Reason.TARGET_REACHED
     late = o.seen(counts=counts, recent_failures=recent)
     assert plan(late, experiment_deadline=50.0).reason is Reason.EXPERIMENT_DEADLINE
+    stale = o.seen(counts=counts, recent_failures=recent, stagnation=3)
+    assert plan(stale, no_improvement=NoImprovement(3)).reason is Reason.NO_IMPROVEMENT
 
 
 def test_a_start_failure_names_the_image_and_the_last_words() -> None:

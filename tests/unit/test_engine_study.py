@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from kubetune.api.spec import Algorithm, ExperimentSpec, Int, Objective, Params, ParamValue
+from kubetune.api.spec import Algorithm, ExperimentSpec, Int, NoImprovement, Objective, Params, ParamValue
 from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
 from kubetune.controller import ports
 from kubetune.engine import samplers
@@ -357,6 +357,24 @@ def test_a_trial_is_settled_by_all_that_was_accepted_also_after_the_last_tail() 
     assert ended.values == (1.0,)
     assert experiment.engine.saved_steps == (3, 0)
     assert experiment.storage.log_tail("team", "digits", 0) == "bye"
+
+
+def test_counts_trials_without_an_improvement_over_restarts() -> None:
+    experiment = Experiment(spec(no_improvement=NoImprovement(2), pruner=HALVING))
+    counts = []
+    for values in ([9.0, 3.0], [9.0, 3.0], [9.0, 9.0], [9.0, 2.0], [9.0, 2.0]):  # the third one is pruned
+        experiment.run(*values)
+        counts.append(experiment.engine.stagnation)
+        experiment.restart()
+        counts.append(experiment.engine.stagnation)
+    (row,) = experiment.trials.start(experiment.engine)
+    experiment.engine.request_stop({row.number: Reason.STOPPED})
+    experiment.engine.finish(row.number, 1, None, "")  # by people: says nothing of the search
+    assert counts == [0, 0, 1, 1, 2, 2, 2, 2, 2, 2]
+    experiment.engine.update(spec(no_improvement=NoImprovement(2, min_delta=1.5), pruner=HALVING))
+    assert experiment.engine.stagnation == 4
+    experiment.engine.update(spec(pruner=HALVING))
+    assert experiment.engine.stagnation == 0
 
 
 def test_ending_a_trial_twice_gives_the_same_row_and_counts_once() -> None:

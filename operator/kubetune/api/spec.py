@@ -6,6 +6,7 @@ parameter, a pattern that is no regular expression) is found here and becomes co
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
@@ -66,6 +67,15 @@ class Metrics:
 
 
 @dataclasses.dataclass(frozen=True)
+class NoImprovement:
+    """The experiment is over once so many trials ended, complete or pruned, of which none was better than the best
+    before by more than ``min_delta``, in the metric's unit."""
+
+    trials: int
+    min_delta: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class Algorithm:
     """A sampler or a pruner by name; settings in the CRD's camelCase."""
 
@@ -99,6 +109,7 @@ class ExperimentSpec:
     pruner: Algorithm = Algorithm("median")
     max_trials: int = 100
     max_failed_trials: int = 10
+    no_improvement: NoImprovement | None = None
     parallelism: int = 1  # at most
     parallelism_min: int = 0  # pods that find no node do not lower it below this
     priority: int = 0  # each step doubles the share of common limits
@@ -166,6 +177,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         pruner=_algorithm(spec, "pruner", "median" if len(objectives) == 1 else "none"),
         max_trials=int(spec.get("maxTrials", 100)),
         max_failed_trials=int(spec.get("maxFailedTrials", 10)),
+        no_improvement=_no_improvement(spec, objectives),
         parallelism=most,
         parallelism_min=least,
         priority=int(spec.get("priority", 0)),
@@ -189,6 +201,20 @@ def _initial(spec: Mapping[str, Any]) -> Iterator[Given]:
 def _enqueued(spec: Mapping[str, Any]) -> Iterator[Given]:
     for place, form in enumerate(spec.get("enqueue") or ()):
         yield Given(f"enqueue/{form['name']}", f"enqueue[{place}].parameters", dict(form.get("parameters") or {}))
+
+
+def _no_improvement(spec: Mapping[str, Any], objectives: tuple[Objective, ...]) -> NoImprovement | None:
+    form = (spec.get("stop") or {}).get("noImprovement")
+    if not form:
+        return None
+    if len(objectives) > 1:
+        raise InvalidSpec("stop.noImprovement", "it judges one objective, and there are several; leave it out")
+    trials, delta = int(form.get("trials", 0)), float(form.get("minDelta", 0.0))
+    if trials < 1:
+        raise InvalidSpec("stop.noImprovement.trials", f"needs a whole number of at least 1, but is {trials}")
+    if not 0 <= delta < math.inf:
+        raise InvalidSpec("stop.noImprovement.minDelta", f"needs a number of at least 0, but is {delta}")
+    return NoImprovement(trials, delta)
 
 
 def _limit(limits: Mapping[str, Any], name: str) -> float | None:

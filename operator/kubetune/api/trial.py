@@ -61,6 +61,7 @@ class Reason(enum.StrEnum):
     MAX_TRIALS = "MaxTrials"
     SPACE_EXHAUSTED = "SpaceExhausted"  # grid: every cell was asked
     TARGET_REACHED = "TargetReached"
+    NO_IMPROVEMENT = "NoImprovement"  # spec.stop.noImprovement
     MAX_FAILED_TRIALS = "MaxFailedTrials"
     START_FAILURES = "StartFailures"  # the same start failure three times in a row
     EXPERIMENT_DEADLINE = "ExperimentDeadline"

@@ -32,7 +32,15 @@ def find_closing(spec: ExperimentSpec, seen: Observed, now: float) -> Closing | 
     The order keeps the reason from changing while the last trials are being stopped: those that fail for it count as
     failed, which must not turn a reached target or a deadline into `MaxFailedTrials`.
     """
-    facts = (_target_reached, _start_failures, _deadline_passed, _too_many_failed, _space_exhausted, _max_trials)
+    facts = (
+        _target_reached,
+        _no_improvement,
+        _start_failures,
+        _deadline_passed,
+        _too_many_failed,
+        _space_exhausted,
+        _max_trials,
+    )
     return next((found for fact in facts if (found := fact(spec, seen, now))), None)
 
 
@@ -41,6 +49,15 @@ def _target_reached(spec: ExperimentSpec, seen: Observed, now: float) -> Closing
         return None
     best = "" if seen.best is None else f": {spec.objectives[0].metric} = {seen.best:g}"
     return Closing(Reason.TARGET_REACHED, f"the target is reached{best}", cut=True)
+
+
+def _no_improvement(spec: ExperimentSpec, seen: Observed, now: float) -> Closing | None:
+    limit = spec.no_improvement
+    if limit is None or seen.stagnation < limit.trials:
+        return None
+    best = "" if seen.best is None else f": the best is {spec.objectives[0].metric} = {seen.best:g}"
+    than = f" of more than {limit.min_delta:g}" if limit.min_delta else ""
+    return Closing(Reason.NO_IMPROVEMENT, f"{limit.trials} trials ended without an improvement{than}{best}", cut=True)
 
 
 def _start_failures(spec: ExperimentSpec, seen: Observed, now: float) -> Closing | None:

@@ -83,6 +83,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         jobs=jobs,
         exhausted=engine.exhausted,
         target_reached=engine.target_reached,
+        stagnation=engine.stagnation,
         best=best[0].values[0] if best and len(spec.objectives) == 1 else None,
         started=engine.started,
         ended=ended,

@@ -107,6 +107,7 @@ class Observed:
     jobs: tuple[JobView, ...]  # every Job of the experiment in the cache, any attempt
     exhausted: bool = False  # the sampler has nothing left to ask (grid)
     target_reached: bool = False
+    stagnation: int = 0  # the most trials that ended in a row without an improvement
     best: float | None = None
     started: float | None = None  # when the study was created
     ended: Reason | None = None  # the study's end is committed, for this reason

@@ -166,6 +166,11 @@ class Engine(Protocol):
         """A COMPLETE trial reached the target of every objective that has one (at least one has)."""
 
     @property
+    def stagnation(self) -> int:
+        """The most trials that ended in a row without an improvement, as `spec.no_improvement` counts them; 0 if it
+        does not ask."""
+
+    @property
     def recent_reasons(self) -> tuple[Reason, ...]:
         """Reasons of the last ended trials, newest first, at most 10."""
 

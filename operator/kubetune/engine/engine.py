@@ -175,6 +175,11 @@ class Engine:
         return self._tally.target_reached
 
     @property
+    def stagnation(self) -> int:
+        limit = self._spec.no_improvement
+        return 0 if limit is None else self._tally.stagnation(limit.min_delta)
+
+    @property
     def recent_reasons(self) -> tuple[Reason, ...]:
         return self._tally.recent
 

@@ -2,18 +2,21 @@
 
 import bisect
 import collections
+import math
 from collections.abc import Iterable, Sequence
 
 from kubetune.api.spec import Objective
 from kubetune.api.trial import Counts, Reason, TrialState, penalty
 from kubetune.engine import value
+from kubetune.engine.endings import Endings
 from kubetune.storage.base import EndedTrial
 
 RECENT = 10  # reasons kept
 
 
 class Tally:
-    """Counters over ended trials, each counted once; their size does not grow with the trials."""
+    """Counters over ended trials, each counted once; their size does not grow with the trials, but for the order in which
+    they ended."""
 
     def __init__(self, objectives: Sequence[Objective], lost_attempts: int) -> None:
         self._objectives = objectives
@@ -25,6 +28,7 @@ class Tally:
         self.lost_attempts = lost_attempts
         self.target_reached = False
         self.infeasible = 0  # COMPLETE trials that break a constraint
+        self._endings = Endings()
 
     def ended(self, trial: EndedTrial) -> None:
         """A trial ended; in any order."""
@@ -32,6 +36,10 @@ class Tally:
         self._steps += trial.steps
         if trial.reason is not None:
             self._remember(trial.ended, trial.number, trial.reason)
+        if trial.reason in (Reason.COMPLETED, Reason.PRUNED):
+            good = trial.state is TrialState.COMPLETE and penalty(trial.constraints) == 0
+            came_to = trial.values[0] if good and trial.values else math.nan  # only a feasible one improves
+            self._endings.add(trial.ended, trial.number, came_to)
         if trial.state is TrialState.COMPLETE:
             self._complete_lengths[trial.steps] += 1
             feasible = penalty(trial.constraints) == 0
@@ -50,6 +58,11 @@ class Tally:
         """The targets changed: whether one of the feasible COMPLETE trials' values reaches the new ones."""
         self._objectives = objectives
         self.target_reached = any(value.reaches(objectives, values) for values in complete)
+
+    def stagnation(self, min_delta: float) -> int:
+        """The most trials that ended in a row, complete or pruned, without one that improved the first objective by
+        more than this."""
+        return self._endings.longest(self._objectives[0].direction == "maximize", min_delta)
 
     def counts(self, running: int) -> Counts:
         return Counts(

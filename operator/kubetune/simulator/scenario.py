@@ -46,6 +46,16 @@ class Scenario:
     limit: int = 0  # trials in flight, of all experiments together; 0: none
 
 
+_PRUNERS: tuple[Json, ...] = (
+    {"name": "asha", "settings": {"reductionFactor": 2}},
+    {"name": "hyperband", "settings": {"maxResource": 8, "reductionFactor": 2}},
+    {"name": "bandit", "settings": {"slackAmount": 0.3, "delayEvaluation": 2}},
+    {"name": "truncation", "settings": {"truncationPercentage": 30}},
+    {"name": "patience", "settings": {"patience": 1, "pruner": {"name": "percentile", "settings": {"percentile": 25}}}},
+    {"name": "plateau", "settings": {"patience": 2}},
+)
+
+
 def with_image(image: str, *args: str) -> Json:
     """A part of a spec: a template with this image and these arguments."""
     return {"template": {"spec": {"containers": [{"name": "trial", "image": image, "args": list(args)}]}}}
@@ -71,6 +81,8 @@ def draw(seed: int) -> Scenario:
     """A run by chance: every seed another mixture of trials, people and faults."""
     dice = random.Random(seed)
     made = tuple(_experiment(dice, f"exp{number}") for number in range(dice.choice((1, 1, 1, 2))))
+    more = random.Random(f"{seed}/more")
+    made = tuple(_more(more, each) for each in made)
     calm = dice.random() < 0.1
     kinds = tuple(kind for kind in trials.ENDS if kind != "completes" and dice.random() < 0.6) or ("exits",)
     return Scenario(
@@ -127,6 +139,16 @@ def _experiment(dice: random.Random, name: str) -> Json:
     if dice.random() < 0.1:
         spec["deadline"]["experiment"] = f"{dice.randint(20, 200)}s"
     return experiment(name, **spec)
+
+
+def _more(dice: random.Random, made: Json) -> Json:
+    """What came later has dice of its own, so that a seed's other choices stay as they were."""
+    spec: Json = {}
+    if dice.random() < 0.15:
+        spec["stop"] = {"noImprovement": {"trials": dice.randint(1, 4), "minDelta": dice.choice((0, 0.1))}}
+    if dice.random() < 0.4:
+        spec["pruner"] = dice.choice(_PRUNERS)
+    return {**made, "spec": {**made["spec"], **spec}}
 
 
 def _losses(dice: random.Random) -> tuple[tuple[float, str], ...]:

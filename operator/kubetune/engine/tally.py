@@ -15,8 +15,8 @@ RECENT = 10  # reasons kept
 
 
 class Tally:
-    """Counters over ended trials, each counted once; their size does not grow with the trials, but for the order in which
-    they ended."""
+    """Counters over ended trials, each counted once; their size does not grow with the trials, but for the order
+    in which they ended."""
 
     def __init__(self, objectives: Sequence[Objective], lost_attempts: int) -> None:
         self._objectives = objectives

@@ -172,8 +172,9 @@ def test_qmc_draws_a_conditional_parameter_for_each_trial_anew() -> None:
     assert [round((rate + 4) / 4 * 64 - 0.5) for rate in rates] == pytest.approx(range(64), abs=1)
 
 
-def test_a_sampler_that_knows_no_conditions_searches_what_every_trial_has() -> None:
+def test_a_sampler_that_knows_no_conditions_searches_what_every_trial_has(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own draws are those of the space without branches; branches are drawn for each trial anew."""
+    monkeypatch.setattr(samplers, "KNOW_CONDITIONS", samplers.KNOW_CONDITIONS - {"gp"})
     made, settings = of("gp"), {"nStartupTrials": 8}
     flat = {name: parameter for name, parameter in LEARNER.items() if not parameter.when}
     whole, trunk = grown(made, 30), History([LOSS], flat)

@@ -133,6 +133,29 @@ def test_suggestions_lie_in_the_space_and_come_again(objectives: tuple[object, .
     assert samplers.build(made).suggest(loaded, 22) == samplers.build(made).suggest(history, 22)
 
 
+BRANCHES: dict[str, Parameter] = {
+    "lr": Double(1e-5, 1e-1, log=True),
+    "optimizer": Categorical(("adam", "sgd")),
+    "momentum": Double(0.0, 0.9, when=(("optimizer", ("sgd",)),)),
+    "nesterov": Categorical((False, True), when=(("optimizer", ("sgd",)),)),
+    "warmup": Int(0, 9, when=(("nesterov", (True,)),)),
+}
+
+
+def test_conditions_hold() -> None:
+    """And what a branch taught is used: the better one is taken, and its own parameter found."""
+
+    def value(params: Mapping[str, ParamValue]) -> float:
+        return (float(params["momentum"]) - 0.7) ** 2 if params["optimizer"] == "sgd" else 1.0
+
+    made = of(BRANCHES)
+    history = grown(made, 30, value, running=2)
+    assert [made.space.problem(trial.params) for trial in history] == [None] * 30
+    late = [trial.params for trial in history][20:]
+    assert sum(params["optimizer"] == "sgd" for params in late) >= 8
+    assert min(value(params) for params in late) < 1e-3
+
+
 def test_what_runs_is_kept_away_from() -> None:
     """Asked from the same results, they are at one place where it is not seen that they run, and else are not."""
     box: dict[str, Parameter] = {"x": Double(0.0, 1.0), "y": Double(0.0, 1.0)}

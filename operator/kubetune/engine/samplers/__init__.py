@@ -14,7 +14,8 @@ SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "random": random.build,
     "tpe": tpe.build,
 }
-KNOW_CONDITIONS = {"bruteForce", "grid", "qmc", "random", "tpe"}  # the others search what every trial has: `branches`
+# The others search what every trial has: see `branches`.
+KNOW_CONDITIONS = frozenset({"bruteForce", "gp", "grid", "qmc", "random", "tpe"})
 
 
 def build(spec: ExperimentSpec) -> Sampler:

@@ -92,7 +92,7 @@ class GpSampler(Sampler):
 
         hyper = self._fit(points, values)
         posterior = gp_model.Posterior(hyper, points, values)
-        unknown = np.flatnonzero((view.states != COMPLETE) & ~np.isnan(view.params).any(axis=1))
+        unknown = np.flatnonzero(view.states != COMPLETE)
         if len(unknown):
             there = self._unit.encode(view.params[unknown])
             believed = posterior.at(there)[0]
@@ -133,9 +133,10 @@ class GpSampler(Sampler):
         for _ in range(ROUNDS):
             before = point
             if len(self._unit.continuous):
-                point = gp_model.climb(improvement, point, self._unit.continuous)
+                climbed = gp_model.climb(improvement, point, self._unit.continuous)
+                point = self._unit.nearest(climbed[None])[0]
             for start, _ in self._unit.discrete:
-                tried = np.vstack([point, self._unit.replaced(point, start, dice)])
+                tried = np.vstack([point, self._unit.nearest(self._unit.replaced(point, start, dice))])
                 point = tried[np.argmax(self._heights(improvement, tried, view))]
             if np.array_equal(point, before) or not self._unit.discrete:
                 break

@@ -2,6 +2,7 @@
 
 A number lies where it is between its bounds, on its scale; one in steps in the middle of its step, so that all are
 equally wide; a choice is one column for each value, 1 at the one that is chosen. Parameters of one value have none.
+One that a trial does not have, since its condition does not hold, lies in the middle; a choice then has no 1.
 """
 
 import dataclasses
@@ -10,7 +11,8 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from kubetune.api.spec import Categorical, Double, Int, Parameter
+from kubetune.api.space import Space
+from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
 from kubetune.engine.columns import Columns, Floats
 
 Places = npt.NDArray[np.int64]
@@ -35,7 +37,8 @@ class _Axis:
             return np.asarray(numbers[:, None] == np.arange(self.end - self.begin), dtype=np.float64)
         low, high = self._bounds(self.parameter)
         scaled = np.log(numbers) if self.parameter.log else numbers
-        return np.asarray(((scaled - low) / (high - low))[:, None], dtype=np.float64)
+        places = (scaled - low) / (high - low)
+        return np.asarray(np.where(np.isnan(places), 0.5, places)[:, None], dtype=np.float64)
 
     def decode(self, cube: Floats) -> Floats:
         if isinstance(self.parameter, Categorical):
@@ -83,6 +86,7 @@ class Unit:
 
     def __init__(self, parameters: Mapping[str, Parameter]) -> None:
         self.columns = Columns(parameters)
+        self._conditions = _conditions(Space(parameters), self.columns)
         self._firsts = self.columns.row(self.columns.firsts())
         self._axes: list[_Axis] = []
         begin = 0
@@ -99,10 +103,13 @@ class Unit:
         return np.hstack([axis.encode(rows[:, axis.place]) for axis in self._axes])
 
     def decode(self, points: Floats) -> Floats:
-        """The nearest rows: in steps where there are steps, one value of each choice."""
+        """The nearest rows: in steps where there are steps, one value of each choice, nan where a condition fails."""
         rows = np.repeat(self._firsts, len(points), axis=0)
         for axis in self._axes:
             rows[:, axis.place] = axis.decode(points[:, axis.begin : axis.end])
+        off = [~np.logical_and.reduce([np.isin(rows[:, at], of) for at, of in when]) for _, when in self._conditions]
+        for (place, _), without in zip(self._conditions, off, strict=True):
+            rows[without, place] = np.nan
         return rows
 
     def nearest(self, points: Floats) -> Floats:
@@ -116,6 +123,20 @@ class Unit:
         points = np.repeat(point[None], len(values), axis=0)
         points[:, axis.begin : axis.end] = values
         return points
+
+
+def _conditions(space: Space, columns: Columns) -> list[tuple[int, list[tuple[int, list[float]]]]]:
+    """The place of each parameter with conditions, and the places and numbers that it needs of those above it."""
+    places = {name: place for place, name in enumerate(columns.names)}
+
+    def number(parent: str, value: ParamValue) -> float:
+        parameter = space.parameters[parent]
+        return float(parameter.choices.index(value) if isinstance(parameter, Categorical) else value)
+
+    return [
+        (places[name], [(places[up], [number(up, one) for one in of]) for up, of in space.needs(name).items()])
+        for name in space.independent
+    ]
 
 
 def _several(parameter: Parameter) -> bool:

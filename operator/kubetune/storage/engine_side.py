@@ -3,7 +3,7 @@
 import contextlib
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import psycopg2.errors
 
@@ -41,8 +41,7 @@ class EngineSide(base.EngineStorage):
     @contextlib.contextmanager
     def _write(self) -> Iterator[pool.Cursor]:
         """A transaction of the single writer. The lock on the epoch keeps a successor out until it is over."""
-        with self.pool.transaction() as cursor:
-            cursor.execute("SELECT epoch FROM kubetune.leader FOR SHARE")
+        with self.pool.transaction("SELECT epoch FROM kubetune.leader FOR SHARE") as cursor:
             (epoch,) = cursor.fetchone() or (None,)
             if self.epoch is None or epoch != self.epoch:
                 raise base.Fenced(f"epoch {epoch} is in force, this writer has {self.epoch}")
@@ -233,10 +232,8 @@ class EngineSide(base.EngineStorage):
             return int(lost)
 
     def news(self, uid: str, seen: Mapping[int, int]) -> base.News:
-        with self.pool.transaction() as cursor:
-            cursor.execute(
-                f"SELECT {rows.NEWS_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND t.state = 'RUNNING'", (uid,)
-            )
+        with self.pool.reading() as cursor:
+            cursor.execute(rows.NEWS, (_integers(seen), _integers(seen.values()), uid))
             found = [rows.NewsOf(*row) for row in cursor.fetchall()]
             came = pool.with_values(
                 cursor,
@@ -250,7 +247,7 @@ class EngineSide(base.EngineStorage):
                     if trial.last_seq > seen.get(trial.number, 0)
                 ],
             )
-            leases = _leases(cursor, uid)
+            leases = _leases(cursor, uid) if any(trial.offered for trial in found) else {}
         reports: dict[int, list[Report]] = {}
         for row in came:
             reports.setdefault(row[-1], []).append(rows.report(row))
@@ -284,8 +281,8 @@ class EngineSide(base.EngineStorage):
             if deleted is not None:
                 raise base.NotCurrent(f"study {study_name} is deleted")
             try:
-                ids = optuna_tables.create_trials(cursor, study_id, space, params, now, given)
-                pool.with_values(
+                ids, theirs = optuna_tables.create_trials(cursor, study_id, space, params, now, given)
+                ours = pool.values(
                     cursor,
                     "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created,"
                     " offered, source)"
@@ -303,6 +300,7 @@ class EngineSide(base.EngineStorage):
                         for number in sorted(params)
                     ],
                 )
+                pool.together(cursor, theirs, ours)
             except psycopg2.errors.UniqueViolation as error:
                 tried = sorted(sources.values())
                 raise ValueError(f"one of {sorted(params)} or of {tried} is given already") from error
@@ -364,7 +362,8 @@ class EngineSide(base.EngineStorage):
             if not locked or locked[0].row.attempt != lost:
                 return False
             trial, after = locked[0], rules.next_attempt(locked[0].row, reason)
-            trial_ends.keep_attempts(cursor, [(trial, reason, rules.clean(message))], self.clock())
+            kept = trial_ends.attempts_over(cursor, [(trial, reason, rules.clean(message))], self.clock())
+            pool.together(cursor, kept, trial_ends.leases_over(cursor, [trial]))
             cursor.execute(
                 "UPDATE kubetune.experiment_trials SET attempt = %s, losses = %s, job_uid = NULL, finish_status = NULL,"
                 " finish_message = NULL, finish_time = NULL, last_step = NULL, last_metrics = '{}',"
@@ -378,7 +377,6 @@ class EngineSide(base.EngineStorage):
                     trial.id,
                 ),
             )
-            trial_ends.end_leases(cursor, [trial])
             return True
 
     def finish_trials(self, uid: str, endings: Sequence[base.ToEnd]) -> list[TrialRow | Exception]:
@@ -401,6 +399,11 @@ class EngineSide(base.EngineStorage):
                 return cursor.fetchone() is not None
         except base.StorageUnavailable:
             return False
+
+
+def _integers(numbers: Iterable[int]) -> str:
+    """An array as PostgreSQL reads it."""
+    return f"{{{','.join(map(str, numbers))}}}"
 
 
 def _leases(cursor: pool.Cursor, uid: str) -> dict[int, Lease | None]:

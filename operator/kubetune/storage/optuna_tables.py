@@ -67,8 +67,8 @@ def create_trials(
     trials: Mapping[int, Mapping[str, ParamValue]],
     now: float,
     given: Mapping[int, Given] | None = None,
-) -> dict[int, int]:
-    """RUNNING trials with their parameters. Returns Optuna's trial ids by number.
+) -> tuple[dict[int, int], bytes]:
+    """RUNNING trials. Returns Optuna's trial ids by number, and the statements that give them their parameters.
 
     Args:
         given: by number, of those for which a person gave parameters: they are as ``Study.enqueue_trial`` makes them.
@@ -84,7 +84,7 @@ def create_trials(
     )
     ids = {int(number): int(trial_id) for number, trial_id in made}
     known = space.distributions_of(parameters)
-    pool.with_values(
+    params = pool.values(
         cursor,
         "INSERT INTO trial_params (trial_id, param_name, param_value, distribution_json) VALUES %s",
         [
@@ -94,33 +94,41 @@ def create_trials(
         ],
     )
     enqueued = given or {}
-    for table, attributes in (
-        ("trial_system_attributes", {number: (FIXED, each.params) for number, each in enqueued.items()}),
-        ("trial_user_attributes", {number: (SOURCE, each.source) for number, each in enqueued.items()}),
-    ):
-        pool.with_values(
+    given_to = [
+        pool.values(
             cursor,
             f"INSERT INTO {table} (trial_id, key, value_json) VALUES %s",
             [(ids[number], key, json.dumps(value)) for number, (key, value) in attributes.items()],
         )
-    return ids
+        for table, attributes in (
+            ("trial_system_attributes", {number: (FIXED, each.params) for number, each in enqueued.items()}),
+            ("trial_user_attributes", {number: (SOURCE, each.source) for number, each in enqueued.items()}),
+        )
+    ]
+    return ids, pool.joined(params, *given_to)
 
 
-def finish_trials(cursor: pool.Cursor, trials: Sequence[Finished], objectives: int) -> None:
+def finish_trials(
+    cursor: pool.Cursor, trials: Sequence[Finished], objectives: int, first: Sequence[bytes] = ()
+) -> None:
     """As ``study.tell`` does after a ``trial.report`` for each intermediate value, and a ``trial.set_constraint``.
+    ``first``: statements that are sent on the way.
 
     A trial that is not there or has ended (someone deleted the study by Optuna's own tools) is left out.
     """
-    updated = pool.with_values(
+    if not trials:
+        return
+    states = pool.values(
         cursor,
         "UPDATE trials SET state = v.state::trialstate, datetime_complete = v.ended::timestamp"
         " FROM (VALUES %s) AS v (trial_id, state, ended)"
         " WHERE trials.trial_id = v.trial_id AND trials.state = 'RUNNING' RETURNING trials.trial_id",
         [(trial.trial_id, str(trial.state), _utc(trial.ended)) for trial in trials],
     )
-    there = {trial_id for (trial_id,) in updated}
+    pool.together(cursor, *first, states)
+    there = {trial_id for (trial_id,) in cursor.fetchall()}
     present = [trial for trial in trials if trial.trial_id in there]
-    pool.with_values(
+    values = pool.values(
         cursor,
         "INSERT INTO trial_values (trial_id, objective, value, value_type) VALUES %s",
         [
@@ -129,7 +137,7 @@ def finish_trials(cursor: pool.Cursor, trials: Sequence[Finished], objectives: i
             for objective, value in enumerate(_values(trial, objectives))
         ],
     )
-    pool.with_values(
+    intermediate = pool.values(
         cursor,
         "INSERT INTO trial_intermediate_values (trial_id, step, intermediate_value, intermediate_value_type) VALUES %s",
         [
@@ -140,7 +148,7 @@ def finish_trials(cursor: pool.Cursor, trials: Sequence[Finished], objectives: i
             if step in STEPS
         ],
     )
-    pool.with_values(
+    attributes = pool.values(
         cursor,
         "INSERT INTO trial_user_attributes (trial_id, key, value_json) VALUES %s"
         " ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
@@ -151,8 +159,7 @@ def finish_trials(cursor: pool.Cursor, trials: Sequence[Finished], objectives: i
             if len(key) <= KEY_LENGTH
         ],
     )
-
-    pool.with_values(
+    constraints = pool.values(
         cursor,
         "INSERT INTO trial_system_attributes (trial_id, key, value_json) VALUES %s"
         " ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json",
@@ -162,6 +169,7 @@ def finish_trials(cursor: pool.Cursor, trials: Sequence[Finished], objectives: i
             for name, value in trial.constraints.items()
         ],
     )
+    pool.together(cursor, values, intermediate, attributes, constraints)
 
 
 def _values(trial: Finished, objectives: int) -> tuple[float, ...]:

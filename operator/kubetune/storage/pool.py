@@ -8,7 +8,7 @@ import collections
 import contextlib
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import psycopg2
@@ -83,17 +83,27 @@ class Pool:
         self._slots = threading.BoundedSemaphore(size)
         self._idle: collections.deque[psycopg2.extensions.connection] = collections.deque()
 
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[Cursor]:
+    def transaction(self, first: str = "") -> contextlib.AbstractContextManager[Cursor]:
         """A cursor in a transaction of its own, committed at the end of the block, rolled back by any exception.
+
+        Args:
+            first: its first statement; its results are the cursor's. Sent with BEGIN: a round trip less.
 
         Raises:
             StorageUnavailable: the database is away or refuses for a passing reason, or all connections are in use.
         """
+        return self._cursor(_whole(f"BEGIN; {first}"))
+
+    def reading(self) -> contextlib.AbstractContextManager[Cursor]:
+        """A cursor each of whose statements is a transaction of its own. Raises as `transaction` does."""
+        return self._cursor(contextlib.nullcontext)
+
+    @contextlib.contextmanager
+    def _cursor(self, around: Callable[[Cursor], contextlib.AbstractContextManager[object]]) -> Iterator[Cursor]:
         if not self._slots.acquire(timeout=WAIT_FOR_CONNECTION):
             raise base.StorageUnavailable(f"no connection was free for {WAIT_FOR_CONNECTION:.0f} s")
         try:
-            with self._connection() as connection, connection.cursor() as cursor:
+            with self._connection() as connection, connection.cursor() as cursor, around(cursor):
                 yield cursor
         except psycopg2.Error as error:
             passing = translated(error)
@@ -109,9 +119,9 @@ class Pool:
             connection = self._idle.pop()
         except IndexError:
             connection = connect(self.url, self.application)
+            connection.autocommit = True  # BEGIN and COMMIT are sent by us
         try:
             yield connection
-            connection.commit()
         except BaseException:
             self._roll_back(connection)
             raise
@@ -119,7 +129,9 @@ class Pool:
 
     def _roll_back(self, connection: psycopg2.extensions.connection) -> None:
         try:
-            connection.rollback()
+            if connection.info.transaction_status != psycopg2.extensions.TRANSACTION_STATUS_IDLE:
+                with connection.cursor() as cursor:
+                    cursor.execute("ROLLBACK")
         except psycopg2.Error:
             log.warning("a connection to the database broke; all idle ones are opened anew")
             connection.close()
@@ -132,6 +144,18 @@ class Pool:
         while self._idle:
             with contextlib.suppress(IndexError, psycopg2.Error):
                 self._idle.pop().close()
+
+
+def _whole(begin: str) -> Callable[[Cursor], contextlib.AbstractContextManager[None]]:
+    @contextlib.contextmanager
+    def around(cursor: Cursor) -> Iterator[None]:
+        cursor.execute(begin)
+        yield
+        cursor.execute("COMMIT")
+        if cursor.statusmessage != "COMMIT":
+            raise base.StorageUnavailable("the transaction was rolled back: a statement in it had failed")
+
+    return around
 
 
 def with_values(
@@ -148,9 +172,23 @@ def with_values(
     return cursor.fetchall() if cursor.description else []
 
 
-def values(cursor: Cursor, statement: str, rows: Sequence[tuple[Any, ...]]) -> bytes:
-    """The text of one statement over all rows (``VALUES %s``), to be sent with others in one round trip."""
+def values(cursor: Cursor, statement: str, rows: Sequence[tuple[Any, ...]], template: str | None = None) -> bytes:
+    """The text of one statement over all rows (``VALUES %s``), to be sent with others in one round trip; empty for no
+    rows. ``template``: as for `with_values`."""
+    if not rows:
+        return b""
     before, _, after = statement.partition("%s")
-    template = f"({', '.join(['%s'] * len(rows[0]))})"
+    template = template or f"({', '.join(['%s'] * len(rows[0]))})"
     listed = b",".join(cursor.mogrify(template, row) for row in rows)
     return before.encode() + listed + after.encode()
+
+
+def joined(*statements: bytes) -> bytes:
+    """One text of statements, some of which may be empty."""
+    return b";".join(statement for statement in statements if statement)
+
+
+def together(cursor: Cursor, *statements: bytes) -> None:
+    """Send statements in one round trip; the cursor has the last one's results. Empty ones are left out."""
+    if text := joined(*statements):
+        cursor.execute(text)

@@ -28,12 +28,19 @@ BARE_COLUMNS = (
 )
 TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
 NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
-    "t.number, t.id, t.last_seq, coalesce(l.done, false), t.attempt, t.finish_status, t.finish_message, t.finish_time"
+    "t.number, t.id, t.last_seq, coalesce(l.done, false), t.attempt, t.finish_status, t.finish_message, t.finish_time,"
+    " t.offered"
 )
 TRIAL_TABLES = (
     "kubetune.experiments e JOIN kubetune.experiment_trials t ON t.experiment_id = e.id"
     " LEFT JOIN kubetune.logs l ON l.trial_id = t.id AND l.attempt = t.attempt"
 )
+NEWS = f"""
+    SELECT {NEWS_COLUMNS} FROM {TRIAL_TABLES}
+        LEFT JOIN unnest(%s::integer[], %s::bigint[]) AS v (number, seen) ON v.number = t.number
+    WHERE e.uid = %s AND t.state = 'RUNNING'
+        AND (t.last_seq > coalesce(v.seen, 0) OR t.finish_status IS NOT NULL OR l.done OR t.offered)
+"""
 LEASE_COLUMNS = (
     "s.job_uid, s.pod_uid, s.slot, s.until <= now() AND s.exit_time IS NULL, s.exit_time, s.exit_reason, s.exit_message"
 )
@@ -89,6 +96,7 @@ class NewsOf(NamedTuple):
     finish_status: str | None
     finish_message: str
     finish_time: float
+    offered: bool
 
     @property
     def finish(self) -> Finish | None:

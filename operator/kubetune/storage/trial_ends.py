@@ -82,8 +82,7 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
     metrics = trials[0].locked.metrics
     series = [rules.series(trial.reports, metrics[0]) for trial in trials]
     over = [(trial.locked, trial.row.reason or Reason.COMPLETED, trial.row.message) for trial in trials]
-    keep_attempts(cursor, over, now)
-    pool.with_values(
+    ends = pool.values(
         cursor,
         "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
         " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
@@ -110,13 +109,13 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
         " %s::json)",
     )
     finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
-    optuna_tables.finish_trials(cursor, finished, len(metrics))
-    end_leases(cursor, [trial.locked for trial in trials])
+    ours = [attempts_over(cursor, over, now), ends, leases_over(cursor, [trial.locked for trial in trials])]
+    optuna_tables.finish_trials(cursor, finished, len(metrics), ours)
 
 
-def keep_attempts(cursor: pool.Cursor, over: Sequence[tuple[Locked, Reason, str]], now: float) -> None:
-    """Attempts that are over stay on record. One began when the one before it ended."""
-    pool.with_values(
+def attempts_over(cursor: pool.Cursor, over: Sequence[tuple[Locked, Reason, str]], now: float) -> bytes:
+    """The statement by which attempts that are over stay on record. One began when the one before it ended."""
+    return pool.values(
         cursor,
         "INSERT INTO kubetune.attempts (trial_id, attempt, job_uid, began, ended, reason, message)"
         " SELECT v.trial_id, v.attempt, v.job_uid, coalesce(before.ended, v.created), v.ended, v.reason, v.message"
@@ -129,9 +128,9 @@ def keep_attempts(cursor: pool.Cursor, over: Sequence[tuple[Locked, Reason, str]
     )
 
 
-def end_leases(cursor: pool.Cursor, trials: Sequence[Locked]) -> None:
-    """Nobody has these trials on lease any more."""
-    cursor.execute("DELETE FROM kubetune.leases WHERE trial_id = ANY(%s)", ([trial.id for trial in trials],))
+def leases_over(cursor: pool.Cursor, trials: Sequence[Locked]) -> bytes:
+    """The statement by which nobody has these trials on lease any more."""
+    return cursor.mogrify("DELETE FROM kubetune.leases WHERE trial_id = ANY(%s)", ([trial.id for trial in trials],))
 
 
 def _for_optuna(trial: Ended, series: Mapping[int, float]) -> optuna_tables.Finished:

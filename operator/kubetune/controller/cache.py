@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
-from kubetune.controller import views
+from kubetune.controller import outcome, views
 from kubetune.controller.plan import JobView, PodView
 from kubetune.controller.views import Raw
 
@@ -33,6 +33,11 @@ class _Job:
         if self.joined is None:
             self.joined = views.join(self.view, (pod.view for pod in self.pods.values()))
         return self.joined
+
+    @property
+    def going(self) -> bool:
+        """It holds a slot."""
+        return not self.view.deleting and self.with_pod().phase in outcome.GOING
 
 
 @dataclasses.dataclass
@@ -60,6 +65,7 @@ class Cache:
         self._names: dict[tuple[str, str], str] = {}  # namespace and name → UID
         self._early_pods: _EarlyPods = collections.defaultdict(dict)  # of Jobs not seen yet
         self._gone: collections.OrderedDict[str, None] = collections.OrderedDict()
+        self._freed: set[str] = set()  # experiments
         self._unreachable: dict[str, float] = {}  # node → since when (epoch seconds)
         self._nodes_deleted: set[str] = set()
 
@@ -91,6 +97,13 @@ class Cache:
             lost = {name for name, since in self._unreachable.items() if now - since >= self._node_lost_after}
             return frozenset(lost | self._nodes_deleted)
 
+    def frees(self, experiment: str) -> bool:
+        """Whether a Job of the experiment has ended, or begun to go, since this was last asked."""
+        with self._lock:
+            freed = experiment in self._freed
+            self._freed.discard(experiment)
+            return freed
+
     # events
 
     def apply_job(self, raw: Raw, deleted: bool = False) -> frozenset[str]:
@@ -119,8 +132,9 @@ class Cache:
         if _is_older(version, entry.version):
             return frozenset()
         view = dataclasses.replace(view, deleting=view.deleting or entry.view.deleting)  # never taken back
-        changed = view != entry.view
+        changed, going = view != entry.view, entry.going
         entry.view, entry.version, entry.joined = view, version, None
+        self._compare(entry, going)
         return frozenset({experiment}) if changed else frozenset()
 
     def _remove_job(self, uid: str) -> frozenset[str]:
@@ -130,11 +144,18 @@ class Cache:
             return frozenset()
         if self._names.get((entry.namespace, entry.view.name)) == uid:
             del self._names[entry.namespace, entry.view.name]
+        if entry.going:
+            self._freed.add(entry.experiment)
         jobs = self._experiments[entry.experiment]
         del jobs[uid]
         if not jobs:
             del self._experiments[entry.experiment]
         return frozenset({entry.experiment})
+
+    def _compare(self, entry: _Job, going: bool) -> None:
+        """A Job was ``going`` before what has just been taken in."""
+        if going and not entry.going:
+            self._freed.add(entry.experiment)
 
     def _bury(self, uid: str) -> None:
         self._gone[uid] = None
@@ -164,9 +185,11 @@ class Cache:
             if owner is None or owner in self._gone or (job is not None and job.namespace != namespace):
                 return frozenset()
             pods = self._early_pods[namespace, owner] if job is None else job.pods
+            going = job is not None and job.going
             changed = self._put_pod(pods, raw, deleted)
             if job is not None:
                 job.joined = None
+                self._compare(job, going)
             return frozenset({job.experiment}) if changed and job is not None else frozenset()
 
     def _put_pod(self, pods: dict[str, _Pod], raw: Raw, deleted: bool) -> bool:

@@ -26,6 +26,8 @@ from kubetune.kube.credentials import Credentials
 from kubetune.kube.resources import Resource
 from kubetune.metrics.catalog import Metrics
 
+COALESCE = 0.1  # seconds in which what frees no slot is taken together
+
 logger = logging.getLogger(__name__)
 
 _IDENTITY: Any = names.MANAGED_BY  # else kopf looks up the user's name, and a pod's uid may have none
@@ -56,10 +58,10 @@ class Watches:
         self._kopf = kopf.OperatorRegistry()
         kopf.on.login(registry=self._kopf, id="login")(self._login)
         self._watch(resources.EXPERIMENTS, self._experiment)
-        self._watch(resources.JOBS, cache.apply_job)
-        self._watch(resources.PODS, cache.apply_pod)
+        self._watch(resources.JOBS, cache.apply_job, cache.frees)
+        self._watch(resources.PODS, cache.apply_pod, cache.frees)
         if nodes:
-            self._watch(resources.NODES, cache.apply_node)
+            self._watch(resources.NODES, cache.apply_node, cache.frees)
 
     def run(self, stop: threading.Event) -> None:
         """Watch in this thread until ``stop`` is set; in the main thread SIGTERM and SIGINT stop it too. Raises what
@@ -99,12 +101,13 @@ class Watches:
         )
         taking_over.cancel()
 
-    def _watch(self, resource: Resource, handle: _Handle) -> None:
+    def _watch(self, resource: Resource, handle: _Handle, urgent: Callable[[str], bool] = lambda key: True) -> None:
+        """``urgent``: whether a key is to be looked at now, and not only with whatever else comes in a moment."""
         selector = {"group": resource.group, "version": resource.version, "plural": resource.plural}
         decorate = kopf.on.event(**selector, registry=self._kopf, id=resource.plural)  # type: ignore[arg-type]
-        decorate(functools.partial(self._event, resource.plural, handle))
+        decorate(functools.partial(self._event, resource.plural, handle, urgent))
 
-    async def _event(self, kind: str, handle: _Handle, event: Any, **_: Any) -> None:
+    async def _event(self, kind: str, handle: _Handle, urgent: Callable[[str], bool], event: Any, **_: Any) -> None:
         """One event. An object that cannot be understood is logged and left alone: it stops no other."""
         self._health.heard(kind)
         self._metrics.watch_events.labels(kind).inc()
@@ -115,7 +118,10 @@ class Watches:
             logger.exception("%s %s/%s is not understood", kind, metadata.get("namespace"), metadata.get("name"))
             return
         for key in woken:
-            self._queue.add(key)
+            if urgent(key):
+                self._queue.add(key)
+            else:
+                self._queue.add_after(key, COALESCE)
 
     def _experiment(self, raw: Any, deleted: bool) -> Collection[str]:
         news = self._registry.gone(raw) if deleted else self._registry.put(raw)

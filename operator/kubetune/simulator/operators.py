@@ -39,8 +39,8 @@ SETTINGS = Settings(
     node_lost_after=120.0,
     deletion_grace=60.0,
 )
-SETTLE = 0.02  # seconds in which such writes are taken together when they are over
-NOTIFY_DELAY = 0.1  # seconds in which reports are taken together
+SETTLE = 0.1  # seconds in which such writes are taken together when they are over
+COALESCE = 0.1  # seconds in which reports are taken together, and events that free no slot
 _WRITES = frozenset(
     {
         "acquire", "open_study", "save_spec", "create_trials", "record_jobs", "record_start", "new_attempt",
@@ -215,14 +215,15 @@ class Operator:
         if not self.alive:
             return
         take_in = {"jobs": self._cache.apply_job, "pods": self._cache.apply_pod, "nodes": self._cache.apply_node}
-        woken = {raw["metadata"]["uid"]} if plural == "experiments" else take_in[plural](raw, deleted)
+        experiment = plural == "experiments"
+        woken = {raw["metadata"]["uid"]} if experiment else take_in[plural](raw, deleted)
         for uid in sorted(woken):
-            self.wake(uid, 0.0)
+            self.wake(uid, 0.0 if experiment or self._cache.frees(uid) else COALESCE)
 
     def notified(self, uid: str) -> None:
         """The database told of reports; that may be lost too."""
         if self.alive and not self._chaos.loses_event():
-            self.wake(uid, NOTIFY_DELAY)
+            self.wake(uid, COALESCE)
 
     # ---- writes that nobody waits for (`ports.Start`)
 

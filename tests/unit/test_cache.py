@@ -52,6 +52,24 @@ def test_who_is_woken(cache: Cache) -> None:
     assert cache.apply_job(k.complete_job(version=12), deleted=True) == NOBODY
 
 
+def test_what_frees_a_slot(cache: Cache) -> None:
+    cache.apply_job(k.job())
+    cache.apply_pod(k.pod(version=20))
+    assert not cache.frees(k.EXPERIMENT)  # it has begun
+    cache.apply_pod(k.pod(version=21, phase="Succeeded"))
+    assert cache.frees(k.EXPERIMENT)
+    assert not cache.frees(k.EXPERIMENT)  # asked already
+    cache.apply_job(k.complete_job(version=12))
+    cache.apply_job(k.complete_job(version=12), deleted=True)
+    assert not cache.frees(k.EXPERIMENT)  # it was free
+
+
+def test_a_job_that_somebody_deletes_frees_its_slot(cache: Cache) -> None:
+    cache.apply_job(k.job())
+    cache.apply_job(k.job(version=11), deleted=True)
+    assert cache.frees(k.EXPERIMENT)
+
+
 def test_an_older_state_does_not_come_back(cache: Cache) -> None:
     cache.apply_job(k.complete_job(version=12))
     assert cache.apply_job(k.job(version=10)) == NOBODY

@@ -140,3 +140,10 @@ def test_only_what_cannot_start_is_trouble() -> None:
     assert outcome.trouble(waits("CreateContainerConfigError")) is Reason.CONFIG
     assert outcome.trouble(o.pending()) is None
     assert outcome.trouble(o.job(phase=JobPhase.RUNNING)) is None
+
+
+def test_a_deleted_job_whose_pod_was_never_seen_keeps_its_slot_for_the_whole_grace() -> None:
+    job = o.job(deleting=True, deleted=o.NOW, phase=JobPhase.PENDING, pod=None)
+    for after, holds in ((31.0, True), (299.0, True), (300.0, False)):
+        assert outcome.holds_slot(job, o.NOW + after, nodes_gone=frozenset(), grace=300.0) is holds
+    assert outcome.lost_deletion(job, o.NOW + 31.0, grace=300.0) is not None  # its next attempt does not wait for it

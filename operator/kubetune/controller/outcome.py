@@ -102,9 +102,12 @@ def trouble(job: JobView) -> Reason | None:
 
 
 def holds_slot(job: JobView, now: float, *, nodes_gone: frozenset[str], grace: float) -> bool:
-    """It has not ended, and is not on its way out for so long that nobody waits for it (`lost_deletion`)."""
-    given_up = job.deleting and lost_deletion(job, now, nodes_gone=nodes_gone, grace=grace) is not None
-    return job.phase in GOING and not given_up
+    """It has not ended, and is not on its way out for so long that nobody waits for it (`lost_deletion`). One whose pod
+    was never seen may have one that runs: its next attempt may begin, and its slot is kept for the whole grace."""
+    if job.phase not in GOING or not job.deleting:
+        return job.phase in GOING
+    unseen = job.pod is None and job.deleted is not None and now < job.deleted + grace
+    return unseen or lost_deletion(job, now, nodes_gone=nodes_gone, grace=grace) is None
 
 
 def lost_deletion(

@@ -125,10 +125,9 @@ class Act:
             elif isinstance(each.result, Exception) and not isinstance(each.result, Refused | Withdrawn):
                 raise each.result
         made = [(each.row, each.result) for each in written if each.row is not None and self._is_current(each.row)]
-        records = [JobRecord(row.number, row.attempt, job.uid) for row, job in made if isinstance(job, JobView)]
-        self._record(records)
-        for _ in records:
-            self._refilled()
+        for _, result in made:
+            if isinstance(result, JobView):  # recorded when it is seen: the cache has it
+                self._refilled()
         ends = [self._refused(row, refusal) for row, refusal in made if isinstance(refusal, Refused)]
         self._finish([end for end in ends if end is not None])
 
@@ -142,7 +141,7 @@ class Act:
         self._jobs = seen.jobs
         if not plan.actions:
             self._memory.asking = None
-        self._record([JobRecord(job.number, job.attempt, job.job_uid) for job in _of(plan, RecordJob)])
+        self._record(plan)
         stops = {stop.number: stop.reason for stop in _of(plan, RequestStop)}
         self._engine.request_stop(stops)
         if stops.keys() & self._memory.creating.keys():
@@ -309,9 +308,14 @@ class Act:
         self._memory.creating.update({row.number: row.attempt for row in rows})
         self._begin(calls, Rank.CREATE, [Written(None, row) for row in rows])
 
-    def _record(self, jobs: Sequence[JobRecord]) -> None:
-        if jobs:
-            self._engine.record_jobs(jobs)
+    def _record(self, plan: Plan) -> None:
+        """The Jobs of attempts that this plan ends; of others, if no slot is freed or filled by it: a slot does not
+        wait for a record, and the next look finds what is left."""
+        over = {action.number for action in plan.actions if isinstance(action, Finish | NewAttempt)}
+        hurry = any(isinstance(action, Finish | Ask | CreateJob) for action in plan.actions)
+        records = [job for job in _of(plan, RecordJob) if not hurry or job.number in over]
+        if records:
+            self._engine.record_jobs([JobRecord(job.number, job.attempt, job.job_uid) for job in records])
 
     def _create_one(self, row: TrialRow) -> JobView | Refused | None:
         self._tools.confirm()  # it may have waited for its turn

@@ -16,7 +16,7 @@ from kubetune.controller.decide import Limits, decide
 from kubetune.controller.elastic import Elastic
 from kubetune.controller.in_force import InForce, Judge
 from kubetune.controller.observe import Memory
-from kubetune.controller.plan import Observed, Plan
+from kubetune.controller.plan import Finish, NewAttempt, Observed, Plan
 from kubetune.controller.ports import ClusterUnavailable, Engine, Engines
 from kubetune.settings import Settings
 
@@ -119,7 +119,8 @@ class Reconciler:
         plan, seen = self._look(spec, engine, memory)
         if act.reconsider(seen.force.current if seen.force else spec.parallelism):
             plan, seen = self._look(spec, engine, memory)
-        engine.record_start(observe.starts(seen))
+        over = {action.number for action in plan.actions if isinstance(action, Finish | NewAttempt)}
+        engine.record_start({number: time for number, time in observe.starts(seen).items() if number in over})
         for _ in range(PASSES):
             act.carry_out(plan, seen)
             act.take_in()
@@ -129,6 +130,7 @@ class Reconciler:
                 break
         else:
             plan = dataclasses.replace(plan, again_in=0.0)
+        engine.record_start(observe.starts(seen))
         if engine.ended is None and plan.state in _FINAL:  # planned, and not committed: nobody may read it yet
             plan = dataclasses.replace(done, again_in=0.0)
         return plan, seen

@@ -483,6 +483,32 @@ _CONSTRAINTS = _admission(
         "spec.constraints[0].max in body must be of type number",
     ),
 )
+_NARROW = [
+    *_admission(
+        "narrow",
+        ("nothing", {"narrow": {"lr": {}}}, "spec.narrow.lr in body should have at least 1 properties"),
+        ("crossed", {"narrow": {"lr": {"min": 0.01, "max": 0.001}}}, "narrow: min is above max; lower it"),
+        ("mixed", {"narrow": {"lr": {"min": 0.01, "bool": True}}}, "narrow: give min and max, choice, values or bool"),
+        ("list", {"narrow": {"lr": [0.01, 0.1]}}, "spec.narrow.lr in body must be of type object"),
+    ),
+    *_invalid(
+        "narrow",
+        ("unknown", {"narrow": {"rate": {"min": 1}}}, "narrow.rate: there is no such parameter"),
+        ("beyond", {"narrow": {"lr": {"max": 1}}}, "narrow.lr.max: 1 is outside of what is declared"),
+        ("kind", {"narrow": {"lr": {"choice": ["a"]}}}, "narrow.lr: it is 0.0001 to 0.1: give min, max or both"),
+        (
+            "choice",
+            {"narrow": {"activation": {"choice": ["gelu"]}}},
+            "narrow.activation.choice: 'gelu' is not declared",
+        ),
+        ("between", {"narrow": {"layers": {"min": 1.25, "max": 1.75}}}, "lies between min and max; widen them"),
+        (
+            "grid",
+            {"narrow": {"layers": {"max": 2}}, "sampler": {"name": "grid"}, "parameters/lr": {"values": [0.1]}},
+            "narrow: grid cannot be narrowed while it runs",
+        ),
+    ),
+]
 _GIVEN = [
     *_admission(
         "given",
@@ -532,6 +558,7 @@ CASES: list[Case] = [
     *_BEYOND,
     *_CONSTRAINTS,
     *_GIVEN,
+    *_NARROW,
 ]
 
 # Once an experiment has started: merge patch of spec → what is said, "" where it may be changed.
@@ -554,6 +581,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("constraints", {"constraints": [{"metric": "a", "max": 1}]}, "constraints cannot change"),
     ("initial", {"initial": [{"lr": 0.01}]}, "spec.initial: Forbidden: initial cannot change"),
     ("enqueue", {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}]}, ""),
+    ("narrow", {"narrow": {"lr": {"max": 0.01}}}, ""),
     ("max-trials", {"maxTrials": 41}, ""),
     ("max-failed-trials", {"maxFailedTrials": 11}, ""),
     ("stop", {"stop": {"noImprovement": {"trials": 30, "minDelta": 0.01}}}, ""),

@@ -57,3 +57,27 @@ def test_the_best_trial_keeps_the_constraints(namespace: str) -> None:
     )
     rows = [f"{number}|constraints:latency_ms.max|{excess}" for number, excess in enumerate((37.5, -37.5, -25.0))]
     assert cluster.sql(constraints) == rows
+
+
+SLOW = """
+import time, kubetune_trial as kt
+x = float(kt.parameters()["x"])
+for step in range(600):
+    if kt.report(step, score=x):
+        break
+    time.sleep(0.2)
+"""
+
+
+def test_a_narrower_space_holds_for_what_is_asked_next(namespace: str) -> None:
+    body = cluster.manifest("narrow", SLOW, parameters=SPACE, maxTrials=4, parallelism={"max": 1})
+    experiment = cluster.apply(namespace, body)
+    cluster.wait_for("the first runs", lambda: len(experiment.running_pods()) == 1)
+    experiment.patch({"narrow": {"x": {"min": 0.5, "max": 0.5}, "k": {"min": 2, "max": 2}}, "stopTrials": [0]})
+    cluster.wait_for("the next one", lambda: len(experiment.trials()) == 2)
+    assert experiment.trials()[1]["params"] == {"x": 0.5, "k": 2}
+    told = (
+        "SELECT s.kind, s.subject FROM kubetune.steering s JOIN kubetune.experiments e ON e.id = s.experiment_id"
+        f" WHERE e.uid = '{experiment.uid()}' ORDER BY s.id"
+    )
+    assert cluster.sql(told) == ["stop|0", "narrow|"]

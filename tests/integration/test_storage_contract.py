@@ -34,6 +34,7 @@ class TestFence:
             lambda: old.end_study(uid, Reason.MAX_TRIALS, ""),
             lambda: old.delete_study(uid),
             lambda: old.remove_reports(0.0),
+            lambda: old.record_steering(uid, [base.Steer("stop", "0", {})]),
         ]
         before = successor.load_trials(uid)
         for write in writes:
@@ -175,6 +176,29 @@ class TestOldReports:
 def remove_all(storage: Storage, retention: float) -> None:
     while storage.remove_reports(retention):
         pass
+
+
+class TestSteering:
+    def test_what_people_did_is_kept_in_order_with_its_time(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        assert storage.steering(uid) == []
+        steers = [base.Steer("enqueue", "a", {"lr": 0.1}), base.Steer("stop", "3", {})]
+        storage.record_steering(uid, steers)
+        storage.record_steering(uid, [base.Steer("narrow", "", {"lr": {"min": 0.25, "max": 1}})])
+        found = storage.steering(uid)
+        assert [dataclasses.replace(each, time=0.0) for each in found[:2]] == steers
+        assert found[2].detail == {"lr": {"min": 0.25, "max": 1}}
+        assert 0 < found[0].time <= found[1].time <= found[2].time
+        assert storage.steering("nobody") == []
+        with pytest.raises(KeyError):
+            storage.record_steering("nobody", steers)
+
+    def test_it_goes_with_its_study(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        storage.record_steering(uid, [base.Steer("stop", "3", {})])
+        storage.delete_study(uid)
+        storage.purge(-1e6)
+        assert storage.steering(uid) == []
 
 
 class TestCreatingTrials:

@@ -368,6 +368,29 @@ def test_enqueue_says_what_cannot_be_tried(world: World, tune: Tune, words: list
     assert not [path for path, _ in world.seen if path.startswith("PATCH")]
 
 
+def test_narrow_writes_ranges_and_takes_them_back(world: World, tune: Tune) -> None:
+    forms = {"lr": {"double": [0.001, 0.1]}, "act": {"choice": ["relu", "tanh"]}, "nesterov": {"bool": {}}}
+    world.experiment(resource({"parameters": forms, "narrow": {"lr": {"min": 0.01}}}))
+    world.answers[f"PATCH {EXPERIMENTS}/digits"] = (200, resource())
+    assert tune("narrow", "digits", "lr=..0.05", "act=tanh", "nesterov=true")[0] == 0
+    assert tune("narrow", "digits", "lr=")[0] == 0
+    code, out, _ = tune("narrow", "digits")
+    assert code == 0
+    assert "the whole declared space" in out
+    assert [body["spec"]["narrow"] for path, body in world.seen if path.startswith("PATCH")] == [
+        {"lr": {"min": None, "max": 0.05}, "act": {"choice": ["tanh"]}, "nesterov": {"bool": True}},
+        {"lr": None},
+        None,
+    ]
+    for word, said in (
+        ("lr=0.02", "'0.02' is no range"),
+        ("lr=0.2..", "narrow.lr.min: 0.2 is outside of what is declared"),
+    ):
+        code, _, err = tune("narrow", "digits", word)
+        assert code == 1
+        assert said in err
+
+
 def test_suspending_twice_writes_once(world: World, tune: Tune) -> None:
     world.experiment(resource())
     world.answers[f"PATCH {EXPERIMENTS}/digits"] = (200, resource({"suspend": True}))

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
+from kubetune.api import narrow
 from kubetune.api.parameters import Categorical as Categorical
 from kubetune.api.parameters import Double as Double
 from kubetune.api.parameters import Int as Int
@@ -121,11 +122,17 @@ class ExperimentSpec:
     execution: Literal["jobs", "workers", "auto"] = "auto"
     slots_per_worker: int = 1
     constraints: tuple[Constraint, ...] = ()
+    narrow: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # what is asked from now on, by name
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
 
     @property
     def key(self) -> str:
         return f"{self.namespace}/{self.name}"
+
+    @functools.cached_property
+    def asked(self) -> dict[str, Parameter]:
+        """The parameters as they are asked for now: as declared, or narrower."""
+        return {**self.parameters, **self.narrow}
 
     @functools.cached_property
     def space(self) -> Space:
@@ -189,6 +196,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         slots_per_worker=int(spec.get("slotsPerWorker", 1)),
         stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
         constraints=_constraints(spec),
+        narrow=narrow.parse(spec.get("narrow") or {}, parameters),
         given=(*_initial(spec), *_enqueued(spec)),
     )
 

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from kubetune.api import given, parameters
+from kubetune.api import given, narrow, parameters
 from kubetune.api.space import Space
 from kubetune.api.spec import Given
 from kubetune.cli import explain, model, text
@@ -54,14 +54,18 @@ def enqueue(resource: Json, name: str, words: Sequence[str]) -> Json | None:
 
 def _set(space: Space, words: Sequence[str]) -> dict[str, Any]:
     """``lr=0.1`` as the type that the parameter has; what does not fit stays a text, for `given.read` to refuse."""
-    found = {}
+    return {name: _typed(space.parameters.get(name), value) for name, value in _pairs(words).items()}
+
+
+def _pairs(words: Sequence[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
         if not equals:
             raise explain.Problem(f"{word!r} is no parameter with its value; write for example lr=0.01")
         if name in found:
             raise explain.Problem(f"{name} is there twice; give it one value")
-        found[name] = _typed(space.parameters.get(name), value)
+        found[name] = value
     return found
 
 
@@ -80,6 +84,46 @@ def _number(value: str) -> float | int | str:
         return int(value) if value.lstrip("+-").isdigit() else float(value)
     except ValueError:
         return value
+
+
+def narrowed(resource: Json, words: Sequence[str]) -> Json:
+    """The change of narrow: ``lr=0.001..0.01``, ``optimizer=adam,sgd``, and ``lr=`` for what is declared."""
+    shown, spec = model.experiment(resource), resource.get("spec") or {}
+    if shown.ended:
+        raise explain.Problem(f"experiment {shown.name} has ended ({shown.state}); nothing more is asked for")
+    before, change = spec.get("narrow") or {}, {}
+    try:
+        declared = parameters.parse(spec.get("parameters") or {})
+        for name, value in _pairs(words).items():
+            form = _form(declared.get(name), value) if value else None
+            change[name] = form and {**dict.fromkeys(before.get(name) or {}), **form}  # None: dropped by the patch
+        wanted = {name: form for name, form in (before | change).items() if form is not None}
+        narrow.parse({name: _without_none(form) for name, form in wanted.items()}, declared)
+    except parameters.InvalidSpec as error:
+        raise explain.Problem(str(error)) from None
+    return {"narrow": change}
+
+
+def _form(parameter: parameters.Parameter | None, value: str) -> Json:
+    if isinstance(parameter, parameters.Categorical):
+        choices = [_typed(parameter, each) for each in value.split(",")]
+        if isinstance(parameter.choices[0], bool):
+            return {"bool": choices[0]}
+        return {"choice" if isinstance(parameter.choices[0], str) else "values": choices}
+    low, dots, high = value.partition("..")
+    if not dots:
+        raise explain.Problem(f"{value!r} is no range; write for example lr=0.001..0.01, lr=0.001.. or lr=..0.01")
+    return {bound: _number(text) for bound, text in (("min", low), ("max", high)) if text}
+
+
+def _without_none(form: Json) -> Json:
+    return {key: value for key, value in form.items() if value is not None}
+
+
+def run_narrow(access: Access, name: str, words: Sequence[str]) -> list[str]:
+    access.edit(name, lambda resource: narrowed(resource, words) if words else {"narrow": None})
+    what = " ".join(words) or "the whole declared space"
+    return [f"{name} asks for {what} from now on; what runs goes on, what was found stays known"]
 
 
 def run_suspend(access: Access, name: str, wanted: bool) -> list[str]:

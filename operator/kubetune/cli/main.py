@@ -155,6 +155,11 @@ def _enqueue(options: argparse.Namespace, access: Access, credentials: Credentia
     return 0
 
 
+def _narrow(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    print(*edits.run_narrow(access, options.name, options.ranges), sep="\n")
+    return 0
+
+
 # usage
 
 
@@ -225,6 +230,12 @@ def parser() -> argparse.ArgumentParser:
     enqueue.add_argument("parameters", nargs="+", metavar="parameter=value", help="lr=0.01 optimizer=sgd …")
     enqueue.add_argument(
         "--name", dest="set_name", metavar="NAME", help="of the set: the same again is tried once only"
+    )
+
+    narrow = add("narrow", _narrow, "ask for a part of the space from now on; without ranges: for all of it again")
+    narrow.add_argument("name")
+    narrow.add_argument(
+        "ranges", nargs="*", metavar="parameter=range", help="lr=0.001..0.01 optimizer=adam,sgd; lr= as declared"
     )
     return top
 

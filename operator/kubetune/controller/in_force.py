@@ -6,7 +6,7 @@ goes on as before, but for `spec.suspend`, which is obeyed in any case.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from kubetune.api import spec as api
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
@@ -15,7 +15,7 @@ from kubetune.controller import execution, jobs, worker_jobs
 from kubetune.controller.act import Tools
 from kubetune.controller.observe import Memory, RefusedSpec
 from kubetune.controller.ports import Engine, Engines, Exists, Refused
-from kubetune.storage.base import KeptSpec
+from kubetune.storage.base import KeptSpec, Steer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,7 @@ class InForce:
     spec: ExperimentSpec
     engine: Engine
     refused: RefusedSpec | None = None
+    steered: Sequence[Steer] = ()  # recorded just now
 
 
 class Judge:
@@ -62,8 +63,7 @@ class Judge:
         if kept is None:
             raise InvalidSpec(refused.error.field, refused.error.message)
         engine = self._engines.engine(kept)
-        engine.update(kept)
-        return InForce(kept, engine, refused)
+        return InForce(kept, engine, refused, engine.update(kept))
 
     def _take(self, resource: Json, offered: KeptSpec, memory: Memory) -> InForce:
         """The resource's own spec, judged and committed if it is a new one. Raises InvalidSpec."""
@@ -71,11 +71,11 @@ class Judge:
         engine = self._engines.engine(spec)
         if memory.kept != offered:
             self._dry_run(spec, _parsed(resource, memory.kept), engine)
-        engine.update(spec)
+        steered = engine.update(spec)
         if memory.kept != offered:
             self._engines.keep_spec(spec.uid, offered)
             memory.kept = offered
-        return InForce(spec, engine)
+        return InForce(spec, engine, steered=steered)
 
     def _dry_run(self, spec: ExperimentSpec, kept: ExperimentSpec | None, engine: Engine) -> None:
         """The server judges the Job before one is made of this spec. Raises InvalidSpec with its words."""

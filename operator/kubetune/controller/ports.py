@@ -12,7 +12,7 @@ from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow, WorkerRow
 from kubetune.api.trial import Best as Best
 from kubetune.controller.plan import JobView
-from kubetune.storage.base import KeptSpec
+from kubetune.storage.base import KeptSpec, Steer
 
 Clock = Callable[[], float]  # seconds since the epoch
 
@@ -192,8 +192,9 @@ class Engine(Protocol):
     def insight(self) -> Insight:
         """What the finished trials say about the search, as of the latest look at them."""
 
-    def update(self, spec: ExperimentSpec) -> None:
-        """Take over what may change while it runs (limits, parallelism, stopTrials)."""
+    def update(self, spec: ExperimentSpec) -> Sequence[Steer]:
+        """Take over what may change while it runs (limits, parallelism, stopTrials, enqueue, narrow). Returns what
+        people did by it that was not on record yet, and is now."""
 
     def tail(self) -> Mapping[int, Reason]:
         """Take in new reports, finishes and read logs; decide about pruning at every new report; commit the stop

@@ -18,6 +18,7 @@ from kubetune.controller.in_force import InForce, Judge
 from kubetune.controller.observe import Memory
 from kubetune.controller.plan import Finish, NewAttempt, Observed, Plan
 from kubetune.controller.ports import ClusterUnavailable, Engine, Engines
+from kubetune.engine import steering
 from kubetune.settings import Settings
 
 PASSES = 8  # looks in a row, each after trials that ended in the one before
@@ -97,6 +98,8 @@ class Reconciler:
 
     def _reconcile(self, found: InForce, memory: Memory) -> float | None:
         spec, engine = found.spec, found.engine
+        for steer in found.steered:
+            self._tools.cluster.event(spec, "Normal", *steering.words(steer))
         engine.tail()
         act = Act(spec, engine, memory, self._tools)
         plan, seen = self._passes(spec, engine, memory, act)

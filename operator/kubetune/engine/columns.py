@@ -111,6 +111,11 @@ class Points:
         steps = np.rint((rows - self._lows) / self._strides).astype(np.int64)
         return np.asarray(steps @ self._weights, dtype=np.int64)
 
+    def rows(self, points: Sequence[int]) -> Floats:
+        """The rows of points, where there is a ``size``; a parameter that a trial does not have at its first value."""
+        steps = np.array(points, dtype=np.int64)[:, None] // self._weights % self._counts
+        return np.asarray(np.minimum(self._lows + steps * self._strides, self._highs), dtype=np.float64)
+
     def at(self, row: Floats) -> int | None:
         """The point of one row, as a matrix. None: there is no ``size``, or a parameter that every trial has is not
         set."""

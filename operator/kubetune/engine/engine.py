@@ -25,7 +25,7 @@ from kubetune.api.trial import (
     TrialState,
     WorkerRow,
 )
-from kubetune.engine import check, pruners, samplers, value
+from kubetune.engine import check, pruners, samplers, steering, value
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -35,7 +35,7 @@ from kubetune.engine.sampling.asking import Asking
 from kubetune.engine.sampling.pool import Pool
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
-from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, Mark, NewTrial, Stop, ToEnd, raised
+from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, Mark, NewTrial, Steer, Stop, ToEnd, raised
 from kubetune.storage.series import Take
 
 PAGE = 5000  # ended trials read at once
@@ -85,6 +85,8 @@ class Engine:
         self._rows: dict[int, TrialRow] | None = None  # of ``_live``; None: one of them has changed since
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._history = History(spec.objectives, spec.parameters, [each.name for each in spec.constraints])
+        self._steering: list[Steer] | None = None  # as recorded; None: not read yet
+        self._steered_for: object = None  # what of the spec the record is complete for
         self._queue = Queue(spec, storage.sources(spec.uid))
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
         pruner = beside(functools.partial(self._loaded_pruner, spec))
@@ -202,18 +204,20 @@ class Engine:
 
     # ---- what happens
 
-    def update(self, spec: ExperimentSpec) -> None:
+    def update(self, spec: ExperimentSpec) -> Sequence[Steer]:
         """Take over what may change while it runs; a sampler or a pruner that changed starts from the same history.
 
         Raises:
             InvalidSpec: the new spec cannot run; the old one stays in force.
         """
-        old = self._spec
-        if spec == old:
-            return
+        if spec != self._spec:
+            self._take_over(self._spec, spec)
+        return self._record(spec)
+
+    def _take_over(self, old: ExperimentSpec, spec: ExperimentSpec) -> None:
         check.check(spec)
         _same_experiment(old, spec)
-        if (spec.sampler, spec.seed) != (old.sampler, old.seed):
+        if (spec.sampler, spec.seed, spec.narrow) != (old.sampler, old.seed, old.narrow):
             self._sampler = samplers.build(spec)
             self._asking.forget()
         if spec.pruner != old.pruner:
@@ -230,6 +234,20 @@ class Engine:
             self._tally.look_again(spec.objectives, complete)
         self._queue.update(spec)
         self._spec = spec
+
+    def _record(self, spec: ExperimentSpec) -> Sequence[Steer]:
+        """Commit what people did since, if anything."""
+        asked = (spec.given, spec.stop_trials, spec.narrow)
+        if asked == self._steered_for:
+            return ()
+        if self._steering is None:
+            self._steering = self._storage.steering(spec.uid)
+        new = steering.changes(self._steering, spec, self._queue.taken)
+        if new:
+            self._storage.record_steering(spec.uid, new)
+            self._steering += new
+        self._steered_for = asked
+        return new
 
     def tail(self) -> Mapping[int, Reason]:
         due, self._undecided = self._undecided, set()

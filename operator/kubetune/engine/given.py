@@ -37,6 +37,11 @@ class Queue:
         return len(self._waiting)
 
     @property
+    def taken(self) -> Collection[str]:
+        """Sources of the sets of which there are trials."""
+        return self._taken
+
+    @property
     def first(self) -> Given | None:
         """The next one."""
         return self._waiting[0] if self._waiting else None

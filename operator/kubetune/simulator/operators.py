@@ -44,7 +44,7 @@ COALESCE = 0.1  # seconds in which reports are taken together, and events that f
 _WRITES = frozenset(
     {
         "acquire", "open_study", "save_spec", "create_trials", "record_jobs", "record_start", "new_attempt",
-        "decide", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
+        "decide", "record_steering", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
         "offer", "withdraw", "open_worker", "record_worker", "drain_workers", "end_worker",
     }
 )  # fmt: skip

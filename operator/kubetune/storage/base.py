@@ -68,6 +68,16 @@ class KeptSpec:
 
 
 @dataclasses.dataclass(frozen=True)
+class Steer:
+    """What people did to a running experiment; `engine.steering` knows the kinds."""
+
+    kind: str
+    subject: str  # a set's name, a trial's number, or ""
+    detail: Json
+    time: float = 0.0  # of the commit, seconds since the epoch
+
+
+@dataclasses.dataclass(frozen=True)
 class NewTrial:
     """A trial to be committed: RUNNING, attempt 1, no Job yet. ``offered``: for workers to lease, at once."""
 
@@ -161,6 +171,12 @@ class EngineStorage(Protocol):
 
     def load_spec(self, uid: str) -> KeptSpec | None:
         """The spec that was saved last; None: none was."""
+
+    def steering(self, uid: str) -> list[Steer]:
+        """What people did, in order."""
+
+    def record_steering(self, uid: str, steers: Sequence[Steer]) -> None:
+        """It takes effect now; their times are not looked at. Raises KeyError if there is no such study."""
 
     def load_trials(self, uid: str) -> list[TrialRow]:
         """All trials in order of number."""

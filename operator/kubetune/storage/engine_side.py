@@ -163,7 +163,8 @@ class EngineSide(base.EngineStorage):
                 pass
             with self._write() as cursor:
                 optuna_tables.delete_study(cursor, study_id)
-                cursor.execute("DELETE FROM kubetune.workers WHERE experiment_id = %s", (experiment_id,))
+                for table in ("workers", "steering"):
+                    cursor.execute(f"DELETE FROM kubetune.{table} WHERE experiment_id = %s", (experiment_id,))
                 cursor.execute("DELETE FROM kubetune.experiments WHERE id = %s", (experiment_id,))
         return len(gone)
 

@@ -73,6 +73,7 @@ class Study:
     changed: set[int] = dataclasses.field(default_factory=set)  # trials written since somebody cleared this
     deleted: float | None = None
     kept: base.KeptSpec | None = None
+    steering: list[base.Steer] = dataclasses.field(default_factory=list)
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
 
 
@@ -185,6 +186,16 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def load_spec(self, uid: str) -> base.KeptSpec | None:
         study = self.database.studies.get(uid)
         return study.kept if study else None
+
+    @_transaction
+    def steering(self, uid: str) -> list[base.Steer]:
+        study = self.database.studies.get(uid)
+        return list(study.steering) if study else []
+
+    @_write
+    def record_steering(self, uid: str, steers: Sequence[base.Steer]) -> None:
+        now = self.clock()
+        self._study(uid).steering += [dataclasses.replace(each, time=now) for each in steers]
 
     @_transaction
     def load_trials(self, uid: str) -> list[TrialRow]:

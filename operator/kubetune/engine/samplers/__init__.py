@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.samplers import branches, brute_force, gp, grid, qmc, random, tpe
+from kubetune.engine.samplers import branches, brute_force, gp, grid, narrowed, qmc, random, tpe
 from kubetune.engine.samplers.base import Sampler as Sampler
 
 SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
@@ -27,6 +27,8 @@ def build(spec: ExperimentSpec) -> Sampler:
     name = spec.sampler.name
     if name not in SAMPLERS:
         raise InvalidSpec("sampler.name", f"there is no sampler {name!r}; there are {', '.join(SAMPLERS)}")
+    if spec.narrow:
+        return narrowed.NarrowedSampler(spec, build(narrowed.within(spec)))
     if spec.space.independent and name not in KNOW_CONDITIONS:
         return branches.BranchSampler(spec, SAMPLERS[name])
     return SAMPLERS[name](spec)

@@ -1,0 +1,70 @@
+"""What people did to an experiment since it was last looked at: the spec compared with what is recorded. Pure."""
+
+from collections.abc import Collection, Iterator, Sequence
+
+from kubetune.api.spec import Categorical, ExperimentSpec, Json, Parameter
+from kubetune.storage.base import Steer
+
+ENQUEUE, TAKE_BACK, STOP, NARROW = "enqueue", "takeBack", "stop", "narrow"
+_QUEUED = "enqueue/"  # before the name, in a set's source
+
+
+def changes(recorded: Sequence[Steer], spec: ExperimentSpec, taken: Collection[str]) -> list[Steer]:
+    """What is to be recorded, in the order of the spec.
+
+    Args:
+        recorded: all of it, in order.
+        taken: sources of sets of which there are trials: nothing happens when they go, or change.
+    """
+    return [*_queue(recorded, spec, taken), *_stops(recorded, spec), *_narrow(recorded, spec)]
+
+
+def _queue(recorded: Sequence[Steer], spec: ExperimentSpec, taken: Collection[str]) -> Iterator[Steer]:
+    known: dict[str, Json | None] = {
+        each.subject: each.detail if each.kind == ENQUEUE else None
+        for each in recorded
+        if each.kind in (ENQUEUE, TAKE_BACK)
+    }
+    wanted = {each.source.removeprefix(_QUEUED): each for each in spec.given if each.source.startswith(_QUEUED)}
+    for name, given in wanted.items():
+        if known.get(name) is None or (known[name] != given.params and given.source not in taken):
+            yield Steer(ENQUEUE, name, dict(given.params))
+    for name, params in known.items():
+        if params is not None and name not in wanted and _QUEUED + name not in taken:
+            yield Steer(TAKE_BACK, name, {})
+
+
+def _stops(recorded: Sequence[Steer], spec: ExperimentSpec) -> Iterator[Steer]:
+    known = {each.subject for each in recorded if each.kind == STOP}
+    return (Steer(STOP, str(number), {}) for number in sorted(spec.stop_trials) if str(number) not in known)
+
+
+def _narrow(recorded: Sequence[Steer], spec: ExperimentSpec) -> Iterator[Steer]:
+    known = [each.detail for each in recorded if each.kind == NARROW]
+    wanted = {name: _bounds(each) for name, each in sorted(spec.narrow.items())}
+    if wanted != (known[-1] if known else {}):
+        yield Steer(NARROW, "", wanted)
+
+
+def _bounds(parameter: Parameter) -> Json:
+    if isinstance(parameter, Categorical):
+        return {"choices": list(parameter.choices)}
+    return {"min": parameter.low, "max": parameter.high}
+
+
+def words(steer: Steer) -> tuple[str, str]:
+    """(an event's reason, what is said)."""
+    if steer.kind == ENQUEUE:
+        return "Enqueued", f"{steer.subject} is to be tried: {_pairs(steer.detail)}"
+    if steer.kind == TAKE_BACK:
+        return "TakenBack", f"{steer.subject} is not to be tried any more"
+    if steer.kind == STOP:
+        return "StopRequested", f"trial {steer.subject} is to stop"
+    if not steer.detail:
+        return "Narrowed", "the whole space is asked for again"
+    ranges = {name: form.get("choices") or f"{form['min']:g} to {form['max']:g}" for name, form in steer.detail.items()}
+    return "Narrowed", f"from now on is asked for: {_pairs(ranges)}"
+
+
+def _pairs(values: Json) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in values.items())

@@ -200,7 +200,7 @@ def test_decides_as_optuna_does_on_long_series_of_any_value() -> None:
         (
             Algorithm("mean"),
             "pruner.name: there is no pruner 'mean'; there are asha, bandit, hyperband, median, none, patience, "
-            "percentile, plateau, successiveHalving, threshold, truncation",
+            "percentile, plateau, successiveHalving, threshold, truncation, wilcoxon",
         ),
         (
             Algorithm("median", {"warmup": 3}),

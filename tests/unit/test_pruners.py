@@ -140,6 +140,18 @@ def test_says_why(name: str, settings: Any, before: list[float], last: float, wh
     assert world.run(flat(last)) == why
 
 
+def test_wilcoxon_says_which_trial_is_better_on_the_same_folds() -> None:
+    world = World("wilcoxon", {"pThreshold": 0.1}, maximize=True)
+    assert world.run({fold: 0.9 + fold / 100 for fold in range(5)}) is None
+    world.restart()
+    world.begin(1)
+    told = [world.report(1, fold, 0.7 + fold / 90) for fold in range(5)]
+    assert told[:3] == [None] * 3
+    assert told[3] == (
+        "at step 3: worse than trial 0 on 4 steps that both have (0.716667 and 0.92 in the mean; Wilcoxon's p = 0.062)"
+    )
+
+
 def test_patience_says_what_both_say() -> None:
     world = World("patience", {"patience": 1, "pruner": {"name": "median", "settings": {"nStartupTrials": 1}}})
     world.run(flat(1.0))
@@ -272,6 +284,7 @@ def test_another_ladder_takes_over_where_the_first_one_had_judged() -> None:
         ),
         ("plateau", {"patience": 0}, "pruner.settings.patience: needs a whole number of at least 1, but is 0"),
         ("asha", {"bootstrapCount": 1}, "pruner.settings.bootstrapCount: asha has no such setting; its settings are "),
+        ("wilcoxon", {"pThreshold": 2}, "pruner.settings.pThreshold: needs a number from 0 to 1, but is 2"),
         ("asha", {"minResource": "auto"}, "pruner.settings.minResource: needs a whole number of at least 1, but is"),
         ("hyperband", {}, "pruner.settings.maxResource: hyperband needs it; it has no default"),
         (

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalW
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 NAN = math.nan
 VALUES = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
+DISTINCT = [place * 0.618 % 1 for place in range(2000)]
 Pair = tuple[Mapping[str, Any], reference.BasePruner]
 
 
@@ -72,6 +73,12 @@ def hyperband(pick: Callable[[int, int], int]) -> Pair:
     return ours, reference.HyperbandPruner(least, most, factor, bootstrap)
 
 
+def wilcoxon(pick: Callable[[int, int], int]) -> Pair:
+    threshold, startup = pick(1, 5) / 10, pick(0, 4)
+    theirs = reference.WilcoxonPruner(p_threshold=threshold, n_startup_steps=startup)
+    return {"pThreshold": threshold, "nStartupSteps": startup}, theirs
+
+
 NAMES: Mapping[str, tuple[str, Callable[[Callable[[int, int], int]], Pair]]] = {
     "median": ("median", median),
     "percentile": ("percentile", percentile),
@@ -82,6 +89,7 @@ NAMES: Mapping[str, tuple[str, Callable[[Callable[[int, int], int]], Pair]]] = {
     "successiveHalving": ("successiveHalving", halving),
     "asha": ("asha", asha),
     "hyperband": ("hyperband", hyperband),
+    "wilcoxon": ("wilcoxon", wilcoxon),
 }
 
 
@@ -92,7 +100,8 @@ def test_decides_as_optuna_does(case: str, data: strategies.DataObject) -> None:
     name, make = NAMES[case]
     settings, theirs = make(lambda low, high: data.draw(strategies.integers(low, high)))
     duel = Duel(name, settings, theirs, maximize=data.draw(strategies.booleans()))
-    values = [*VALUES, NAN] if data.draw(strategies.booleans()) else VALUES
+    known = DISTINCT if name == "wilcoxon" else VALUES  # of equal ones Optuna takes whichever ended first as the best
+    values = [*known, NAN] if data.draw(strategies.booleans()) else known
     # Optuna knows of a restart only what is in its storage; so do we.
     duel.play(data.draw(strategies.integers(0, 2**32)), 12, range(30), values, restarts=0.1)
 
@@ -104,7 +113,7 @@ def test_both_kinds_of_decision_are_seen(case: str) -> None:
     for seed in range(4):
         settings, theirs = make(lambda low, high: low + min(1, high - low))
         duel = Duel(name, settings, theirs, maximize=seed % 2 == 0)
-        duel.play(seed, 40, range(30), VALUES, restarts=0.02)
+        duel.play(seed, 40, range(30), DISTINCT if name == "wilcoxon" else VALUES, restarts=0.02)
         seen += duel.decisions
     assert 5 < sum(seen) < len(seen) - 5
 

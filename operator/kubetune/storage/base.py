@@ -101,7 +101,7 @@ class Mark:
 
     number: int
     reason: Reason | None
-    value: float | None  # of the first objective
+    value: float | None  # of the first objective, of a feasible trial
     rung: int | None  # as `TrialRow.rung`, of the last attempt
 
 

@@ -14,6 +14,7 @@ from kubetune.api.trial import (
     TrialRow,
     TrialState,
     from_json_metrics,
+    penalty,
     to_json_metrics,
 )
 from kubetune.storage import base
@@ -67,7 +68,7 @@ ENDED_SERIES = """
     WHERE e.uid = %s AND t.state = %s AND t.series_steps IS NOT NULL
 """
 MARKS = """
-    SELECT t.number, t.reason, t.objective_values[1], t.rung
+    SELECT t.number, t.reason, t.objective_values[1], t.rung, t.constraint_values
     FROM kubetune.experiment_trials t
     WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.state = %s ORDER BY t.number
 """
@@ -155,8 +156,9 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
 
 def mark(row: Row) -> base.Mark:
     """A row of `MARKS`."""
-    number, reason, value, rung = row
-    return base.Mark(number, None if reason is None else _REASONS[reason], value, rung)
+    number, reason, value, rung, constraints = row
+    broken = constraints is not None and penalty(from_json_metrics(constraints)) > 0
+    return base.Mark(number, None if reason is None else _REASONS[reason], None if broken else value, rung)
 
 
 def lease(row: Row) -> Lease:

@@ -15,6 +15,7 @@ from kubetune.api.trial import (
     TrialRow,
     TrialState,
     WorkerRow,
+    penalty,
 )
 from kubetune.storage import base
 
@@ -136,7 +137,8 @@ def decided(row: TrialRow, stop: base.Stop | None, rung: int | None, now: float)
 
 def mark(row: TrialRow) -> base.Mark:
     """Of an ended trial."""
-    return base.Mark(row.number, row.reason, row.values[0] if row.values else None, row.rung)
+    feasible = penalty(row.constraints) == 0
+    return base.Mark(row.number, row.reason, row.values[0] if row.values and feasible else None, row.rung)
 
 
 def is_running(row: TrialRow) -> bool:

@@ -3,7 +3,17 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.pruners import bandit, halving, hyperband, none, patience, percentile, threshold, truncation
+from kubetune.engine.pruners import (
+    bandit,
+    halving,
+    hyperband,
+    none,
+    patience,
+    percentile,
+    threshold,
+    truncation,
+    wilcoxon,
+)
 from kubetune.engine.pruners.base import Committed as Committed
 from kubetune.engine.pruners.base import Pruner as Pruner
 
@@ -24,6 +34,7 @@ PRUNERS: Mapping[str, Callable[[ExperimentSpec], Pruner]] = {
     "successiveHalving": halving.build,
     "threshold": threshold.build,
     "truncation": truncation.build,
+    "wilcoxon": wilcoxon.build,
 }
 
 

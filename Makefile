@@ -41,6 +41,11 @@ bench: venv ## the benchmarks of docs/benchmarks.md: 75 minutes; QUICK=1: ten; O
 	$(call say,benchmarks)
 	$(IN_CLUSTER) python -m dev.bench --only "$(ONLY)" $(if $(QUICK),--quick)
 
+.PHONY: bench-search
+bench-search: venv ## samplers and pruners on real curves and functions, without a cluster: minutes; QUICK=1: one
+	$(call say,pruners on learning curves of scikit-learn)
+	$(BIN)/python -m dev.bench.pruning $(if $(QUICK),--quick)
+
 # ---- set-up
 
 .PHONY: setup

@@ -12,7 +12,17 @@ import scipy.optimize
 import scipy.special
 from sklearn.gaussian_process import GaussianProcessRegressor
 
-from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, InvalidSpec, Parameter, ParamValue
+from kubetune.api.spec import (
+    Algorithm,
+    Categorical,
+    Constraint,
+    Double,
+    ExperimentSpec,
+    Int,
+    InvalidSpec,
+    Parameter,
+    ParamValue,
+)
 from kubetune.api.trial import TrialState
 from kubetune.engine import samplers
 from kubetune.engine.columns import Columns
@@ -189,6 +199,21 @@ def test_values_that_are_no_numbers_do_no_harm() -> None:
     assert len(grown(of(), 18, value)) == 18
     assert len(grown(of(), 14, lambda params: math.inf)) == 14
     assert len(grown(of(), 14, lambda params: 1.0)) == 14
+
+
+def test_constraints_are_kept_once_they_are_known() -> None:
+    """The least loss is at 0, where it is not allowed to be."""
+    box: dict[str, Parameter] = {"x": Double(0.0, 1.0), "y": Double(0.0, 1.0)}
+    made = of(box, constraints=(Constraint("x", "min", 0.6),))
+    sampler, history = samplers.build(made), History([LOSS], box, ["x.min"])
+    for number in range(25):
+        params = sampler.suggest(history, number)
+        value = float(params["x"]) + (float(params["y"]) - 0.3) ** 2
+        excess = {"x.min": 0.6 - float(params["x"])}
+        history.add(Past(number, TrialState.COMPLETE, params, (value,), constraints=excess))
+    late = [trial.params for trial in history][15:]
+    assert sum(float(params["x"]) >= 0.6 for params in late) >= 5
+    assert min(float(params["x"]) for params in late if float(params["x"]) >= 0.6) < 0.65
 
 
 def test_it_finds_a_bowl_far_better_than_random_search() -> None:

@@ -189,6 +189,10 @@ class Engine(Protocol):
         median COMPLETE trial): what pruning saved."""
 
     @property
+    def sampler(self) -> tuple[str, str]:
+        """The name of the sampler in use, and why `auto` picked it ("": it was named)."""
+
+    @property
     def insight(self) -> Insight:
         """What the finished trials say about the search, as of the latest look at them."""
 

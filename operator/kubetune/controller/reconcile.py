@@ -166,7 +166,9 @@ class Reconciler:
         """Write the status if it changed. Seconds until it may be written, if that is put off."""
         now, before, spec = self._tools.clock(), memory.status or {}, found.spec
         engine = found.engine
-        facts = status.Facts(engine.study, engine.best, engine.saved_steps, engine.insight, engine.infeasible)
+        facts = status.Facts(
+            engine.study, engine.best, engine.saved_steps, engine.insight, engine.infeasible, engine.sampler
+        )
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:
             return None
@@ -185,6 +187,8 @@ class Reconciler:
             self._tools.cluster.event(spec, kind, str(plan.reason), f"{plan.state}: {plan.message}")
         elif tells in _PARALLELISM and told in _PARALLELISM and told != tells:
             self._tools.cluster.event(spec, "Normal", f"Parallelism{tells}", _PARALLELISM[tells])
+        if "sampler" in body and body["sampler"] != before.get("sampler"):
+            self._tools.cluster.event(spec, "Normal", "SamplerPicked", "{name}: {reason}".format(**body["sampler"]))
         if edited and found.refused is not None:
             message = status.refusal(found.refused, spec)
             logger.warning("the edited spec cannot be run: %s", message)

@@ -39,6 +39,7 @@ class Facts:
     saved_steps: tuple[int, int] = (0, 0)  # (of all ended trials, what pruned ones would have taken more)
     insight: Insight = dataclasses.field(default_factory=Insight)
     infeasible: int = 0  # COMPLETE trials that break a constraint
+    sampler: tuple[str, str] = ("", "")  # the one in use, and why it was picked ("": it was named)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +103,8 @@ def status(
     }
     if seen.crew is not None:
         result["execution"] = _execution(seen.crew)
+    if facts.sampler[1]:
+        result["sampler"] = dict(zip(("name", "reason"), facts.sampler, strict=True))
     if seen.started is not None:
         result["startTime"] = timestamp(seen.started)
     if plan.state in _FINAL:

@@ -71,6 +71,7 @@ class Engine:
         self._storage = storage
         self._clock = clock
         self._beside = beside
+        self._picked = samplers.pick(spec)
         self._sampler = samplers.build(spec)
         self._asking = Asking(pool, wake)
         self._study = storage.open_study(
@@ -199,6 +200,10 @@ class Engine:
         return self._tally.saved_steps
 
     @property
+    def sampler(self) -> tuple[str, str]:
+        return self._picked.name, self._picked.reason
+
+    @property
     def insight(self) -> Insight:
         return self._insights.of(self._spec, self._history, self.counts.complete)
 
@@ -217,7 +222,9 @@ class Engine:
     def _take_over(self, old: ExperimentSpec, spec: ExperimentSpec) -> None:
         check.check(spec)
         _same_experiment(old, spec)
-        if (spec.sampler, spec.seed, spec.narrow) != (old.sampler, old.seed, old.narrow):
+        picked, before = samplers.pick(spec), self._picked
+        self._picked = picked
+        if (picked.spec.sampler, spec.seed, spec.narrow) != (before.spec.sampler, old.seed, old.narrow):
             self._sampler = samplers.build(spec)
             self._asking.forget()
         if spec.pruner != old.pruner:
@@ -333,7 +340,7 @@ class Engine:
             yield params, None
 
     def _suggest(self, count: int) -> Iterable[Params]:
-        return self._asking.suggest(self._spec, self._sampler, self._history, count)
+        return self._asking.suggest(self._picked.spec, self._sampler, self._history, count)
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
         recorded = self._storage.record_jobs(self._spec.uid, jobs)

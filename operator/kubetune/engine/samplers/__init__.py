@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.engine.samplers import branches, brute_force, gp, grid, narrowed, qmc, random, tpe
+from kubetune.engine.samplers.auto import Pick as Pick
+from kubetune.engine.samplers.auto import pick as pick
 from kubetune.engine.samplers.base import Sampler as Sampler
 
 SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
@@ -19,14 +21,15 @@ KNOW_CONDITIONS = frozenset({"bruteForce", "gp", "grid", "qmc", "random", "tpe"}
 
 
 def build(spec: ExperimentSpec) -> Sampler:
-    """The experiment's sampler.
+    """The experiment's sampler, or the one that `auto` picks for it.
 
     Raises:
         InvalidSpec: for a name or a setting that is not known, or a space that it cannot search.
     """
+    spec = pick(spec).spec
     name = spec.sampler.name
     if name not in SAMPLERS:
-        raise InvalidSpec("sampler.name", f"there is no sampler {name!r}; there are {', '.join(SAMPLERS)}")
+        raise InvalidSpec("sampler.name", f"there is no sampler {name!r}; there are auto, {', '.join(SAMPLERS)}")
     if spec.narrow:
         return narrowed.NarrowedSampler(spec, build(narrowed.within(spec)))
     if spec.space.independent and name not in KNOW_CONDITIONS:

@@ -67,7 +67,10 @@ class GpSampler(Sampler):
     def _best(self, view: View, complete: npt.NDArray[np.int64], number: int) -> dict[str, ParamValue]:
         """Where the most improvement is to be expected, of what was looked at."""
         points = self._unit.encode(view.params[complete])
-        values = _standard(self._weighed(view.values[complete], number))
+        values = self._weighed(view.values[complete], number)
+        if view.penalties is not None:
+            values = _constrained(values, view.penalties[complete])
+        values = _standard(values)
         improvement = self._improvement(view, points, values)
         dice = np.random.default_rng(seed_of(self._spec, number, POINTS))
         seen = self._drawn(points[np.argsort(values, kind="stable")[:3]], dice)
@@ -147,6 +150,14 @@ def _finite(values: Floats) -> Floats:
     """Without infinities: as good or as bad as the best or the worst of the others."""
     finite = values[np.isfinite(values)]
     return np.clip(values, finite.min(), finite.max()) if len(finite) else np.zeros_like(values)
+
+
+def _constrained(values: Floats, penalties: Floats) -> Floats:
+    """Of trials that break constraints: no better than the worst that keeps them. Where none does: by how much."""
+    broken = penalties > 0
+    if broken.all():
+        return penalties
+    return np.asarray(np.where(broken, np.maximum(values, values[~broken].max()), values))
 
 
 def _standard(values: Floats) -> Floats:

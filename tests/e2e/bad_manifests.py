@@ -174,6 +174,58 @@ _CHOICES = _admission(
     ("numbers", {"parameters/activation/choice": [1, 2]}, "choice[0] in body must be of type string"),
     ("too-many", {"parameters/activation/choice": [f"c{n}" for n in range(257)]}, "choice: Too many"),
     ("too-long", {"parameters/activation/choice": ["c" * 1025]}, "choice[0]: Too long"),
+    ("ordered-double", {"parameters/lr/ordered": True}, "ordered is for choice and values"),
+    ("ordered-bool", {"parameters/b": {"bool": {}, "ordered": True}}, "ordered is for choice and values"),
+    ("weights-int", {"parameters/layers/weights": [1, 2]}, "weights are for choice, values and bool"),
+    ("weights-few", {"parameters/activation/weights": [1]}, "weights needs one number for each value"),
+    ("weights-bool", {"parameters/b": {"bool": {}, "weights": [1, 2, 3]}}, "weights needs one number for each value"),
+    ("weights-values", {"parameters/b": {"values": [1, 2], "weights": [1]}}, "weights needs one number for each value"),
+    (
+        "weights-zero",
+        {"parameters/activation/weights": [1, 0]},
+        "spec.parameters.activation.weights[1] in body should be",
+    ),
+    (
+        "weights-ordered",
+        {"parameters/activation": {"choice": ["a", "b"], "weights": [1, 2], "ordered": True}},
+        "ordered and weights exclude each other",
+    ),
+    ("prior-choice", {"parameters/activation/prior": {"normal": {"mean": 0, "std": 1}}}, "prior is for double and int"),
+    (
+        "prior-scale",
+        {"parameters/lr/prior": {"normal": {"mean": 0.01, "std": 1}}},
+        "prior: normal goes with scale: linear, logNormal with scale: log",
+    ),
+    (
+        "prior-scale-int",
+        {"parameters/layers/prior": {"logNormal": {"median": 2, "factor": 2}}},
+        "prior: normal goes with scale: linear, logNormal with scale: log",
+    ),
+    (
+        "prior-outside",
+        {"parameters/layers/prior": {"normal": {"mean": 4.5, "std": 1}}},
+        "prior: mean must lie within min and max",
+    ),
+    (
+        "prior-outside-log",
+        {"parameters/lr/prior": {"logNormal": {"median": 1, "factor": 2}}},
+        "prior: median must lie within min and max",
+    ),
+    (
+        "prior-two",
+        {"parameters/lr/prior": {"normal": {"mean": 0.01, "std": 1}, "logNormal": {"median": 0.01, "factor": 2}}},
+        "spec.parameters.lr.prior: Too many",
+    ),
+    (
+        "prior-factor",
+        {"parameters/lr/prior": {"logNormal": {"median": 0.01, "factor": 1}}},
+        "spec.parameters.lr.prior.logNormal.factor in body should be greater than 1",
+    ),
+    (
+        "prior-std",
+        {"parameters/layers/prior": {"normal": {"mean": 2, "std": 0}}},
+        "spec.parameters.layers.prior.normal.std in body should be greater than 0",
+    ),
     ("when-empty", {"parameters/lr/when": {}}, "spec.parameters.lr.when in body should have at least 1 properties"),
     ("when-list", {"parameters/lr/when": ["relu"]}, "spec.parameters.lr.when in body must be of type object"),
     (

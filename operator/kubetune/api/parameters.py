@@ -23,36 +23,56 @@ class InvalidSpec(ValueError):  # noqa: N818
 
 
 @dataclasses.dataclass(frozen=True)
+class Prior:
+    """A normal distribution on the parameter's scale (of its logarithm, if that is log), cut to its range."""
+
+    mean: float
+    std: float
+
+
+@dataclasses.dataclass(frozen=True)
 class Double:
-    """A real number in [low, high]; on a log scale, or in steps from low, never both."""
+    """A real number in [low, high]; on a log scale, or in steps from low, never both. ``prior`` None: uniform."""
 
     low: float
     high: float
     log: bool = False
     step: float | None = None
     when: When = dataclasses.field(default=(), kw_only=True)
+    prior: Prior | None = dataclasses.field(default=None, kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Int:
-    """A whole number in [low, high]; on a log scale (then step is 1), or in steps from low."""
+    """A whole number in [low, high]; on a log scale (then step is 1), or in steps from low. ``prior`` as there."""
 
     low: int
     high: int
     log: bool = False
     step: int = 1
     when: When = dataclasses.field(default=(), kw_only=True)
+    prior: Prior | None = dataclasses.field(default=None, kw_only=True)
 
 
 @dataclasses.dataclass(frozen=True)
 class Categorical:
-    """One of the choices: all strings, all numbers, or (False, True)."""
+    """One of the choices: all strings, all numbers, or (False, True). ``ordered``: neighbours are alike. ``weights``:
+    how probable each is beforehand, of any sum; (): all the same."""
 
     choices: tuple[ParamValue, ...]
     when: When = dataclasses.field(default=(), kw_only=True)
+    ordered: bool = dataclasses.field(default=False, kw_only=True)
+    weights: tuple[float, ...] = dataclasses.field(default=(), kw_only=True)
 
 
 Parameter: TypeAlias = Double | Int | Categorical
+
+
+def searched(parameter: Parameter) -> Parameter:
+    """As a search takes it: choices with an order are the whole numbers of their places, counted from 0."""
+    if isinstance(parameter, Categorical) and parameter.ordered:
+        return Int(0, len(parameter.choices) - 1, when=parameter.when)
+    return parameter
 
 
 def within(parameter: Parameter, value: ParamValue) -> bool:
@@ -125,18 +145,34 @@ def _parameter(name: str, form: Mapping[str, Any]) -> Parameter:
         raise InvalidSpec(field, "give exactly one of double, int, choice, values, bool")
     if kinds[0] in ("double", "int"):
         return _range(field, kinds[0], form)
+    return _categorical(field, kinds[0], form)
+
+
+def _categorical(field: str, kind: str, form: Mapping[str, Any]) -> Categorical:
     if "scale" in form or "step" in form:
-        raise InvalidSpec(field, f"{kinds[0]} takes neither scale nor step")
-    choices = (False, True) if kinds[0] == "bool" else tuple(form[kinds[0]])
+        raise InvalidSpec(field, f"{kind} takes neither scale nor step")
+    if "prior" in form:
+        raise InvalidSpec(field, f"{kind} takes no prior; drop it")
+    choices = (False, True) if kind == "bool" else tuple(form[kind])
     if not choices or len(set(choices)) < len(choices):
-        raise InvalidSpec(field, f"{kinds[0]} needs at least one value, each once")
-    return Categorical(choices)
+        raise InvalidSpec(field, f"{kind} needs at least one value, each once")
+    ordered, weights = bool(form.get("ordered", False)), tuple(map(float, form.get("weights") or ()))
+    if ordered and (kind == "bool" or weights):
+        raise InvalidSpec(field, "ordered is for choice and values, and not with weights; drop one of them")
+    if weights and len(weights) != len(choices):
+        raise InvalidSpec(field, f"weights needs one number for each of the {len(choices)} values, in their order")
+    if not all(0 < weight < math.inf for weight in weights):
+        raise InvalidSpec(field, "weights must be above 0; leave out the value that is never to be tried")
+    return Categorical(choices, ordered=ordered, weights=weights)
 
 
 EXACT = 2**53  # every whole number up to it is a double
 
 
 def _range(field: str, kind: str, form: Mapping[str, Any]) -> Double | Int:
+    unfit = [name for name in ("ordered", "weights") if form.get(name)]
+    if unfit:
+        raise InvalidSpec(field, f"{kind} takes no {unfit[0]}; drop it")
     low, high = form[kind]
     log, step = form.get("scale", "linear") == "log", form.get("step")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -147,10 +183,25 @@ def _range(field: str, kind: str, form: Mapping[str, Any]) -> Double | Int:
         raise InvalidSpec(field, "scale: log and step exclude each other; drop one")
     if step is not None and not 0 < step <= high - low:
         raise InvalidSpec(field, f"step must be above 0 and at most max - min, but is {step}")
+    prior = _prior(field, form["prior"], low, high, log) if "prior" in form else None
     if kind == "double":
-        return Double(float(low), float(high), log, None if step is None else float(step))
+        return Double(float(low), float(high), log, None if step is None else float(step), prior=prior)
     if max(abs(low), abs(high)) > EXACT:
         raise InvalidSpec(field, f"int takes numbers up to 2**53 = {EXACT} (they are kept as doubles); scale it down")
     if any(float(number) != int(number) for number in (low, high, step or 1)):
         raise InvalidSpec(field, "int takes whole numbers only; use double for others")
-    return Int(int(low), int(high), log, int(step or 1))
+    return Int(int(low), int(high), log, int(step or 1), prior=prior)
+
+
+def _prior(field: str, form: Mapping[str, Any], low: float, high: float, log: bool) -> Prior:
+    kind = "logNormal" if log else "normal"
+    if list(form) != [kind]:
+        example = "logNormal: {median: 0.01, factor: 3}" if log else "normal: {mean: 0.5, std: 0.1}"
+        raise InvalidSpec(f"{field}.prior", f"scale: {'log' if log else 'linear'} takes a {kind} prior: {example}")
+    centre, spread = (float(form[kind][name]) for name in (("median", "factor") if log else ("mean", "std")))
+    if not low <= centre <= high:
+        raise InvalidSpec(f"{field}.prior.{kind}", f"{centre:g} must lie within the range, {low} to {high}")
+    least = 1.0 if log else 0.0
+    if not least < spread < math.inf:
+        raise InvalidSpec(f"{field}.prior.{kind}", f"{'factor' if log else 'std'} must be above {least:g}")
+    return Prior(math.log(centre), math.log(spread)) if log else Prior(centre, spread)

@@ -7,12 +7,9 @@ nor lost: a set is taken when the trial made of it is committed.
 import dataclasses
 from collections.abc import Collection, Mapping
 
-import optuna
-
 from kubetune.api.given import read
 from kubetune.api.spec import ExperimentSpec, Given, Params, ParamValue
-from kubetune.engine.samplers.asking import Asker
-from kubetune.engine.samplers.base import seed_of
+from kubetune.engine.samplers.random import RandomSampler
 
 ALONE = 1_000_000  # which of a number's seeds fills a set up: no sampler draws a trial so often
 
@@ -68,5 +65,4 @@ class Queue:
     def _alone(self, name: str, number: int) -> ParamValue:
         parameter = dataclasses.replace(self._spec.parameters[name], when=())
         only = dataclasses.replace(self._spec, parameters={name: parameter}, given=())
-        sampler = optuna.samplers.RandomSampler(seed_of(self._spec, number, again=ALONE))
-        return Asker(only).ask(sampler, [], number)[name]
+        return RandomSampler(only).draw(number, again=ALONE)[name]

@@ -11,8 +11,8 @@ from kubetune.api import spec
 def distribution(parameter: spec.Parameter) -> distributions.BaseDistribution:
     """What Optuna calls this parameter.
 
-    A range that is no whole number of steps ends at its last step: Optuna would cut it in the same way, with a
-    warning for each trial.
+    A choice with an order is a choice here too: tools show its values. A range that is no whole number of steps ends at
+    its last step: Optuna would cut it in the same way, with a warning for each trial.
     """
     if isinstance(parameter, spec.Categorical):
         return distributions.CategoricalDistribution(parameter.choices)

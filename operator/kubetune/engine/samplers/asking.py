@@ -11,7 +11,8 @@ from typing import Any
 
 import optuna
 
-from kubetune.api.spec import Categorical, Double, ExperimentSpec, Parameter, ParamValue
+from kubetune.api.parameters import searched
+from kubetune.api.spec import Categorical, Double, ExperimentSpec, Parameter, Params, ParamValue
 from kubetune.storage import space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for each study made in memory
@@ -40,7 +41,7 @@ class Asker:
     def __init__(self, spec: ExperimentSpec) -> None:
         self._space = spec.space
         self._parameters = {name: spec.parameters[name] for name in spec.space.order}  # not as in the manifest
-        self._distributions = space.distributions_of(self._parameters)
+        self._distributions = {name: space.distribution(searched(each)) for name, each in self._parameters.items()}
         self._storage = _Shown()
         self._storage.create_new_study(
             [optuna.study.StudyDirection[objective.direction.upper()] for objective in spec.objectives], _NAME
@@ -48,7 +49,8 @@ class Asker:
 
     @property
     def distributions(self) -> dict[str, optuna.distributions.BaseDistribution]:
-        """The search space, in the order of asking; parameters that have one value only are not part of it."""
+        """The search space, in the order of asking; parameters that have one value only are not part of it. Choices
+        with an order are whole numbers here: see `told`."""
         return {name: what for name, what in self._distributions.items() if not what.single()}
 
     def distribution(self, name: str) -> optuna.distributions.BaseDistribution:
@@ -59,6 +61,10 @@ class Asker:
     def relative(self) -> dict[str, optuna.distributions.BaseDistribution]:
         """The part of it that every trial has: what a sampler that knows no conditions draws together."""
         return {name: what for name, what in self.distributions.items() if name in self._space.relative}
+
+    def told(self, params: Params) -> dict[str, ParamValue]:
+        """A trial's parameters as a sampler knows them: of choices with an order, their places."""
+        return {name: _told(self._parameters[name], value) for name, value in params.items()}
 
     def ask(self, sampler: optuna.samplers.BaseSampler, shown: Sequence[Any], number: int) -> dict[str, ParamValue]:
         """One trial's parameters, the values plain Python ones. What the sampler gives together comes first; what it
@@ -74,11 +80,9 @@ class Asker:
             if not self._space.is_active(name, chosen):
                 continue
             if what.single():
-                value = _first(self._parameters[name])
-            elif name in together:
-                value = together[name]
-            else:
-                value = sampler.sample_independent(study, trial, name, what)
+                chosen[name] = _first(self._parameters[name])
+                continue
+            value = together[name] if name in together else sampler.sample_independent(study, trial, name, what)
             chosen[name] = _plain(self._parameters[name], value)
         return chosen
 
@@ -103,8 +107,14 @@ def _first(parameter: Parameter) -> ParamValue:
     return parameter.choices[0] if isinstance(parameter, Categorical) else parameter.low
 
 
+def _told(parameter: Parameter, value: ParamValue) -> ParamValue:
+    return parameter.choices.index(value) if isinstance(parameter, Categorical) and parameter.ordered else value
+
+
 def _plain(parameter: Parameter, value: Any) -> ParamValue:
     """Without numpy's types: what goes into a row and an environment variable."""
+    if isinstance(parameter, Categorical) and parameter.ordered:
+        return parameter.choices[int(value)]
     if isinstance(parameter, Categorical):
         return parameter.choices[parameter.choices.index(value)]
     return float(value) if isinstance(parameter, Double) else int(value)

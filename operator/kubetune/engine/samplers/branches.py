@@ -6,14 +6,13 @@ sampling of the others, where a trial has them.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
-
-import optuna
 
 from kubetune.api.spec import ExperimentSpec, Params, ParamValue
 from kubetune.engine.columns import Columns
 from kubetune.engine.history import History, View
+from kubetune.engine.samplers import prior
 from kubetune.engine.samplers.asking import Asker
 from kubetune.engine.samplers.base import Distinct, Sampler, seed_of
 
@@ -21,11 +20,11 @@ DRAWS = 20  # of the rest at most, while what is drawn is taken
 _SEEDS = 2_000_000  # from here on the seeds are this one's: else its draws would go along with the sampler's own
 
 
-class _Given(optuna.samplers.RandomSampler):
+class _Given(prior.RandomSampler):
     """Some parameters are known."""
 
-    def __init__(self, known: Params, seed: int) -> None:
-        super().__init__(seed)
+    def __init__(self, known: Params, priors: Mapping[str, prior.Kernel], seed: int) -> None:
+        super().__init__(priors, seed)
         self._known = dict(known)
 
     def sample_relative(self, *_: Any) -> dict[str, Any]:
@@ -38,6 +37,7 @@ class BranchSampler(Sampler):
     def __init__(self, spec: ExperimentSpec, build: Callable[[ExperimentSpec], Sampler]) -> None:
         self._spec = spec
         self._asker = Asker(spec)
+        self._priors = prior.kernels_of(spec.parameters)
         self._distinct = Distinct(spec)
         always = {name: spec.parameters[name] for name in spec.space.relative}
         self._trunk = build(dataclasses.replace(spec, parameters=always))
@@ -60,4 +60,5 @@ class BranchSampler(Sampler):
         return dataclasses.replace(view, params=view.params[:, self._places], past=past, taken=frozenset())
 
     def _filled(self, known: Params, number: int, again: int) -> dict[str, ParamValue]:
-        return self._asker.ask(_Given(known, seed_of(self._spec, number, _SEEDS + again)), [], number)
+        seed = seed_of(self._spec, number, _SEEDS + again)
+        return self._asker.ask(_Given(self._asker.told(known), self._priors, seed), [], number)

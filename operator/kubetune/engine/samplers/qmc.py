@@ -15,6 +15,7 @@ from optuna.distributions import BaseDistribution
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import options
 from kubetune.engine.history import History, View
+from kubetune.engine.samplers import prior
 from kubetune.engine.samplers.asking import Asker
 from kubetune.engine.samplers.base import Distinct, Sampler, seed_of
 
@@ -51,6 +52,7 @@ class QmcSampler(Sampler):
         self._kind = kind
         self._scramble = scramble
         self._asker = Asker(spec)
+        self._priors = prior.kernels_of(spec.parameters)
         self._distinct = Distinct(spec)
 
     def immediate(self, history: History) -> bool:
@@ -64,7 +66,7 @@ class QmcSampler(Sampler):
         sampler = _Sampler(
             self._asker.relative,
             number,
-            independent_sampler=optuna.samplers.RandomSampler(seed_of(self._spec, number)),
+            independent_sampler=prior.RandomSampler(self._priors, seed_of(self._spec, number)),
             qmc_type=self._kind,
             scramble=self._scramble,
             seed=seed_of(self._spec, 0),  # one for all trials: they are points of one sequence

@@ -1,12 +1,11 @@
-"""Random search: each parameter drawn on its own, uniformly on its scale, by Optuna's RandomSampler."""
+"""Random search: each parameter drawn on its own, uniformly on its scale or by its prior, by Optuna's RandomSampler."""
 
 import functools
-
-import optuna
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import options
 from kubetune.engine.history import View
+from kubetune.engine.samplers import prior
 from kubetune.engine.samplers.asking import Asker
 from kubetune.engine.samplers.base import Distinct, Sampler, seed_of
 
@@ -19,6 +18,7 @@ class RandomSampler(Sampler):
     def __init__(self, spec: ExperimentSpec) -> None:
         self._spec = spec
         self._asker = Asker(spec)
+        self._priors = prior.kernels_of(spec.parameters)
         self._distinct = Distinct(spec)
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
@@ -29,8 +29,7 @@ class RandomSampler(Sampler):
 
     def draw(self, number: int, again: int = 0) -> dict[str, ParamValue]:
         """Whatever comes, taken or not."""
-        sampler = optuna.samplers.RandomSampler(seed_of(self._spec, number, again))
-        return self._asker.ask(sampler, [], number)
+        return self._asker.ask(prior.RandomSampler(self._priors, seed_of(self._spec, number, again)), [], number)
 
 
 def build(spec: ExperimentSpec) -> RandomSampler:

@@ -22,7 +22,7 @@ from kubetune.api.trial import TrialState
 from kubetune.engine import options
 from kubetune.engine.columns import Columns, Points
 from kubetune.engine.history import STATES, History, View
-from kubetune.engine.samplers import normal
+from kubetune.engine.samplers import normal, prior
 from kubetune.engine.samplers.asking import Asker
 from kubetune.engine.samplers.base import Distinct, Sampler, Sight, seed_of
 from kubetune.engine.samplers.random import DRAWS, RandomSampler
@@ -84,9 +84,12 @@ class _Sampler(optuna.samplers.TPESampler):
         columns: Columns,
         view: View,
         points: Points | None,
+        priors: Mapping[str, prior.Kernel],
         **settings: object,
     ) -> None:
         super().__init__(**settings)  # type: ignore[arg-type]
+        if priors:
+            self._parzen_estimator_cls = functools.partial(prior.Estimator, priors)  # type: ignore[assignment]
         self._groups = [{name: space[name] for name in group if name in space} for group in groups]
         self._whole = len(space)
         self._places = {name: place for place, name in enumerate(columns.names)}
@@ -151,6 +154,7 @@ class TpeSampler(Sampler):
         self._settings = settings
         self._several = len(spec.objectives) > 1
         self._asker = Asker(spec)
+        self._priors = prior.kernels_of(spec.parameters)
         self._columns = Columns(spec.parameters)
         self._distinct = Distinct(spec)
         whole = not spec.space.independent and self._distinct.points.size is not None
@@ -178,6 +182,7 @@ class TpeSampler(Sampler):
             self._columns,
             view,
             self._whole_points,
+            self._priors,
             n_startup_trials=self._settings.startup,
             n_ei_candidates=self._settings.candidates,
             constant_liar=self._settings.liar,

@@ -1,8 +1,9 @@
 """A search space as the unit cube: what continuous methods calculate in.
 
 A number lies where it is between its bounds, on its scale; one in steps in the middle of its step, so that all are
-equally wide; a choice is one column for each value, 1 at the one that is chosen. Parameters of one value have none.
-One that a trial does not have, since its condition does not hold, lies in the middle; a choice then has no 1.
+equally wide, and so does a choice with an order; any other is one column for each value, 1 at the one that is chosen.
+Parameters of one value have none. One that a trial does not have, since its condition does not hold, lies in the
+middle; a choice then has no 1.
 """
 
 import dataclasses
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
+from kubetune.api.parameters import searched
 from kubetune.api.space import Space
 from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
 from kubetune.engine.columns import Columns, Floats
@@ -90,7 +92,7 @@ class Unit:
         self._firsts = self.columns.row(self.columns.firsts())
         self._axes: list[_Axis] = []
         begin = 0
-        for place, parameter in enumerate(self.columns.parameters.values()):
+        for place, parameter in enumerate(map(searched, self.columns.parameters.values())):
             if _several(parameter):
                 end = begin + (len(parameter.choices) if isinstance(parameter, Categorical) else 1)
                 self._axes.append(_Axis(place, begin, end, parameter))

@@ -315,6 +315,24 @@ def test_a_sampler_process_sees_what_it_has_just_asked_for() -> None:
         history.add(Past(number, TrialState.RUNNING, params))
 
 
+def test_values_that_a_narrower_space_does_not_have_make_no_branch() -> None:
+    """`narrow` leaves the conditions as they are declared."""
+    narrow: dict[str, Parameter] = SMALL | {"a": Categorical(("y",)), "c": Int(2, 3)}
+    found = [samplers.build(on(narrow, "grid")).suggest(History([LOSS], narrow), number) for number in range(20)]
+    assert Points(narrow).size == 20  # c, e and z; never b, d or f
+    assert as_set([dict(params) for params in found]) == as_set(brute(narrow))
+    for name in ("gp", "tpe", "random", "qmc"):
+        params = samplers.build(on(narrow, name)).suggest(grown_in(narrow, 12), 12)
+        assert Space(narrow).problem(params) is None
+
+
+def grown_in(parameters: Mapping[str, Parameter], count: int) -> History:
+    sampler, history = samplers.build(on(parameters, "random")), History([LOSS], parameters)
+    for number in range(count):
+        history.add(Past(number, TrialState.COMPLETE, sampler.suggest(history, number), (float(number % 5),)))
+    return history
+
+
 def test_conditions_that_combine_in_too_many_ways_make_no_grid_but_can_be_searched(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -10,6 +10,7 @@ import optuna
 import pytest
 import scipy.stats
 
+from kubetune.api import narrow
 from kubetune.api import parameters as forms
 from kubetune.api.parameters import Prior
 from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, InvalidSpec, Parameter, ParamValue
@@ -191,6 +192,11 @@ def test_in_the_unit_cube_they_are_one_axis() -> None:
     assert unit.width == 2
     assert unit.encode(rows).tolist() == [[0.25, pytest.approx(0.5)]]
     assert unit.decode(np.array([[0.25, 0.55]])).tolist() == [[0.25, 2.0]]
+
+
+def test_a_narrower_choice_keeps_the_weights_of_what_is_left() -> None:
+    whole: dict[str, Parameter] = {"x": Categorical(("a", "b", "c"), weights=(1.0, 2.0, 3.0))}
+    assert narrow.parse({"x": {"choice": ["c", "a"]}}, whole) == {"x": Categorical(("a", "c"), weights=(1.0, 3.0))}
 
 
 # ---- as the resource writes them

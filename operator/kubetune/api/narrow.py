@@ -26,7 +26,11 @@ def parse(forms: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, Param
 
 def _narrowed(field: str, parameter: Parameter, form: Mapping[str, Any]) -> Parameter:
     if isinstance(parameter, Categorical):
-        return dataclasses.replace(parameter, choices=_choices(field, parameter, form))
+        kept = _choices(field, parameter, form)
+        weights = tuple(
+            weight for choice, weight in zip(parameter.choices, parameter.weights, strict=False) if choice in kept
+        )
+        return dataclasses.replace(parameter, choices=kept, weights=weights)
     if not form.keys() or form.keys() - {"min", "max"}:
         raise InvalidSpec(field, f"it is {described(parameter)}: give min, max or both")
     low, high = form.get("min", parameter.low), form.get("max", parameter.high)

@@ -9,7 +9,7 @@ import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 
-from kubetune.api.parameters import Categorical, Parameter, ParamValue
+from kubetune.api.parameters import Categorical, Parameter, ParamValue, within
 from kubetune.api.space import Space
 
 MOST = 100_000  # ways that conditions may combine; counting takes so many steps
@@ -70,7 +70,10 @@ class _Kinds:
     def __init__(self, space: Space, name: str, size: int) -> None:
         whens = [space.parameters[one].when for one in space.order]
         asked = list(dict.fromkeys(values for when in whens for parent, values in when if parent == name))
-        asked_places = [{place_of(space.parameters[name], value) for value in values} for values in asked]
+        parameter = space.parameters[name]
+        asked_places = [
+            {place_of(parameter, value) for value in values if within(parameter, value)} for values in asked
+        ]
         edges = {0, size}.union(edge for places in asked_places for place in places for edge in (place, place + 1))
         starts = sorted(edge for edge in edges if edge <= size)
         self._names: dict[tuple[bool, ...], int] = {}

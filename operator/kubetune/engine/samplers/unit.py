@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from kubetune.api.parameters import searched
+from kubetune.api.parameters import searched, within
 from kubetune.api.space import Space
 from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
 from kubetune.engine.columns import Columns, Floats
@@ -136,7 +136,13 @@ def _conditions(space: Space, columns: Columns) -> list[tuple[int, list[tuple[in
         return float(parameter.choices.index(value) if isinstance(parameter, Categorical) else value)
 
     return [
-        (places[name], [(places[up], [number(up, one) for one in of]) for up, of in space.needs(name).items()])
+        (
+            places[name],
+            [
+                (places[up], [number(up, one) for one in of if within(space.parameters[up], one)])
+                for up, of in space.needs(name).items()
+            ],
+        )
         for name in space.independent
     ]
 

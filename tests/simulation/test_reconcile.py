@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kubetune.api.searcher import SamplerFailed
 from kubetune.api.spec import Json
 from kubetune.api.trial import TrialRow, TrialState
 from kubetune.engine.engine import Engine
@@ -142,7 +143,7 @@ def test_a_sampler_still_at_work_is_not_asked_in_a_loop_and_its_wake_starts_the_
     asked: list[int] = []
     ready: list[None] = []
 
-    def slowly(engine: Engine, count: int) -> list[TrialRow]:
+    def slowly(engine: Engine, count: int, offered: bool = False) -> list[TrialRow]:
         asked.append(count)
         return whole(engine, min(count, 1)) if ready else []
 
@@ -158,3 +159,28 @@ def test_a_sampler_still_at_work_is_not_asked_in_a_loop_and_its_wake_starts_the_
     until(run, run.world.now - BEGIN + 1)
     assert asked[:3] == [3, 2, 1]  # what came in part is asked for again at once
     assert until(run, 300)["state"] == "Complete"
+
+
+def test_a_sampler_that_fails_is_told_left_in_peace_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    real = Engine.ask
+    run = begin()
+
+    def ask(engine: Engine, count: int, offered: bool = False) -> list[TrialRow]:
+        asked.append(run.world.now)
+        if run.world.now < BEGIN + 60:
+            raise SamplerFailed("Traceback\n  in choose\nOSError: http://tpe cannot be asked: refused\n")
+        return real(engine, count, offered)
+
+    monkeypatch.setattr(Engine, "ask", ask)
+    body = until(run, 40)
+    failed = {each["type"]: each for each in body["conditions"]}["SamplerFailed"]
+    assert (failed["status"], "OSError: http://tpe cannot be asked: refused" in failed["message"]) == ("True", True)
+    assert body["counts"]["total"] == 0
+    body = until(run, 300)
+    assert body["state"] == "Complete"
+    assert {each["type"]: each["status"] for each in body["conditions"]}["SamplerFailed"] == "False"
+    waits = [later - earlier for earlier, later in itertools.pairwise(at for at in asked if at < BEGIN + 60)]
+    assert waits
+    assert all(later >= earlier for earlier, later in itertools.pairwise(waits))
+    assert min(waits) >= 5

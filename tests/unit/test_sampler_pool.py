@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from kubetune.api.searcher import SamplerFailed
 from kubetune.api.spec import Algorithm, ExperimentSpec
 from kubetune.api.trial import TrialState
 from kubetune.engine import samplers
@@ -19,7 +20,7 @@ from kubetune.engine.history import History, Past
 from kubetune.engine.sampling import pool as pools
 from kubetune.engine.sampling import wire
 from kubetune.engine.sampling.pasts import Missing, Pasts
-from kubetune.engine.sampling.pool import Pool, SamplerFailed, Ticket
+from kubetune.engine.sampling.pool import Pool, Ticket
 from kubetune.engine.sampling.wire import Request
 from kubetune.storage.memory import MemoryStorage
 from tests.unit import sampler_process

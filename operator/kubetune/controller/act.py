@@ -16,6 +16,7 @@ from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import NO_LOSS, AttemptEnd, JobRecord, Reason, TrialRow, TrialState
 from kubetune.controller import decide, jobs
 from kubetune.controller.act_workers import WorkerActs
+from kubetune.controller.asking import ask
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.observe import Memory, Written
 from kubetune.controller.plan import (
@@ -155,8 +156,8 @@ class Act:
             self._tools.confirm()
         self._delete([*deletes, *stale])
         if self.trouble is None:  # else a Job that should be gone may run on, and hold its slot
-            for ask in _of(plan, Ask):
-                creates += self._ask(ask.count)
+            for wanted in _of(plan, Ask):
+                creates += self._ask(wanted.count)
             self._create(self._workers.withdrawn(creates))
             self._workers.last(plan, seen)
         for end in _of(plan, End):
@@ -296,7 +297,7 @@ class Act:
     def _ask(self, count: int) -> list[TrialRow]:
         """What the sampler has by now; it wakes us when it has more."""
         begun = self._memory.asking = self._tools.clock() if self._memory.asking is None else self._memory.asking
-        rows = self._engine.ask(count)
+        rows = ask(self._spec, self._engine, self._memory, self._tools.cluster, self._tools.clock, count)
         if rows:
             self._tools.meter.observe("ask", self._tools.clock() - begun, self._labels)
             self._memory.asking = None

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import AttemptEnd, Reason, TrialRow, WorkerRow
 from kubetune.controller import decide, worker_jobs
+from kubetune.controller.asking import ask
 from kubetune.controller.observe import Memory
 from kubetune.controller.plan import (
     Action,
@@ -105,7 +106,7 @@ class WorkerActs:
             self._engine.offer(dict(offer.attempts))
         if offer.ask:
             begun = self._tools.clock()
-            self._engine.ask(offer.ask, offered=True)
+            ask(self._spec, self._engine, self._memory, self._tools.cluster, self._tools.clock, offer.ask, offered=True)
             labels = {"namespace": self._spec.namespace, "experiment": self._spec.name}
             self._tools.meter.observe("ask", self._tools.clock() - begun, labels)
 

@@ -31,6 +31,15 @@ class Written:
     job_uid: str = ""  # of a delete
 
 
+@dataclasses.dataclass(frozen=True)
+class Unanswered:
+    """The sampler failed so many times in a row: why the last time, and until when (epoch seconds) it is not asked."""
+
+    times: int
+    why: str
+    until: float
+
+
 @dataclasses.dataclass
 class Memory:
     """What this process remembers of one experiment. All of it may be lost at any time: then a retry comes sooner, a
@@ -44,6 +53,7 @@ class Memory:
     refusals: int = 0  # of Jobs, by a quota
     freed: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=1000))
     asking: float | None = None  # since when the sampler has been asked and has given nothing
+    unanswered: Unanswered | None = None  # the sampler fails
     kept: KeptSpec | None = None  # as committed: the spec in force
     kept_read: bool = False  # whether ``kept`` was read at all
     refused: RefusedSpec | None = None  # the latest spec, if it is not in force

@@ -114,7 +114,8 @@ class Reconciler:
             self._engines.drop_engine(spec.uid)
             self._elastic.forget(spec.uid)
             return None
-        return min(time for time in (plan.again_in, wait, self._resync) if time is not None)
+        peace = None if memory.unanswered is None else max(0.0, memory.unanswered.until - self._tools.clock())
+        return min(time for time in (plan.again_in, wait, peace, self._resync) if time is not None)
 
     def _passes(self, spec: ExperimentSpec, engine: Engine, memory: Memory, act: Act) -> tuple[Plan, Observed]:
         """Look and act until nothing follows at once; the last plan, and what is there after it."""
@@ -166,8 +167,9 @@ class Reconciler:
         """Write the status if it changed. Seconds until it may be written, if that is put off."""
         now, before, spec = self._tools.clock(), memory.status or {}, found.spec
         engine = found.engine
+        failed = None if memory.unanswered is None else (memory.unanswered.times, memory.unanswered.why)
         facts = status.Facts(
-            engine.study, engine.best, engine.saved_steps, engine.insight, engine.infeasible, engine.sampler
+            engine.study, engine.best, engine.saved_steps, engine.insight, engine.infeasible, engine.sampler, failed
         )
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:

@@ -26,7 +26,7 @@ SHORT = 100  # bytes of a condition's message, and
 VALUE = 32  # of a parameter's value
 _FINAL = ("Complete", "Failed")
 FEASIBLE = "Feasible"
-_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", FEASIBLE, *AdviceKind)
+_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", "SamplerFailed", FEASIBLE, *AdviceKind)
 _NO_FAILURES = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
 
 
@@ -40,6 +40,7 @@ class Facts:
     insight: Insight = dataclasses.field(default_factory=Insight)
     infeasible: int = 0  # COMPLETE trials that break a constraint
     sampler: tuple[str, str] = ("", "")  # the one in use, and why it was picked ("": it was named)
+    unanswered: tuple[int, str] | None = None  # how often in a row the sampler failed, and why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +75,10 @@ def status(
         true["Invalid"], message = invalid, f"{message}; {invalid.message}"
     kept, untrue = _feasible(spec, facts, seen.counts.complete)
     true |= kept
+    if facts.unanswered is not None:
+        times, why = facts.unanswered
+        failed = f"{spec.sampler.name} gave no parameters, {times} times in a row; it is asked again: {why}"
+        true["SamplerFailed"] = Told("SamplerFailed", failed, spec.generation)
     for advice in facts.insight.advice:
         true[advice.kind] = Told("Advice", advice.message, spec.generation)
     apart = seen.stirring
@@ -277,6 +282,8 @@ def _conditions(
 
 def _not(kind: str, otherwise: Told) -> Told:
     """What is said of a condition that does not hold (any more)."""
+    if kind == "SamplerFailed":
+        return Told("Answered", "the sampler gives parameters again", otherwise.generation)
     if kind in list(AdviceKind):
         return Told("NotSeen", "later trials do not show it any more", otherwise.generation)
     return otherwise

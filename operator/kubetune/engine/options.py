@@ -5,6 +5,7 @@ The CRD takes any settings, because they differ by algorithm; here they are read
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
@@ -87,7 +88,21 @@ class Nested:
         return Algorithm(value["name"], dict(settings))
 
 
-Option: TypeAlias = Whole | Real | Switch | Choice | Nested
+@dataclasses.dataclass(frozen=True)
+class Text:
+    """A word that a regular expression matches whole. ``what``: in words."""
+
+    pattern: str
+    what: str
+    default: str | None = None
+
+    def read(self, field: str, value: Any) -> str:
+        if not isinstance(value, str) or not re.fullmatch(self.pattern, value):
+            raise InvalidSpec(field, f"needs {self.what}, but is {value!r}")
+        return value
+
+
+Option: TypeAlias = Whole | Real | Switch | Choice | Nested | Text
 
 
 def read(field: str, algorithm: Algorithm, known: Mapping[str, Option]) -> dict[str, Any]:

@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.samplers import branches, brute_force, gp, grid, narrowed, qmc, random, tpe
+from kubetune.engine.samplers import branches, brute_force, external, gp, grid, narrowed, qmc, random, tpe
 from kubetune.engine.samplers.auto import Pick as Pick
 from kubetune.engine.samplers.auto import pick as pick
 from kubetune.engine.samplers.base import Sampler as Sampler
 
 SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "bruteForce": brute_force.build,
+    "external": external.build,
     "gp": gp.build,
     "grid": grid.build,
     "qmc": qmc.build,
@@ -17,7 +18,7 @@ SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "tpe": tpe.build,
 }
 # The others search what every trial has: see `branches`.
-KNOW_CONDITIONS = frozenset({"bruteForce", "gp", "grid", "qmc", "random", "tpe"})
+KNOW_CONDITIONS = frozenset({"bruteForce", "external", "gp", "grid", "qmc", "random", "tpe"})
 
 
 def build(spec: ExperimentSpec) -> Sampler:

@@ -7,6 +7,7 @@ made anew from what is known by then. What is asked for together is a few at a t
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
+from kubetune.api.searcher import SamplerFailed
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine.history import History
 from kubetune.engine.samplers import Sampler
@@ -36,7 +37,7 @@ class Asking:
         taken. Fewer, or none, if they are not made yet: then ``wake`` is called when they are.
 
         Raises:
-            SamplerFailed: here or while iterating; so does a sampler's own error.
+            SamplerFailed: before anything was taken. A sampler that is asked here raises its own errors.
         """
         if count == 0:
             return ()
@@ -45,7 +46,11 @@ class Asking:
         if self._ticket is None or self._ticket.stale or self._ticket.request.first != len(history):
             view = history.view(*dataclasses.astuple(sampler.sight))
             self._ticket = self._pool.submit(Request(_bare(spec), view, len(history), count, BATCH), self._wake)
-        answer = self._ticket.wait(PATIENCE)
+        try:
+            answer = self._ticket.wait(PATIENCE)
+        except SamplerFailed:
+            self._ticket = None
+            raise
         if answer is None:
             return ()
         self._ticket = None

@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from kubetune.api.searcher import SamplerFailed
 from kubetune.api.spec import ParamValue
 from kubetune.engine.sampling.child import Process
 from kubetune.engine.sampling.wire import Answer, Request
@@ -31,10 +32,6 @@ _ATTEMPTS = 2  # of a request, when its process dies
 _HOMES = 1000  # experiments
 
 logger = logging.getLogger(__name__)
-
-
-class SamplerFailed(Exception):  # noqa: N818
-    """The sampler raised an error, hung, or took its process down with it, twice."""
 
 
 class Ticket:

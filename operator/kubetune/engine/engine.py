@@ -85,6 +85,7 @@ class Engine:
         self._live: dict[int, Live] = {}
         self._rows: dict[int, TrialRow] | None = None  # of ``_live``; None: one of them has changed since
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
+        self._asked: set[int] = set()  # trials that the pruner was asked about, its decisions not committed yet
         self._history = History(spec.objectives, spec.parameters, [each.name for each in spec.constraints])
         self._steering: list[Steer] | None = None  # as recorded; None: not read yet
         self._steered_for: object = None  # what of the spec the record is complete for
@@ -258,6 +259,7 @@ class Engine:
 
     def tail(self) -> Mapping[int, Reason]:
         due, self._undecided = self._undecided, set()
+        self._asked |= due
         asked = {number: self._live[number] for number in sorted(due & self._live.keys())}
         said = {number: self._pruner.prune(live.curve) for number, live in asked.items() if live.prunable}
         whys = {number: why for number, why in said.items() if why is not None}
@@ -272,9 +274,11 @@ class Engine:
 
     def _decide(self, stops: Mapping[int, Stop]) -> None:
         """Commit what the pruner decided: whom to stop, and who was judged at another rung."""
+        asked = [self._live[number] for number in sorted(self._asked & self._live.keys())]
+        self._asked = set()
         rungs = {
-            number: live.curve.rung
-            for number, live in self._live.items()
+            live.row.number: live.curve.rung
+            for live in asked
             if live.curve.rung is not None and live.curve.rung != live.row.rung
         }
         if stops or rungs:
@@ -300,6 +304,8 @@ class Engine:
             raise Fenced(f"trial {min(unknown)} was asked by another operator")
         for number, reports in news.reports.items():
             live = self._live[number]
+            if pruner is not None:
+                self._asked.add(number)
             why = live.take(reports, pruner)
             if why is not None or pruner is None:
                 found[number] = why or ""

@@ -4,9 +4,10 @@
 and suspended by the same facts as any other; and what it plans for Jobs is said again for workers (`plan`).
 """
 
+import collections
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import Lease, Reason, TrialRow, WorkerRow
@@ -167,25 +168,21 @@ def _workers(
     spec: ExperimentSpec, seen: Observed, crew: Crew, coming: int, now: float, limits: Limits
 ) -> tuple[list[Action], list[float]]:
     """``coming``: trials that this plan offers."""
-    actions: list[Action] = []
-    alive: dict[int, WorkerRow] = {}
-    for number, worker in crew.workers.items():
-        if worker.ended is None:
-            fate = [*_judge(spec, seen, crew, worker, now, limits)]
-            actions += fate
-            if not any(isinstance(action, EndWorker) for action in fate):
-                alive[number] = worker
+    held: dict[str, list[Lease]] = collections.defaultdict(list)
+    for row in seen.running.values():
+        if row.lease is not None:
+            held[row.lease.job_uid].append(row.lease)
+    alive, actions = _fates(spec, seen, crew, held, now, limits)
     known = {(worker.number, worker.incarnation) for worker in alive.values()}
     actions += [
         DeleteJob(job.name, job.uid, Reason.STALE_ATTEMPT)
         for job in crew.jobs
         if not job.deleting and (job.number, job.attempt) not in known and not _is_ended_by(job, actions)
     ]
-    busy = {row.lease.job_uid for row in seen.running.values() if row.lease is not None}
     wanted = math.ceil(_slots(spec, seen, crew, alive, coming) / crew.slots)
     working = [worker for worker in alive.values() if not worker.draining]
     placed = {job.uid for job in crew.jobs if _has_node(job)}
-    surplus = sorted(working, key=lambda worker: (worker.job_uid in placed, worker.job_uid in busy, -worker.number))[
+    surplus = sorted(working, key=lambda worker: (worker.job_uid in placed, worker.job_uid in held, -worker.number))[
         : max(0, len(working) - wanted)
     ]
     if surplus:
@@ -198,6 +195,26 @@ def _workers(
     later = [crew.backoff[number] for number in missing if crew.backoff.get(number, 0.0) > now]
     ready = [number for number in missing if crew.backoff.get(number, 0.0) <= now]
     return [*actions, *(OpenWorker(number) for number in ready[:room])], later
+
+
+def _fates(
+    spec: ExperimentSpec, seen: Observed, crew: Crew, held: Mapping[str, Sequence[Lease]], now: float, limits: Limits
+) -> tuple[dict[int, WorkerRow], list[Action]]:
+    """Who goes on, by number, and what is to be done about each. ``held``: leases by the worker's Job's UID."""
+    alive: dict[int, WorkerRow] = {}
+    actions: list[Action] = []
+    jobs: dict[tuple[int, int], list[JobView]] = collections.defaultdict(list)
+    for job in crew.jobs:
+        jobs[job.number, job.attempt].append(job)
+    for number, worker in crew.workers.items():
+        if worker.ended is None:
+            mine = jobs.get((worker.number, worker.incarnation), [])
+            found = next((job for job in mine if worker.job_uid in (None, job.uid)), None)
+            fate = _judge(spec, seen, worker, found, held.get(found.uid, []) if found else [], now, limits)
+            actions += fate
+            if not any(isinstance(action, EndWorker) for action in fate):
+                alive[number] = worker
+    return alive, actions
 
 
 def _is_ended_by(job: JobView, actions: Iterable[Action]) -> bool:
@@ -225,11 +242,15 @@ def _slots(spec: ExperimentSpec, seen: Observed, crew: Crew, alive: Mapping[int,
 
 
 def _judge(
-    spec: ExperimentSpec, seen: Observed, crew: Crew, worker: WorkerRow, now: float, limits: Limits
+    spec: ExperimentSpec,
+    seen: Observed,
+    worker: WorkerRow,
+    job: JobView | None,
+    leases: Sequence[Lease],
+    now: float,
+    limits: Limits,
 ) -> list[Action]:
-    """What has become of a worker, by its Job and its pod."""
-    jobs = [job for job in crew.jobs if (job.number, job.attempt) == (worker.number, worker.incarnation)]
-    job = next((job for job in jobs if worker.job_uid in (None, job.uid)), None)
+    """What has become of a worker, by its Job, its pod and its leases."""
 
     def over(reason: Reason, message: str) -> EndWorker:
         name, uid = (None, None) if job is None else (job.name, job.uid)
@@ -246,7 +267,6 @@ def _judge(
         found.append(RecordWorker(worker.number, worker.incarnation, job.uid))
     if job.deleting:
         return found  # by somebody else: what it holds is given back, or lost when it is gone
-    leases = [row.lease for row in seen.running.values() if row.lease is not None and row.lease.job_uid == job.uid]
     if worker.draining and not leases and not _has_node(job) and job.phase is JobPhase.PENDING:
         return [over(Reason.DRAINED, "it has found no node")]
     if any(lease.expired for lease in leases):

@@ -212,7 +212,7 @@ class Reconciler:
         if seen.crew is not None:
             for each, workers in see_workers.census(seen.crew).items():
                 observe_one("workers", workers, {**labels, "state": each})
-            held = sum(row.lease is not None and row.lease.exit is None for row in seen.running.values())
+            held = sum(row.lease is not None and row.lease.exit is None for row in seen.stirring.rows.values())
             observe_one("slots_leased", held, labels)
         current, reason = status.parallelism(spec, plan, seen)
         for each in _PARALLELISM:

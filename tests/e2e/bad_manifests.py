@@ -402,6 +402,9 @@ _TEMPLATE = _admission(
 )
 _BEYOND = _invalid(
     "beyond",
+    ("gradient-choice", {"sampler": {"name": "gradient"}}, "parameters.activation: gradient moves along continuous"),
+    ("qmc-type", {"sampler": {"name": "qmc", "settings": {"qmcType": "lhs"}}}, "needs one of sobol, halton"),
+    ("auto-settings", {"sampler": {"name": "auto", "settings": {"seed": 1}}}, "auto has no such setting"),
     ("unknown-reference", {CONTAINER + "/args": ["--lr=$(learning_rate)"]}, "$(learning_rate) is neither a parameter"),
     ("unknown-in-command", {CONTAINER + "/command": ["train", "$(epochs)"]}, "command[1]: $(epochs) is neither"),
     (

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.samplers import branches, brute_force, external, gp, grid, narrowed, qmc, random, tpe
+from kubetune.engine.samplers import branches, brute_force, external, gp, gradient, grid, narrowed, qmc, random, tpe
 from kubetune.engine.samplers.auto import Pick as Pick
 from kubetune.engine.samplers.auto import pick as pick
 from kubetune.engine.samplers.base import Sampler as Sampler
@@ -12,6 +12,7 @@ SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "bruteForce": brute_force.build,
     "external": external.build,
     "gp": gp.build,
+    "gradient": gradient.build,
     "grid": grid.build,
     "qmc": qmc.build,
     "random": random.build,

@@ -353,6 +353,14 @@ class TestAttempts:
         assert storage.marks(uid, TrialState.COMPLETE) == [base.Mark(1, Reason.COMPLETED, 0.5, 27)]
         assert storage.marks(uid, TrialState.PRUNED) == []
 
+    def test_an_infeasible_trial_has_no_value_to_compare_with(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        storage, uid = experiment.storage, experiment.uid
+        for number, excess in ((0, 0.5), (1, -0.5)):
+            ending = dataclasses.replace(completed(0.5), constraints={"latency<=20": excess})
+            storage.finish_trial(uid, number, 1, Settled(ending), None)
+        assert [mark.value for mark in storage.marks(uid, TrialState.COMPLETE)] == [None, 0.5]
+
     def test_an_attempt_is_lost_once(self, experiment: Experiment) -> None:
         experiment.create(0, 1)
         assert experiment.lose(0)

@@ -16,6 +16,7 @@ from tests.unit.pruner_objects import Duel
 pytestmark = pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 NAN = math.nan
+STATES = {True: optuna.trial.TrialState.PRUNED, False: optuna.trial.TrialState.COMPLETE}
 VALUES = [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 DISTINCT = [place * 0.618 % 1 for place in range(2000)]
 Pair = tuple[Mapping[str, Any], reference.BasePruner]
@@ -130,3 +131,29 @@ def test_a_trial_that_failed_still_competes(case: str) -> None:
         duel.end(number, TrialState.FAIL if number % 2 else TrialState.PRUNED)
         duel.restart()
     assert any(duel.decisions)
+
+
+def test_optunas_tpe_sees_the_trials_of_all_brackets_as_ours_does() -> None:
+    """If this fails, Optuna has begun to do what it says of Hyperband: see docs/decisions/0110-pruners.md."""
+
+    class Apart(reference.BasePruner):
+        """Hyperband under another type, for which Optuna filters nothing."""
+
+        def __init__(self) -> None:
+            self._inner = reference.HyperbandPruner(1, 27, 3)
+
+        def prune(self, study: optuna.Study, trial: optuna.trial.FrozenTrial) -> bool:
+            return self._inner.prune(study, trial)
+
+    drawn: list[list[float]] = []
+    for pruner in (reference.HyperbandPruner(1, 27, 3), Apart()):
+        sampler = optuna.samplers.TPESampler(n_startup_trials=5, seed=1)
+        study = optuna.create_study(study_name="both", sampler=sampler, pruner=pruner)
+        drawn.append([])
+        for _ in range(40):
+            trial = study.ask()
+            drawn[-1].append(trial.suggest_float("x", 0, 1))
+            trial.report(drawn[-1][-1], 1)
+            pruned = trial.should_prune()
+            study.tell(trial, None if pruned else drawn[-1][-1], state=STATES[pruned])
+    assert drawn[0] == drawn[1]

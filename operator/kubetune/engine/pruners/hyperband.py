@@ -3,7 +3,7 @@ that stops never; each trial belongs to one of them.
 
 Li et al., "Hyperband", JMLR 18 (2018); decision for decision as Optuna's HyperbandPruner, its choice of brackets by a
 hash of the study's name and the trial's number included. `maxResource: auto` (a guess from whichever trial completes
-first) is not offered. Samplers see the trials of all brackets (docs/decisions/0110-pruners.md).
+first) is not offered. Samplers see the trials of all brackets, as Optuna's do (docs/decisions/0110-pruners.md).
 """
 
 import binascii

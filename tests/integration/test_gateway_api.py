@@ -18,13 +18,6 @@ from tests import gateway_world
 from tests.integration.experiments import Experiment
 
 
-@pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[gateway_world.World]:
-    made = gateway_world.World(tmp_path)
-    yield made
-    made.close()
-
-
 class Faults:
     """What the database does wrong, by name of the method."""
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import pathlib
 import socket
 import time
 from collections.abc import Iterator
@@ -76,13 +75,6 @@ requests = st.one_of(
 
 
 @pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[gateway_world.World]:
-    made = gateway_world.World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def experiment(postgres_url: str) -> Iterator[Experiment]:
     storage = postgres.PostgresStorage(postgres_url)
     storage.acquire("test")
@@ -90,12 +82,6 @@ def experiment(postgres_url: str) -> Iterator[Experiment]:
     made.create(0)
     yield made
     storage.close()
-
-
-@pytest.fixture
-def gateway(world: gateway_world.World, experiment: Experiment) -> Iterator[gateway_world.Running]:
-    with world.gateway(experiment.storage, secure=False) as running:
-        yield running
 
 
 def connected(gateway: gateway_world.Running) -> socket.socket:

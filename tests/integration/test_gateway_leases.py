@@ -1,7 +1,6 @@
 """Leasing over HTTP, as docs/gateway-api.md says it: who may, what is handed over, and how a request waits."""
 
 import concurrent.futures
-import pathlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,19 +15,6 @@ from tests.integration.workers import offer, worker
 
 Json = dict[str, Any]
 WAIT = 20  # seconds that nothing here takes: what is told wakes who waits
-
-
-@pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[gateway_world.World]:
-    made = gateway_world.World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def gateway(world: gateway_world.World, experiment: Experiment) -> Iterator[gateway_world.Running]:
-    with world.gateway(experiment.storage, secure=False) as running:
-        yield running
 
 
 @pytest.fixture

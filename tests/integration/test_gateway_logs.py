@@ -1,9 +1,8 @@
 """No-code trials: what is read from a pod's log, through whatever cuts the stream, however many gateways share it."""
 
 import contextlib
-import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -14,13 +13,6 @@ from tests import gateway_world
 from tests.integration.experiments import Experiment
 
 PATIENCE = 30.0  # seconds; a test that waits longer fails
-
-
-@pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[gateway_world.World]:
-    made = gateway_world.World(tmp_path)
-    yield made
-    made.close()
 
 
 @pytest.fixture

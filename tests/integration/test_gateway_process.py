@@ -27,13 +27,6 @@ REPORTS = 60  # of each trial
 
 
 @pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[gateway_world.World]:
-    made = gateway_world.World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
 def storage(postgres_url: str) -> Iterator[postgres.PostgresStorage]:
     made = postgres.PostgresStorage(postgres_url)
     made.acquire("test")

@@ -33,13 +33,6 @@ def experiment(postgres_url: str) -> Iterator[Experiment]:
     storage.close()
 
 
-@pytest.fixture
-def world(tmp_path: pathlib.Path) -> Iterator[gateway_world.World]:
-    made = gateway_world.World(tmp_path)
-    yield made
-    made.close()
-
-
 def test_two_workers_run_what_is_offered_each_trial_once(
     world: gateway_world.World, experiment: Experiment, tmp_path: pathlib.Path
 ) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kubetune.simulator import one
 from kubetune.simulator.run import Result, simulate
 from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment, in_workers
 
@@ -105,3 +106,10 @@ def test_no_node_is_no_failure() -> None:
 def test_what_once_went_wrong(seed: int) -> None:
     """Seeds that found something while the loop was written."""
     simulate(draw(seed))
+
+
+@pytest.mark.parametrize("faulty", [False, True])
+def test_a_large_experiment_is_made_to_its_last_trial(faulty: bool) -> None:
+    found = simulate(one.scenario(trials=600, parallelism=100, faulty=faulty))
+    assert (found.trials, found.reasons) == (600, ("MaxTrials",))
+    assert (found.jobs > 600) == (found.operators > 1) == faulty

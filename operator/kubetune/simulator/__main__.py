@@ -1,5 +1,7 @@
 """``python -m kubetune.simulator --seed 1 --runs 1000``: many runs, their sum, or the first one that goes wrong.
 
+``python -m kubetune.simulator one --trials 10000 --parallelism 100``: one large experiment (`one`).
+
 ``python -m kubetune.simulator compare``: policies of parallelism beside each other (`compare`).
 """
 
@@ -10,7 +12,7 @@ import sys
 import time
 import traceback
 
-from kubetune.simulator import compare
+from kubetune.simulator import compare, one
 from kubetune.simulator.run import Result, simulate
 from kubetune.simulator.scenario import draw
 
@@ -18,6 +20,8 @@ from kubetune.simulator.scenario import draw
 def main() -> int:
     if sys.argv[1:] == ["compare"]:
         return compare.main()
+    if sys.argv[1:2] == ["one"]:
+        return one.main(sys.argv[2:])
     parser = argparse.ArgumentParser(prog="python -m kubetune.simulator", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="of the first run; the next ones follow")
     parser.add_argument("--runs", type=int, default=100)

@@ -61,6 +61,10 @@ class Watchdog:
             self.maxima[raw["metadata"]["uid"]].add(raw["spec"]["maxTrials"])
             self._note(raw["metadata"]["uid"])
 
+    def waited(self, seconds: float) -> None:
+        """A look began so many seconds after it was due, with more hands than experiments to look at."""
+        check(seconds < 1e-3, "I8", f"a look waited {seconds:g} s for a free hand")
+
     def _note(self, uid: str) -> None:
         spec = self._spec(uid)
         if spec is None:

@@ -7,6 +7,7 @@ and a list. Two may be alive at once: the older one is fenced.
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
@@ -17,8 +18,8 @@ from kubetune.controller.cluster import KubeCluster
 from kubetune.controller.elastic import Elastic, claims
 from kubetune.controller.fair import Claim, Fair
 from kubetune.controller.jobs import Wiring
-from kubetune.controller.parallelism import Tuning
 from kubetune.controller.ports import ClusterUnavailable, Engine, Rank, Withdrawn
+from kubetune.controller.queue import Queue
 from kubetune.controller.reconcile import Reconciler
 from kubetune.controller.shares import Caps
 from kubetune.engine import engine
@@ -41,6 +42,7 @@ SETTINGS = Settings(
 )
 SETTLE = 0.1  # seconds in which such writes are taken together when they are over
 COALESCE = 0.1  # seconds in which reports are taken together, and events that free no slot
+POISONED = 20.0  # seconds that a look at a poisoned experiment takes
 _WRITES = frozenset(
     {
         "acquire", "open_study", "save_spec", "create_trials", "record_jobs", "record_start", "new_attempt",
@@ -65,6 +67,8 @@ class Chaos:
         self.until = until
         self.crash = self.unavailable = self.lost_event = 0.0
         self.lag = self.queued = 0.3  # as in `scenario.Scenario`
+        self.look = 0.0
+        self.poisoned: frozenset[str] = frozenset()
         self.crash_at: int | None = None
         self.writes = 0
 
@@ -88,6 +92,10 @@ class Chaos:
 
     def _hits(self, rate: float) -> bool:
         return rate > 0 and self._world.now < self.until and self._world.dice.random() < rate
+
+
+class PoisonError(Exception):
+    """Whatever may be wrong with one experiment's look that nobody foresaw."""
 
 
 class Onlooker:
@@ -125,7 +133,7 @@ class Operator:
         chaos: Chaos,
         on_death: Callable[[], None],
         settings: Settings = SETTINGS,
-        tuning: Tuning | None = None,
+        waited: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self.name, self.alive = name, True
         self._ready = False  # it has taken the epoch and listed everything
@@ -133,9 +141,10 @@ class Operator:
         self._storage = MemoryStorage(world.clock, database, self._storage_fault)
         self._cache = Cache(SETTINGS.node_lost_after, world.clock)
         self._engines: dict[str, Engine] = {}
-        self._due: dict[str, float] = {}
+        self._queue = Queue(world.clock, world.dice.random, waited)
+        self._due: dict[str, float] = {}  # when the queue is asked for the key
+        self._hands = settings.reconcile_threads  # that are free
         self._begun: dict[_Begun, None] = {}
-        self._failures: dict[str, int] = {}
         onlooker: Any = Onlooker(world)
         cluster = KubeCluster(
             cast(Any, Client(server, self._api_fault)),
@@ -160,7 +169,7 @@ class Operator:
         fair = Fair(
             Caps(settings.max_trials, settings.max_trials_per_namespace), self._claims, lambda uid: self.wake(uid, 0.5)
         )
-        self._reconciler = Reconciler(self, tools, settings, Elastic(fair, tuning, settings.deletion_grace))
+        self._reconciler = Reconciler(self, tools, settings, Elastic(fair, grace=settings.deletion_grace))
 
     def start(self) -> None:
         """Take the epoch, list everything, look at everything; all again if something is not available."""
@@ -223,7 +232,7 @@ class Operator:
     def notified(self, uid: str) -> None:
         """The database told of reports; that may be lost too."""
         if self.alive and not self._chaos.loses_event():
-            self.wake(uid, COALESCE)
+            self.wake(uid, 0.0 if self._reconciler.is_eager(uid) else COALESCE)
 
     # ---- writes that nobody waits for (`ports.Start`)
 
@@ -256,6 +265,8 @@ class Operator:
     # ---- engines (`ports.Engines`)
 
     def engine(self, spec: ExperimentSpec) -> Engine:
+        if spec.uid in self._chaos.poisoned:
+            raise PoisonError(spec.uid)
         if spec.uid not in self._engines:
             self._engines[spec.uid] = engine.Engine(spec, self._storage, self._world.clock)
         return self._engines[spec.uid]
@@ -273,30 +284,51 @@ class Operator:
 
     def wake(self, uid: str, seconds: float) -> None:
         """Look at the experiment in so many seconds at the latest."""
-        due = self._world.now + seconds
-        if self.alive and self._ready and due < self._due.get(uid, float("inf")):
-            self._due[uid] = due
-            self._world.after(seconds, lambda: self._turn(uid, due))
-
-    def _turn(self, uid: str, due: float) -> None:
-        if not self.alive or self._due.get(uid) != due:
+        if not self.alive or not self._ready:
             return
-        self._due[uid] = float("inf")
+        if seconds > 0:
+            self._queue.add_after(uid, seconds)
+        else:
+            self._queue.add(uid)
+        due = self._world.now + seconds
+        if due < self._due.get(uid, math.inf):
+            self._due[uid] = due
+            self._world.after(seconds, self._turns)
+
+    def _turns(self) -> None:
+        """Every key that is due and finds a hand free."""
+        while self.alive and self._hands and (uid := self._queue.get(timeout=0.0)) is not None:
+            self._due.pop(uid, None)
+            self._hands -= 1
+            self._turn(uid)
+
+    def _turn(self, uid: str) -> None:
+        """One look. What it does, it does at once; then its hand is busy for a while, and what wakes it waits."""
         try:
             again = self._work(uid)
-            self._failures[uid] = 0
         except SimulatedCrash:
             self._die()
-            return
         except Fenced:
             self._world.note(f"{self.name} is fenced")
             self.stop()
-            return
         except (StorageUnavailable, ClusterUnavailable, errors.Unavailable):
-            times = self._failures[uid] = self._failures.get(uid, 0) + 1
-            again = min(60.0, 0.5 * 2 ** min(times, 7))
+            self._world.after(self._chaos.look, lambda: self._failed(uid))
+        except PoisonError:
+            self._world.after(POISONED, lambda: self._failed(uid))
+        else:
+            self._world.after(self._chaos.look, lambda: self._done(uid, again))
+
+    def _done(self, uid: str, again: float | None) -> None:
+        self._hands += 1
+        self._queue.done(uid, again)
         if again is not None:
-            self.wake(uid, again)
+            self._world.after(again, self._turns)
+        self._turns()
+
+    def _failed(self, uid: str) -> None:
+        self._hands += 1
+        self._world.after(self._queue.failed(uid), self._turns)
+        self._turns()
 
     def _work(self, uid: str) -> float | None:
         resource = self._resource(uid)

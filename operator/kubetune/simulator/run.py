@@ -18,7 +18,6 @@ from kubetune.simulator.violation import Violation
 from kubetune.simulator.world import BEGIN, World
 from kubetune.storage.memory import Database, MemoryStorage
 
-BOUND = 4000.0  # seconds after the last fault until everything must be over (I7)
 AFTERMATH = 90.0  # seconds more, in which nothing may happen
 
 
@@ -49,6 +48,7 @@ class Run:
         self.chaos.crash, self.chaos.unavailable = scenario.crash, scenario.unavailable
         self.chaos.lost_event, self.chaos.lag = scenario.lost_event, scenario.lag
         self.chaos.crash_at, self.chaos.queued = scenario.crash_at, scenario.queued
+        self.chaos.look, self.chaos.poisoned = scenario.look, scenario.poisoned
         self.operators: list[Operator] = []
         gateway = MemoryStorage(self.world.clock, self.database, self.chaos.strike_gateway)
         self._storage = MemoryStorage(self.world.clock, self.database)
@@ -87,7 +87,16 @@ class Run:
         """One more operator starts."""
         name = f"operator-{len(self.operators) + 1}"
         settings = dataclasses.replace(SETTINGS, max_trials=self.scenario.limit)
-        operator = Operator(name, self.world, self.server, self.database, self.chaos, self._replace, settings)
+        operator = Operator(
+            name,
+            self.world,
+            self.server,
+            self.database,
+            self.chaos,
+            self._replace,
+            settings,
+            self.watchdog.waited,
+        )
         self.operators.append(operator)
         operator.start()
 
@@ -159,11 +168,12 @@ class Run:
     def finish(self) -> Result:
         """Raises Violation."""
         last = max([STORM, *(change.time for change in self.scenario.changes)])
-        bound, over = BEGIN + last + BOUND, None
+        bound, over = BEGIN + last + self.scenario.bound, None
         while over is None or self.world.now < over + AFTERMATH:
             if self.world.now >= bound:
-                raise Violation("I7", f"not over {BOUND:g} s after the last fault: {self._left()}")
-            self.world.step()
+                raise Violation("I7", f"not over {self.scenario.bound:g} s after the last fault: {self._left()}")
+            if not self.world.step():
+                raise Violation("I7", f"nothing will happen any more: {self._left()}")
             self.watchdog.step()
             if over is None and self._is_over():
                 over = self.world.now
@@ -177,6 +187,8 @@ class Run:
         studies = self.database.studies
         for resource in self.scenario.experiments:
             uid = resource["metadata"]["uid"]
+            if self._is_poisoned(resource):
+                continue
             there = self.server.get("experiments", "team-a", resource["metadata"]["name"])
             if there is None:
                 if uid in studies and studies[uid].deleted is None:
@@ -184,6 +196,9 @@ class Run:
             elif (there.get("status") or {}).get("state") not in ("Complete", "Failed") or self._status_lags(there):
                 return False
         return True
+
+    def _is_poisoned(self, resource: Json) -> bool:
+        return resource["metadata"]["uid"] in self.scenario.poisoned
 
     def _status_lags(self, resource: Json) -> bool:
         told = resource["status"]["observedGeneration"], status.invalid_generation(resource["status"])
@@ -201,7 +216,8 @@ class Run:
         }
 
     def _result(self) -> Result:
-        statuses = [resource.get("status") or {} for resource in self.server.all("experiments")]
+        experiments = [each for each in self.server.all("experiments") if not self._is_poisoned(each)]
+        statuses = [resource.get("status") or {} for resource in experiments]
         return Result(
             seed=self.scenario.seed,
             seconds=self.world.now - BEGIN,

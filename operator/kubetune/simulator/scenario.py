@@ -44,6 +44,9 @@ class Scenario:
     changes: tuple[Change, ...] = ()
     crash_at: int | None = None
     limit: int = 0  # trials in flight, of all experiments together; 0: none
+    look: float = 0.0  # seconds that a look takes
+    poisoned: frozenset[str] = frozenset()  # UIDs of experiments at which every look fails
+    bound: float = 4000.0  # seconds after the last fault until everything must be over (I7)
 
 
 _PRUNERS: tuple[Json, ...] = (
@@ -102,6 +105,7 @@ def draw(seed: int) -> Scenario:
         changes=tuple(change for each in made for change in _changes(seed, dice, each)),
         limit=dice.choice((0, 0, 0, 1, 2, 4)),
         queued=dice.choice((0.0, 0.5, 5.0)),
+        look=random.Random(f"{seed}/look").choice((0.0, 0.0, 0.1, 1.0)),
     )
 
 

@@ -564,6 +564,29 @@ _NARROW = [
         ),
     ),
 ]
+_WARM = [
+    *_admission(
+        "warm",
+        ("empty", {"warmStart": {"from": []}}, "spec.warmStart.from in body should have at least 1 items"),
+        ("nothing", {"warmStart": {}}, "spec.warmStart.from: Required value"),
+        ("studies", {"warmStart": {"from": ["a"], "studies": ["b"]}}, 'unknown field "spec.warmStart.studies"'),
+        ("twice", {"warmStart": {"from": ["a", "a"]}}, "spec.warmStart.from[1]: Duplicate value"),
+    ),
+    *_invalid(
+        "warm",
+        ("unknown", {"warmStart": {"from": ["nobody"]}}, "warmStart.from[0]: there is no experiment nobody"),
+        (
+            "itself",
+            {"warmStart": {"from": ["warm-itself"]}},
+            "warmStart.from[0]: warm-itself is this experiment itself",
+        ),
+        (
+            "random",
+            {"warmStart": {"from": ["nobody"]}, "sampler": {"name": "random"}},
+            "warmStart: random makes nothing of other experiments' trials",
+        ),
+    ),
+]
 _GIVEN = [
     *_admission(
         "given",
@@ -614,6 +637,7 @@ CASES: list[Case] = [
     *_CONSTRAINTS,
     *_GIVEN,
     *_NARROW,
+    *_WARM,
 ]
 
 # Once an experiment has started: merge patch of spec → what is said, "" where it may be changed.
@@ -634,6 +658,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("seed", {"seed": 5}, "sampler and seed cannot change"),
     ("metrics", {"metrics": {"from": "log"}}, "spec.metrics: Forbidden: metrics cannot change"),
     ("constraints", {"constraints": [{"metric": "a", "max": 1}]}, "constraints cannot change"),
+    ("warm-start", {"warmStart": {"from": ["a"]}}, "warmStart cannot change"),
     ("initial", {"initial": [{"lr": 0.01}]}, "spec.initial: Forbidden: initial cannot change"),
     ("enqueue", {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}]}, ""),
     ("narrow", {"narrow": {"lr": {"max": 0.01}}}, ""),

@@ -81,3 +81,10 @@ def test_a_narrower_space_holds_for_what_is_asked_next(namespace: str) -> None:
         f" WHERE e.uid = '{experiment.uid()}' ORDER BY s.id"
     )
     assert cluster.sql(told) == ["stop|0", "narrow|"]
+
+
+def test_a_warm_start_counts_none_of_the_others_trials(namespace: str) -> None:
+    cluster.apply(namespace, cluster.manifest("first", QUICK, maxTrials=3, parallelism={"max": 3})).wait("Complete")
+    body = cluster.manifest("second", QUICK, maxTrials=2, warmStart={"from": ["first"]})
+    status = cluster.apply(namespace, body).wait("Complete")
+    assert (status["counts"]["total"], status["counts"]["warm"]) == (2, 3)

@@ -35,6 +35,7 @@ class TestFence:
             lambda: old.delete_study(uid),
             lambda: old.remove_reports(0.0),
             lambda: old.record_steering(uid, [base.Steer("stop", "0", {})]),
+            lambda: old.save_warm_trials(uid, []),
         ]
         before = successor.load_trials(uid)
         for write in writes:
@@ -199,6 +200,33 @@ class TestSteering:
         storage.delete_study(uid)
         storage.purge(-1e6)
         assert storage.steering(uid) == []
+
+
+class TestWarmStart:
+    def test_what_it_began_with_is_settled_once(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        assert storage.warm_trials(uid) is None
+        params: dict[str, ParamValue] = {"x": 0.5, "n": 3, "o": "Größe", "b": True}
+        trials = [
+            base.WarmTrial("other", "u", 7, TrialState.COMPLETE, params, (1.5, math.inf), None, {"a.max": -math.inf}),
+            base.WarmTrial("other", "u", 9, TrialState.PRUNED, {}, None, (2**40, -0.25)),
+        ]
+        storage.save_warm_trials(uid, trials)
+        assert storage.warm_trials(uid) == trials
+        for again in (uid, "nobody"):
+            with pytest.raises(KeyError):
+                storage.save_warm_trials(again, trials)
+        assert storage.warm_trials(uid) == trials
+        other = Experiment(storage)
+        storage.save_warm_trials(other.uid, [])
+        assert storage.warm_trials(other.uid) == []
+
+    def test_it_goes_with_its_study(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        storage.save_warm_trials(uid, [base.WarmTrial("o", "u", 0, TrialState.COMPLETE, {}, (1.0,), None)])
+        storage.delete_study(uid)
+        storage.purge(-1e6)
+        assert storage.warm_trials(uid) is None
 
 
 class TestCreatingTrials:

@@ -24,6 +24,7 @@ OWN = {
     "workers",
     "leases",
     "steering",
+    "warm_trials",
     "kubetune_version",
 }
 
@@ -75,8 +76,8 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
         later = ("losses", "offered", "reports_removed", "source", "stop_message", "rung", "constraint_values")
         cursor.execute(f"ALTER TABLE kubetune.experiment_trials {', '.join(f'DROP {name}' for name in later)}")
-        cursor.execute("DROP TABLE kubetune.workers, kubetune.leases, kubetune.steering")
-        cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation")
+        cursor.execute("DROP TABLE kubetune.workers, kubetune.leases, kubetune.steering, kubetune.warm_trials")
+        cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation, DROP warm_started")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")
         connection.commit()
     with pytest.raises(base.StorageUnavailable, match="is of version 0001, this operator needs"):

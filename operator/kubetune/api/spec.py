@@ -122,6 +122,7 @@ class ExperimentSpec:
     execution: Literal["jobs", "workers", "auto"] = "auto"
     slots_per_worker: int = 1
     constraints: tuple[Constraint, ...] = ()
+    warm_start: tuple[str, ...] = ()  # experiments of the namespace whose trials the sampler begins with
     narrow: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # what is asked from now on, by name
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
 
@@ -196,6 +197,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         slots_per_worker=int(spec.get("slotsPerWorker", 1)),
         stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
         constraints=_constraints(spec),
+        warm_start=tuple((spec.get("warmStart") or {}).get("from") or ()),
         narrow=narrow.parse(spec.get("narrow") or {}, parameters),
         given=(*_initial(spec), *_enqueued(spec)),
     )

@@ -180,6 +180,10 @@ class Engine(Protocol):
         ones; while there is none, those that break least."""
 
     @property
+    def warm_trials(self) -> int:
+        """How many trials of other experiments the sampler began with."""
+
+    @property
     def infeasible(self) -> int:
         """COMPLETE trials that break a constraint."""
 

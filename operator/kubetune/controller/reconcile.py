@@ -169,7 +169,14 @@ class Reconciler:
         engine = found.engine
         failed = None if memory.unanswered is None else (memory.unanswered.times, memory.unanswered.why)
         facts = status.Facts(
-            engine.study, engine.best, engine.saved_steps, engine.insight, engine.infeasible, engine.sampler, failed
+            engine.study,
+            engine.best,
+            engine.saved_steps,
+            engine.insight,
+            engine.infeasible,
+            engine.sampler,
+            failed,
+            engine.warm_trials,
         )
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:

@@ -41,6 +41,7 @@ class Facts:
     infeasible: int = 0  # COMPLETE trials that break a constraint
     sampler: tuple[str, str] = ("", "")  # the one in use, and why it was picked ("": it was named)
     unanswered: tuple[int, str] | None = None  # how often in a row the sampler failed, and why
+    warm: int = 0  # trials of other experiments that the sampler began with
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,6 +100,7 @@ def status(
             "failed": seen.counts.failed,
             "lostAttempts": seen.counts.lost_attempts,
             **({"infeasible": facts.infeasible} if spec.constraints else {}),
+            **({"warm": facts.warm} if spec.warm_start else {}),
         },
         "active": in_flight(seen),
         "finished": seen.counts.finished,

@@ -7,7 +7,7 @@ import re2
 from kubetune.api import given
 from kubetune.api.space import Space
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import pruners, samplers
+from kubetune.engine import pruners, samplers, warm
 
 
 def check(spec: ExperimentSpec) -> None:
@@ -19,6 +19,7 @@ def check(spec: ExperimentSpec) -> None:
     sampler = samplers.build(spec)
     pruners.build(spec)
     given.check(spec.space, spec.given)
+    warm.check(spec, sampler)
     if spec.given and sampler.capacity() is not None:
         raise InvalidSpec(
             spec.given[0].field.partition("[")[0],

@@ -25,7 +25,7 @@ from kubetune.api.trial import (
     TrialState,
     WorkerRow,
 )
-from kubetune.engine import check, pruners, samplers, steering, value
+from kubetune.engine import check, pruners, samplers, steering, value, warm
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -74,6 +74,8 @@ class Engine:
         self._picked = samplers.pick(spec)
         self._sampler = samplers.build(spec)
         self._asking = Asking(pool, wake)
+        begin = storage.warm_trials(spec.uid) if spec.warm_start else []
+        found = warm.find(spec, storage) if begin is None else begin  # before there is a study that has to fit for ever
         self._study = storage.open_study(
             spec.uid,
             spec.namespace,
@@ -87,6 +89,11 @@ class Engine:
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._asked: set[int] = set()  # trials that the pruner was asked about, its decisions not committed yet
         self._history = History(spec.objectives, spec.parameters, [each.name for each in spec.constraints])
+        if begin is None:
+            storage.save_warm_trials(spec.uid, found)
+        if found:
+            self._history.begin_with(warm.view(spec, found))
+        self._warm = len(found)
         self._steering: list[Steer] | None = None  # as recorded; None: not read yet
         self._steered_for: object = None  # what of the spec the record is complete for
         self._queue = Queue(spec, storage.sources(spec.uid))
@@ -191,6 +198,10 @@ class Engine:
     def best(self) -> Sequence[Best]:
         trials = [self._history[number] for number in self._history.front.numbers]
         return [Best(each.number, each.values or (), each.params, _broken(each)) for each in trials]
+
+    @property
+    def warm_trials(self) -> int:
+        return self._warm
 
     @property
     def infeasible(self) -> int:
@@ -515,5 +526,7 @@ def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:
         raise InvalidSpec(
             f"parameters.{changed[0]}", "the search space cannot change once started; create a new experiment"
         )
+    if new.warm_start != old.warm_start:
+        raise InvalidSpec("warmStart", "warmStart cannot change once started; create a new experiment")
     if new.constraints != old.constraints:
         raise InvalidSpec("constraints", "constraints cannot change once started; create a new experiment")

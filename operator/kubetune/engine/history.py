@@ -67,6 +67,23 @@ class View:
         step = int(self.steps[row])
         return None if step == _NO_STEP else (step, float(self.lasts[row]))
 
+    def after(self, older: "View") -> "View":
+        """This view's trials after those of another."""
+        penalties = None
+        if self.penalties is not None and older.penalties is not None:
+            penalties = np.append(older.penalties, self.penalties)
+        return View(
+            np.append(older.numbers, self.numbers),
+            np.append(older.states, self.states),
+            np.vstack([older.params, self.params]),
+            np.vstack([older.values, self.values]),
+            np.append(older.steps, self.steps),
+            np.append(older.lasts, self.lasts),
+            self.taken,
+            self.past,
+            penalties,
+        )
+
     def asked(self, number: int, params: Floats, point: int | None, limit: int) -> "View":
         """The view once trial ``number`` was asked for and runs: shown are the latest ``limit`` that run. As the
         history will give it, made where only the view is known."""
@@ -113,7 +130,12 @@ class History:
         self._log: Log | None = None  # once a sampler looks at it
         self._unlogged: list[int] = []  # numbers of trials that ended since
         self._newest = (-math.inf, 0)  # when the last one in the log ended, and its number
+        self._older: View | None = None
         self.front = Front([objective.direction == "maximize" for objective in objectives])
+
+    def begin_with(self, older: View) -> None:
+        """Trials of others, shown in every view before the study's own; they are none of its trials."""
+        self._older = older
 
     def __len__(self) -> int:
         return self._count
@@ -260,7 +282,7 @@ class History:
     @property
     def learned(self) -> int:
         """How many trials taught something: COMPLETE and PRUNED ones."""
-        return len(self._learned)
+        return len(self._learned) + (0 if self._older is None else len(self._older.numbers))
 
     def best(self, count: int) -> list[int]:
         """Numbers of the ``count`` best COMPLETE trials; of several objectives, of the Pareto front, earliest first."""
@@ -283,7 +305,7 @@ class History:
         of_running = itertools.islice(reversed(self._running), running)
         learned = self._learned[max(0, len(self._learned) - latest) :]
         rows = np.unique(np.array([*self.best(best), *learned, *of_running], dtype=np.int64))
-        return View(
+        own = View(
             rows,
             self._states[rows],
             self._params[rows],
@@ -294,6 +316,7 @@ class History:
             self._whole() if whole else None,
             self._penalties(rows) if self._constraints else None,
         )
+        return own if self._older is None else own.after(self._older)
 
     def _whole(self) -> Ended:
         """What ended since is added; an end before the last one known (a clock was set back) begins another log."""

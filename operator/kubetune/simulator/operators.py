@@ -46,7 +46,8 @@ POISONED = 20.0  # seconds that a look at a poisoned experiment takes
 _WRITES = frozenset(
     {
         "acquire", "open_study", "save_spec", "create_trials", "record_jobs", "record_start", "new_attempt",
-        "decide", "record_steering", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
+        "decide", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
+        "record_steering", "save_warm_trials",
         "offer", "withdraw", "open_worker", "record_worker", "drain_workers", "end_worker",
     }
 )  # fmt: skip

@@ -78,6 +78,20 @@ class Steer:
 
 
 @dataclasses.dataclass(frozen=True)
+class WarmTrial:
+    """A trial of another experiment, its parameters as this experiment's space has them."""
+
+    source: str  # the other's name
+    source_uid: str
+    number: int  # there
+    state: TrialState
+    params: Mapping[str, ParamValue]
+    values: tuple[float, ...] | None
+    last: tuple[int, float] | None
+    constraints: Mapping[str, float] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class NewTrial:
     """A trial to be committed: RUNNING, attempt 1, no Job yet. ``offered``: for workers to lease, at once."""
 
@@ -177,6 +191,12 @@ class EngineStorage(Protocol):
 
     def record_steering(self, uid: str, steers: Sequence[Steer]) -> None:
         """It takes effect now; their times are not looked at. Raises KeyError if there is no such study."""
+
+    def warm_trials(self, uid: str) -> list[WarmTrial] | None:
+        """What the study began with, in order; None: that is not settled yet."""
+
+    def save_warm_trials(self, uid: str, trials: Sequence[WarmTrial]) -> None:
+        """Settle it, once. Raises KeyError if it is settled, or there is no such study."""
 
     def load_trials(self, uid: str) -> list[TrialRow]:
         """All trials in order of number."""

@@ -163,7 +163,7 @@ class EngineSide(base.EngineStorage):
                 pass
             with self._write() as cursor:
                 optuna_tables.delete_study(cursor, study_id)
-                for table in ("workers", "steering"):
+                for table in ("workers", "steering", "warm_trials"):
                     cursor.execute(f"DELETE FROM kubetune.{table} WHERE experiment_id = %s", (experiment_id,))
                 cursor.execute("DELETE FROM kubetune.experiments WHERE id = %s", (experiment_id,))
         return len(gone)

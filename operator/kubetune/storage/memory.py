@@ -74,6 +74,7 @@ class Study:
     deleted: float | None = None
     kept: base.KeptSpec | None = None
     steering: list[base.Steer] = dataclasses.field(default_factory=list)
+    warm: list[base.WarmTrial] | None = None
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
 
 
@@ -196,6 +197,18 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def record_steering(self, uid: str, steers: Sequence[base.Steer]) -> None:
         now = self.clock()
         self._study(uid).steering += [dataclasses.replace(each, time=now) for each in steers]
+
+    @_transaction
+    def warm_trials(self, uid: str) -> list[base.WarmTrial] | None:
+        study = self.database.studies.get(uid)
+        return study.warm if study else None
+
+    @_write
+    def save_warm_trials(self, uid: str, trials: Sequence[base.WarmTrial]) -> None:
+        study = self._study(uid)
+        if study.warm is not None:
+            raise KeyError(uid)
+        study.warm = list(trials)
 
     @_transaction
     def load_trials(self, uid: str) -> list[TrialRow]:

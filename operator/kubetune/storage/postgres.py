@@ -5,11 +5,16 @@ import time
 from collections.abc import Callable
 
 from kubetune.api import names
-from kubetune.storage import base, lease_side, notifications, pool, read_side, steering_side, worker_side
+from kubetune.storage import base, lease_side, notifications, pool, read_side, steering_side, warm_side, worker_side
 
 
 class PostgresStorage(
-    worker_side.WorkerSide, steering_side.SteeringSide, lease_side.LeaseSide, read_side.ReadSide, base.GatewayStorage
+    worker_side.WorkerSide,
+    steering_side.SteeringSide,
+    warm_side.WarmSide,
+    lease_side.LeaseSide,
+    read_side.ReadSide,
+    base.GatewayStorage,
 ):
     """The operator and the gateway each have one, for all their threads.
 

@@ -20,7 +20,7 @@ LEAST = {
 
 
 def test_every_algorithm_can_be_named_and_no_other() -> None:
-    assert set(FIELDS["sampler"]["properties"]["name"]["enum"]) == SAMPLERS.keys()
+    assert set(FIELDS["sampler"]["properties"]["name"]["enum"]) == SAMPLERS.keys() | {"auto"}
     assert set(FIELDS["pruner"]["properties"]["name"]["enum"]) == PRUNERS.keys()
 
 

@@ -265,7 +265,10 @@ def test_tpe_sees_a_bounded_part_of_a_long_history(monkeypatch: pytest.MonkeyPat
 @pytest.mark.parametrize(
     ("algorithm", "message"),
     [
-        (Algorithm("bayes"), f"sampler.name: there is no sampler 'bayes'; there are {', '.join(samplers.SAMPLERS)}"),
+        (
+            Algorithm("bayes"),
+            f"sampler.name: there is no sampler 'bayes'; there are auto, {', '.join(samplers.SAMPLERS)}",
+        ),
         (Algorithm("random", {"seed": 3}), "sampler.settings.seed: random has no such setting; it has no settings"),
         (
             Algorithm("tpe", {"n_startup_trials": 3}),

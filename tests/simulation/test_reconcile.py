@@ -42,6 +42,11 @@ def status(run: Run) -> Json:
     return dict(found.get("status") or {})
 
 
+def state(run: Run, name: str) -> str:
+    found = run.server.get("experiments", "team-a", name) or {}
+    return str(found.get("status", {}).get("state"))
+
+
 def edit(run: Run, **spec: Any) -> None:
     found = run.server.get("experiments", "team-a", "small")
     assert found is not None
@@ -184,3 +189,27 @@ def test_a_sampler_that_fails_is_told_left_in_peace_and_asked_again(monkeypatch:
     assert waits
     assert all(later >= earlier for earlier, later in itertools.pairwise(waits))
     assert min(waits) >= 5
+
+
+def test_figures_of_many_experiments_are_written_in_turns_and_their_ends_at_once() -> None:
+    names = [f"e{number}" for number in range(16)]
+    run = Run(Scenario(3, tuple(experiment(name, maxTrials=12, parallelism={"max": 4}) for name in names)))
+    written: list[tuple[float, bool]] = []
+    real = run.server.put
+
+    def put(plural: str, changed: Json) -> Json:
+        metadata = changed["metadata"]
+        before = (run.server.get(plural, metadata["namespace"], metadata["name"]) or {}).get("status")
+        after = changed.get("status")
+        if plural == "experiments" and before and after and before != after:
+            telling = ("state", "reason", "parallelism")
+            written.append((run.world.now, all(before[field] == after[field] for field in telling)))
+        return real(plural, changed)
+
+    run.server.put = put  # type: ignore[method-assign]
+    while not all(state(run, name) == "Complete" for name in names):
+        run.world.step()
+        run.watchdog.step()
+    figures = [at for at, same in written if same]
+    assert figures
+    assert max(sum(begin <= at < begin + 1 for at in figures) for begin in figures) <= 5

@@ -63,6 +63,7 @@ class Memory:
     over_there: collections.deque[Written] = dataclasses.field(default_factory=collections.deque)  # from any thread
     status: Json | None = None  # as last written
     written: float = 0.0  # when
+    turn: float | None = None  # when one in which only figures changed may be written
     worker_backoff: dict[int, float] = dataclasses.field(default_factory=dict)  # worker → no Job before
     timings: dict[str, execution.Timing] = dataclasses.field(default_factory=dict)  # of the latest trials
     moved: str = ""  # why `auto` has moved to workers

@@ -16,6 +16,7 @@ from kubetune.controller.decide import Limits, decide
 from kubetune.controller.elastic import Elastic
 from kubetune.controller.in_force import InForce, Judge
 from kubetune.controller.observe import Memory
+from kubetune.controller.pace import Pace
 from kubetune.controller.plan import Finish, NewAttempt, Observed, Plan
 from kubetune.controller.ports import ClusterUnavailable, Engine, Engines
 from kubetune.engine import steering
@@ -23,6 +24,7 @@ from kubetune.settings import Settings
 
 PASSES = 8  # looks in a row, each after trials that ended in the one before
 STATUS_INTERVAL = 1.0  # seconds between two writes of a status in which only figures changed
+STATUS_GAP = 0.25  # seconds between two such writes, of all experiments
 _FINAL = ("Complete", "Failed")
 _TELLING = ("state", "reason", "observedGeneration", "execution")  # written at once
 _PARALLELISM = {
@@ -46,6 +48,7 @@ class Reconciler:
         self._limits = Limits.of(settings)
         self._resync = settings.resync
         self._memories: dict[str, Memory] = {}
+        self._pace = Pace(STATUS_GAP)
 
     def forget(self, uid: str) -> None:
         """The experiment is gone."""
@@ -184,9 +187,12 @@ class Reconciler:
         edited = status.invalid_generation(body) != status.invalid_generation(before)
         told, tells = _limited_by(before), _limited_by(body)
         urgent = edited or told != tells or any(body.get(field) != before.get(field) for field in _TELLING)
-        wait = memory.written + STATUS_INTERVAL - now
-        if not urgent and wait > 0:
-            return wait
+        if not urgent:
+            if memory.turn is None:
+                memory.turn = self._pace.turn(max(now, memory.written + STATUS_INTERVAL))
+            if now < memory.turn:
+                return memory.turn - now
+        memory.turn = None
         self._tools.confirm()
         self._tools.cluster.write_status(spec.namespace, spec.name, spec.uid, body)
         memory.status, memory.written = body, now

@@ -271,6 +271,16 @@ _ALGORITHMS = _admission(
     ("sampler-beside", {"sampler": {"nStartupTrials": 5}}, 'unknown field "spec.sampler.nStartupTrials"'),
     ("pruner", {"pruner": {"name": "mean"}}, 'supported values: "asha", "bandit", "hyperband", "median", "none"'),
     ("pruner-nameless", {"pruner": {"settings": {}}}, "spec.pruner.name: Required value"),
+    (
+        "cmaes-two",
+        {"sampler": {"name": "cmaes"}, "objective": DROP, "objectives": TWO},
+        "spec.sampler: cmaes, differentialEvolution and regularizedEvolution take one objective",
+    ),
+    (
+        "cmaes-choices",
+        {"sampler": {"name": "cmaes"}, "parameters/lr": DROP, "parameters/layers": DROP},
+        "spec.sampler: cmaes needs a double or an int in spec.parameters",
+    ),
     ("brute-double", {"sampler": {"name": "bruteForce"}}, "need a step for every double"),
     ("grid-double", {"sampler": {"name": "grid"}}, "need a step for every double"),
     (
@@ -464,6 +474,16 @@ _BEYOND = _invalid(
         "sampler-setting-bound",
         {"sampler": {"settings": {"nEiCandidates": 0}}},
         "sampler.settings.nEiCandidates: needs a whole number of at least 1",
+    ),
+    (
+        "sampler-setting-range",
+        {"sampler": {"name": "nsgaii", "settings": {"crossoverProb": 2}}},
+        "sampler.settings.crossoverProb: needs a number from 0 to 1, but is 2",
+    ),
+    (
+        "sampler-settings-apart",
+        {"sampler": {"name": "cmaes", "settings": {"useSeparableCma": True, "withMargin": True}}},
+        "sampler.settings.withMargin: excludes useSeparableCma",
     ),
     (
         "sampler-setting-switch",

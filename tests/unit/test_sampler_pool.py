@@ -290,9 +290,13 @@ def odd_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(samplers, "SAMPLERS", sampler_process.ODD)
 
 
-def test_an_engine_asks_the_same_with_processes_as_without(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["tpe", "cmaes", "nsgaii"])
+def test_an_engine_asks_the_same_with_processes_as_without(
+    make: Make, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     monkeypatch.setattr("kubetune.engine.sampling.asking.PATIENCE", PATIENCE)
-    apart, here = Woken(TPE, make()).grown(14), Woken(TPE, None).grown(14)
+    made = spec(sampler=Algorithm(name, {"populationSize": 5} if name == "nsgaii" else {}), seed=3)
+    apart, here = Woken(made, make()).grown(14), Woken(made, None).grown(14)
     rows = here.engine.ask(3)
     asked = apart.engine.ask(3)
     while len(asked) < 3:  # a request brings what is made in its time

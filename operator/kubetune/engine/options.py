@@ -14,10 +14,12 @@ from kubetune.api.spec import Algorithm, InvalidSpec
 
 @dataclasses.dataclass(frozen=True)
 class Whole:
-    """A whole number of at least ``low``. ``default`` None: it has to be given."""
+    """A whole number of at least ``low``. ``default`` None: it has to be given or, if ``optional``, the algorithm
+    decides."""
 
     default: int | None
     low: int
+    optional: bool = False
 
     def read(self, field: str, value: Any) -> int:
         whole = isinstance(value, int) and not isinstance(value, bool)
@@ -29,11 +31,12 @@ class Whole:
 
 @dataclasses.dataclass(frozen=True)
 class Real:
-    """A number from ``low`` to ``high``, both included. ``default`` None: it has to be given."""
+    """A number from ``low`` to ``high``, both included. ``default`` None: as with `Whole`."""
 
     default: float | None
     low: float = -math.inf
     high: float = math.inf
+    optional: bool = False
 
     def read(self, field: str, value: Any) -> float:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
@@ -124,6 +127,6 @@ def read(field: str, algorithm: Algorithm, known: Mapping[str, Option]) -> dict[
 
 
 def _default(field: str, algorithm: Algorithm, name: str, option: Option) -> Any:
-    if option.default is None and isinstance(option, Whole | Real):
+    if option.default is None and isinstance(option, Whole | Real) and not option.optional:
         raise InvalidSpec(f"{field}.settings.{name}", f"{algorithm.name} needs it; it has no default")
     return option.default

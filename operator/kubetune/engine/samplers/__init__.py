@@ -3,23 +3,43 @@
 from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.samplers import branches, brute_force, external, gp, gradient, grid, narrowed, qmc, random, tpe
+from kubetune.engine.samplers import (
+    branches,
+    brute_force,
+    cma_es,
+    differential,
+    external,
+    gp,
+    gradient,
+    grid,
+    narrowed,
+    nsga,
+    qmc,
+    random,
+    regularized,
+    tpe,
+)
 from kubetune.engine.samplers.auto import Pick as Pick
 from kubetune.engine.samplers.auto import pick as pick
 from kubetune.engine.samplers.base import Sampler as Sampler
 
 SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "bruteForce": brute_force.build,
+    "cmaes": cma_es.build,
+    "differentialEvolution": differential.build,
     "external": external.build,
     "gp": gp.build,
     "gradient": gradient.build,
     "grid": grid.build,
+    "nsgaii": nsga.build_second,
+    "nsgaiii": nsga.build_third,
     "qmc": qmc.build,
     "random": random.build,
+    "regularizedEvolution": regularized.build,
     "tpe": tpe.build,
 }
 # The others search what every trial has: see `branches`.
-KNOW_CONDITIONS = frozenset({"bruteForce", "external", "gp", "grid", "qmc", "random", "tpe"})
+KNOW_CONDITIONS = frozenset({"bruteForce", "external", "gp", "grid", "qmc", "random", "regularizedEvolution", "tpe"})
 
 
 def build(spec: ExperimentSpec) -> Sampler:

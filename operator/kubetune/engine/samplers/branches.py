@@ -6,8 +6,7 @@ sampling of the others, where a trial has them.
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 from kubetune.api.spec import ExperimentSpec, Params, ParamValue
 from kubetune.engine.columns import Columns
@@ -18,17 +17,6 @@ from kubetune.engine.samplers.base import Distinct, Sampler, seed_of
 
 DRAWS = 20  # of the rest at most, while what is drawn is taken
 _SEEDS = 2_000_000  # from here on the seeds are this one's: else its draws would go along with the sampler's own
-
-
-class _Given(prior.RandomSampler):
-    """Some parameters are known."""
-
-    def __init__(self, known: Params, priors: Mapping[str, prior.Kernel], seed: int) -> None:
-        super().__init__(priors, seed)
-        self._known = dict(known)
-
-    def sample_relative(self, *_: Any) -> dict[str, Any]:
-        return self._known
 
 
 class BranchSampler(Sampler):
@@ -61,4 +49,4 @@ class BranchSampler(Sampler):
 
     def _filled(self, known: Params, number: int, again: int) -> dict[str, ParamValue]:
         seed = seed_of(self._spec, number, _SEEDS + again)
-        return self._asker.ask(_Given(self._asker.told(known), self._priors, seed), [], number)
+        return self._asker.ask(prior.Beside(self._asker.told(known), self._priors, seed), [], number)

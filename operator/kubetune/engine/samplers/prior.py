@@ -69,6 +69,17 @@ class RandomSampler(optuna.samplers.RandomSampler):
         return param_distribution.to_external_repr(float(alone.sample(self._rng.rng, 1)[0, 0]))
 
 
+class Beside(RandomSampler):
+    """Some parameters are known; the others are drawn."""
+
+    def __init__(self, known: Mapping[str, Any], priors: Mapping[str, Kernel], seed: int) -> None:
+        super().__init__(priors, seed)
+        self._known = dict(known)
+
+    def sample_relative(self, *_: Any) -> dict[str, Any]:
+        return self._known
+
+
 class Estimator(_ParzenEstimator):
     """Optuna's, but for the kernel that stands for what is not known yet."""
 

@@ -1,6 +1,7 @@
 """Random search: each parameter drawn on its own, uniformly on its scale or by its prior, by Optuna's RandomSampler."""
 
 import functools
+from collections.abc import Callable
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import options
@@ -26,6 +27,15 @@ class RandomSampler(Sampler):
         return self._distinct.first(
             view, number, (functools.partial(self.draw, number, again) for again in range(draws))
         )
+
+    def rather(
+        self, view: View, number: int, draw: Callable[[int], dict[str, ParamValue]], times: int = 2
+    ) -> dict[str, ParamValue]:
+        """What another sampler draws, ``draw(0)`` … ``draw(times - 1)``, unless it is taken; then at random."""
+        draws = [functools.partial(draw, again) for again in range(times)]
+        if not self._distinct.points.small:
+            draws += [functools.partial(self.draw, number, again) for again in range(times, DRAWS)]
+        return self._distinct.first(view, number, draws)
 
     def draw(self, number: int, again: int = 0) -> dict[str, ParamValue]:
         """Whatever comes, taken or not."""

@@ -43,6 +43,8 @@ def read(space: Space, given: Given) -> Given:
             raise InvalidSpec(
                 f"{given.field}.{name}", f"a trial has it only with {condition}; give that too, or leave {name} out"
             )
+    if not space.holds(params):
+        raise InvalidSpec(given.field, f"it does not fulfil spec.where, {space.words}; correct one of them")
     return dataclasses.replace(given, params=params)
 
 

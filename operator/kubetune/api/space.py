@@ -5,13 +5,14 @@ the trial's parameters are drawn, handed over and recorded without it, as an Opt
 `if` has it (define-by-run).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from kubetune.api.expression import Expression
 from kubetune.api.parameters import InvalidSpec, Parameter, Params, ParamValue, described, within
 
 
 class Space:
-    """Parameters and their conditions. Immutable.
+    """Parameters and their conditions: `when`, and ``where`` among values. Immutable.
 
     A sampler that draws several parameters together does so with `relative`, which every trial has. It goes through
     `order` and asks `is_active` with what is drawn so far: the active ones of `independent` it draws each on its own,
@@ -27,7 +28,8 @@ class Space:
         InvalidSpec: a condition names no parameter, or goes round in a circle.
     """
 
-    def __init__(self, parameters: Mapping[str, Parameter]) -> None:
+    def __init__(self, parameters: Mapping[str, Parameter], where: Sequence[Expression] = ()) -> None:
+        self._where = tuple(where)
         self.parameters: dict[str, Parameter] = dict(sorted(parameters.items()))
         depths: dict[str, int] = {}
         for name in self.parameters:
@@ -80,8 +82,18 @@ class Space:
         """Of values for all parameters (or more than a trial has) those that a trial has, in `order`."""
         return {name: params[name] for name in self.order if name in params and self.is_active(name, params)}
 
+    def holds(self, params: Params) -> bool:
+        """Whether all conditions among its parameters hold of a trial's."""
+        return all(condition.holds(params) for condition in self._where)
+
+    @property
+    def words(self) -> str:
+        """The conditions among parameters."""
+        return " and ".join(condition.text for condition in self._where)
+
     def problem(self, params: Params) -> tuple[str, str] | None:
-        """Why no trial can have exactly these parameters: (the parameter, what is wrong with it). None: it can."""
+        """Why no trial can have exactly these parameters: (the parameter, what is wrong with it). None: it can, as far
+        as each is asked by itself: what must hold among them, `holds` says."""
         for name in sorted(params.keys() - self.parameters.keys()):
             return name, f"there is no parameter {name}; there are {', '.join(self.parameters)}"
         for name in self.order:

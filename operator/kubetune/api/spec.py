@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from kubetune.api import narrow
+from kubetune.api import expression, narrow
 from kubetune.api.parameters import Categorical as Categorical
 from kubetune.api.parameters import Double as Double
 from kubetune.api.parameters import Int as Int
@@ -124,6 +124,7 @@ class ExperimentSpec:
     constraints: tuple[Constraint, ...] = ()
     warm_start: tuple[str, ...] = ()  # experiments of the namespace whose trials the sampler begins with
     narrow: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # what is asked from now on, by name
+    where: tuple[str, ...] = ()  # conditions among parameters, in the language of `expression`
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
 
     @property
@@ -138,7 +139,7 @@ class ExperimentSpec:
     @functools.cached_property
     def space(self) -> Space:
         """The search space: which parameters a trial has."""
-        return Space(self.parameters)
+        return Space(self.parameters, [expression.read(text, "where") for text in self.where])
 
 
 _DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")
@@ -165,6 +166,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
     metadata, spec = resource["metadata"], resource.get("spec") or {}
     parameters = parse_parameters(spec.get("parameters") or {})
     Space(parameters).check()
+    where = _where(spec, parameters)
     objectives = _objectives(spec)
     limits, bounds = spec.get("deadline") or {}, spec.get("parallelism") or {}
     least, most = int(bounds.get("min", 0)), int(bounds.get("max", 1))
@@ -198,9 +200,17 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         stop_trials=frozenset(int(number) for number in spec.get("stopTrials") or ()),
         constraints=_constraints(spec),
         warm_start=tuple((spec.get("warmStart") or {}).get("from") or ()),
+        where=where,
         narrow=narrow.parse(spec.get("narrow") or {}, parameters),
         given=(*_initial(spec), *_enqueued(spec)),
     )
+
+
+def _where(spec: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> tuple[str, ...]:
+    texts = tuple(map(str, spec.get("where") or ()))
+    for place, text in enumerate(texts):
+        expression.check(expression.read(text, f"where[{place}]"), parameters, f"where[{place}]")
+    return texts
 
 
 def _initial(spec: Mapping[str, Any]) -> Iterator[Given]:

@@ -8,6 +8,7 @@ from kubetune.api import given
 from kubetune.api.space import Space
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
 from kubetune.engine import pruners, samplers, warm
+from kubetune.engine.samplers import where
 
 
 def check(spec: ExperimentSpec) -> None:
@@ -18,6 +19,8 @@ def check(spec: ExperimentSpec) -> None:
     """
     sampler = samplers.build(spec)
     pruners.build(spec)
+    if sampler.capacity() is None:
+        where.check(spec)
     given.check(spec.space, spec.given)
     warm.check(spec, sampler)
     if spec.given and sampler.capacity() is not None:

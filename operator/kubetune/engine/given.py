@@ -11,6 +11,7 @@ from kubetune.api.given import read
 from kubetune.api.spec import ExperimentSpec, Given, Params, ParamValue
 from kubetune.engine.samplers.random import RandomSampler
 
+TRIES = 100
 ALONE = 1_000_000  # which of a number's seeds fills a set up: no sampler draws a trial so often
 
 
@@ -54,7 +55,16 @@ class Queue:
 
     def filled(self, given: Given, drawn: Params, number: int) -> dict[str, ParamValue]:
         """A whole set: what was given, then what the sampler drew for trial ``number``. A parameter that the sampler
-        left out, since by its own draw the trial would not have it, is drawn at random."""
+        left out, since by its own draw the trial would not have it, is drawn at random; and so is all that was not
+        given while `where` does not hold, as often as `TRIES` times."""
+        chosen = self._filled(given, drawn, number)
+        for again in range(TRIES):
+            if self._spec.space.holds(chosen):
+                break
+            chosen = self._filled(given, RandomSampler(self._spec).draw(number, ALONE + 1 + again), number)
+        return chosen
+
+    def _filled(self, given: Given, drawn: Params, number: int) -> dict[str, ParamValue]:
         chosen: dict[str, ParamValue] = {}
         for name in self._spec.space.order:
             if self._spec.space.is_active(name, chosen):
@@ -64,5 +74,5 @@ class Queue:
 
     def _alone(self, name: str, number: int) -> ParamValue:
         parameter = dataclasses.replace(self._spec.parameters[name], when=())
-        only = dataclasses.replace(self._spec, parameters={name: parameter}, given=())
+        only = dataclasses.replace(self._spec, parameters={name: parameter}, where=(), given=())
         return RandomSampler(only).draw(number, again=ALONE)[name]

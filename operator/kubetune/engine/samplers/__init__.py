@@ -18,6 +18,7 @@ from kubetune.engine.samplers import (
     random,
     regularized,
     tpe,
+    where,
 )
 from kubetune.engine.samplers.auto import Pick as Pick
 from kubetune.engine.samplers.auto import pick as pick
@@ -54,6 +55,6 @@ def build(spec: ExperimentSpec) -> Sampler:
         raise InvalidSpec("sampler.name", f"there is no sampler {name!r}; there are auto, {', '.join(SAMPLERS)}")
     if spec.narrow:
         return narrowed.NarrowedSampler(spec, build(narrowed.within(spec)))
-    if spec.space.independent and name not in KNOW_CONDITIONS:
-        return branches.BranchSampler(spec, SAMPLERS[name])
-    return SAMPLERS[name](spec)
+    branching = bool(spec.space.independent) and name not in KNOW_CONDITIONS
+    sampler = branches.BranchSampler(spec, SAMPLERS[name]) if branching else SAMPLERS[name](spec)
+    return where.WhereSampler(spec, sampler) if spec.where and sampler.capacity() is None else sampler

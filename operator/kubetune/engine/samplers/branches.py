@@ -28,7 +28,7 @@ class BranchSampler(Sampler):
         self._priors = prior.kernels_of(spec.parameters)
         self._distinct = Distinct(spec)
         always = {name: spec.parameters[name] for name in spec.space.relative}
-        self._trunk = build(dataclasses.replace(spec, parameters=always))
+        self._trunk = build(dataclasses.replace(spec, parameters=always, where=()))
         self._places = [place for place, name in enumerate(Columns(spec.parameters).names) if name in always]
         self.sight = self._trunk.sight
 

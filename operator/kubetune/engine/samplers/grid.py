@@ -7,7 +7,7 @@ be handed out twice, and a grid may be larger than memory (`maxTrials` cuts it).
 import dataclasses
 import decimal
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from kubetune.api.space import Space
 from kubetune.api.spec import Categorical, Double, ExperimentSpec, InvalidSpec, Parameter, ParamValue
@@ -15,6 +15,8 @@ from kubetune.engine import options
 from kubetune.engine.cells import Cells, TooTangled
 from kubetune.engine.history import View
 from kubetune.engine.samplers.base import Sampler
+
+ENUMERATED = 100_000  # cells that are looked at one by one, where there are conditions among values
 
 OPTIONS: Mapping[str, options.Option] = {
     "shuffle": options.Switch(True),  # in an order drawn from the seed; false: the last by name runs fastest
@@ -35,20 +37,39 @@ class GridSampler(Sampler):
 
     def __init__(self, space: Space, axes: Mapping[str, Axis], key: str | None) -> None:
         self._order = space.order
+        self._where = bool(space.words)
         self._axes = axes
         self._cells = Cells(space, {name: axis.size for name, axis in axes.items()})
         self._key = key  # of the shuffle; None: plain order
+        self.allowed = self._allowed(space) if self._where else ()  # cells by number; without `where` all of them
+        self._count = len(self.allowed) if self._where else self._cells.count
+
+    def _allowed(self, space: Space) -> Sequence[int]:
+        """The cells of which `where` holds."""
+        if self._cells.count > ENUMERATED:
+            raise InvalidSpec(
+                "where",
+                f"the grid has {self._cells.count} cells before the conditions, too many to look at each (at most "
+                f"{ENUMERATED}); take wider steps, or sampler random or tpe",
+            )
+        allowed = [cell for cell in range(self._cells.count) if space.holds(self._values(cell))]
+        if not allowed:
+            raise InvalidSpec("where", f"no cell of the grid fulfils {space.words}; correct it, or widen the ranges")
+        return allowed
 
     def capacity(self) -> int:
-        return self._cells.count
+        return self._count
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
-        if not 0 <= number < self._cells.count:
-            raise IndexError(f"the grid has {self._cells.count} cells, there is no cell {number}")
-        return self.at(number if self._key is None else permute(number, self._cells.count, self._key))
+        if not 0 <= number < self._count:
+            raise IndexError(f"the grid has {self._count} cells, there is no cell {number}")
+        return self.at(number if self._key is None else permute(number, self._count, self._key))
 
     def at(self, cell: int) -> dict[str, ParamValue]:
-        """The values of a cell, in plain order."""
+        """The values of a cell that `where` allows, in plain order."""
+        return self._values(self.allowed[cell] if self._where else cell)
+
+    def _values(self, cell: int) -> dict[str, ParamValue]:
         chosen = self._cells.cell(cell)
         return {name: self._axes[name].value(chosen[name]) for name in self._order if name in chosen}
 

@@ -74,4 +74,5 @@ def _bare(spec: ExperimentSpec) -> ExperimentSpec:
         sampler=spec.sampler,
         seed=spec.seed,
         narrow=spec.narrow,
+        where=spec.where,
     )

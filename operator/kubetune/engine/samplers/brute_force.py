@@ -8,7 +8,7 @@ and each once.
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import options
-from kubetune.engine.columns import Points
+from kubetune.engine.columns import SMALL, Points
 from kubetune.engine.history import View
 from kubetune.engine.samplers.base import Sampler, seed_of
 from kubetune.engine.samplers.grid import permute, whole
@@ -30,7 +30,7 @@ class BruteForceSampler(Sampler):
         count = self._cells.capacity()
         if not 0 <= number < count:
             raise IndexError(f"there are {count} combinations, and so no trial {number}")
-        if not self._points.small:
+        if count > SMALL or not self._points.small:
             return self._cells.at(permute(number, count, self._key))
         cells = self._cells.allowed or range(count)
         left = [index for index, cell in enumerate(cells) if self._points.numbers[cell] not in view.taken]

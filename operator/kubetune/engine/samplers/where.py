@@ -52,6 +52,8 @@ class WhereSampler(Sampler):
 
 def check(spec: ExperimentSpec) -> None:
     """Raises InvalidSpec: nothing that `where` allows is found."""
+    if spec.where and spec.sampler.name == "gradient":
+        raise InvalidSpec("where", "gradient follows slopes and knows no such conditions; drop them, or take gp or tpe")
     sampler = RandomSampler(within(spec))
     if spec.where and not any(spec.space.holds(sampler.draw(0, _SEEDS + again)) for again in range(DRAWS)):
         raise InvalidSpec(

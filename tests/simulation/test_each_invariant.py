@@ -211,6 +211,14 @@ def test_i8_who_is_beside_a_poisoned_experiment_waits_for_nothing() -> None:
     assert beside.seconds < alone.seconds + 30.0
 
 
+@pytest.mark.parametrize("name", ["a", "z"])
+def test_i8_a_poisoned_experiment_keeps_no_share_of_a_limit(name: str) -> None:
+    """The limit is one trial at a time, and the poisoned one comes before or after the other in every order."""
+    pair = (experiment(name), small(maxTrials=5))
+    found = simulate(Scenario(3, pair, poisoned=frozenset({f"uid-{name}"}), limit=1, bound=900.0))
+    assert found.reasons == ("MaxTrials",)
+
+
 def test_i8_one_hand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
     one_hand = dataclasses.replace(SETTINGS, reconcile_threads=1)
     monkeypatch.setattr("kubetune.simulator.run.SETTINGS", one_hand)

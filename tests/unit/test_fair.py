@@ -83,3 +83,21 @@ def test_whatever_comes_and_goes_the_limit_holds_and_all_of_it_is_used_in_the_en
             fair.grant(demand(uid, wanted[uid]), live[uid])
         assert not woken, "somebody is woken again and again"
         assert sum(live.values()) == min(limit, sum(wanted.values()))
+
+
+def test_one_whose_looks_fail_keeps_what_it_holds_and_claims_no_more() -> None:
+    woken: list[str] = []
+    fair = Fair(Caps(cluster=10), none, woken.append)
+    assert fair.grant(demand("a"), 0) == 10
+    assert fair.grant(demand("b"), 0) == 0
+    assert fair.grant(demand("a"), 3) == 5
+    fair.stumbled("a")
+    assert woken[-1] == "b"
+    assert fair.grant(demand("b"), 0) == 5  # five are held
+    assert fair.grant(demand("a"), 5) == 5  # a look that succeeds claims its share again
+
+
+def test_one_never_looked_at_with_success_claims_nothing() -> None:
+    fair = Fair(Caps(cluster=1), lambda known: [(demand("a"), 0)] if "a" not in known else [], lambda uid: None)
+    fair.stumbled("a")
+    assert fair.grant(demand("b"), 0) == 1

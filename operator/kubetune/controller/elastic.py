@@ -43,6 +43,10 @@ class Elastic:
             free = dataclasses.replace(free, start=Allowed.start, open=free.start)
         return dataclasses.replace(free, reason=reason), learnt
 
+    def stumbled(self, uid: str) -> None:
+        """A look at the experiment has failed for a reason of its own."""
+        self._fair.stumbled(uid)
+
     def forget(self, uid: str) -> None:
         """The experiment is gone, or over with nothing left."""
         self._fair.forget(uid)

@@ -42,6 +42,7 @@ class Fair:
         self._wake = wake
         self._lock = threading.Lock()
         self._claims: dict[str, _Claim] = {}
+        self._stumbled: set[str] = set()  # experiments whose last look failed
 
     def grant(self, demand: Demand, live: int) -> int | None:
         """How many trials this experiment may have in flight from now on, ``live`` of which it has; None: no limit."""
@@ -49,7 +50,9 @@ class Fair:
             return None
         with self._lock:
             for other, running in self._others(self._claims.keys()):
-                self._claims.setdefault(other.uid, _Claim(other, running, running))
+                seems = dataclasses.replace(other, wanted=0) if other.uid in self._stumbled else other
+                self._claims.setdefault(other.uid, _Claim(seems, running, running))
+            self._stumbled.discard(demand.uid)
             mine = self._claims.setdefault(demand.uid, _Claim(demand, live))
             mine.demand, mine.live, mine.granted = demand, live, 0
             found = shares([claim.demand for claim in self._claims.values()], self._caps)
@@ -60,9 +63,23 @@ class Fair:
             self._wake(uid)
         return granted
 
+    def stumbled(self, uid: str) -> None:
+        """A look at the experiment has failed for a reason of its own: until one succeeds it can use nothing, and
+        what it does not hold is the others'."""
+        with self._lock:
+            self._stumbled.add(uid)
+            claim = self._claims.get(uid)
+            if claim is None or not claim.demand.wanted:
+                return
+            claim.demand = dataclasses.replace(claim.demand, wanted=0)
+            woken = self._concerned(shares([each.demand for each in self._claims.values()], self._caps), but=uid)
+        for each in woken:
+            self._wake(each)
+
     def forget(self, uid: str) -> None:
         """The experiment is gone, or over with nothing left."""
         with self._lock:
+            self._stumbled.discard(uid)
             if self._claims.pop(uid, None) is None:
                 return
             found = shares([claim.demand for claim in self._claims.values()], self._caps)

@@ -21,6 +21,7 @@ from kubetune.controller.plan import Finish, NewAttempt, Observed, Plan
 from kubetune.controller.ports import ClusterUnavailable, Engine, Engines
 from kubetune.engine import steering
 from kubetune.settings import Settings
+from kubetune.storage.base import Fenced, StorageUnavailable
 
 PASSES = 8  # looks in a row, each after trials that ended in the one before
 STATUS_INTERVAL = 1.0  # seconds between two writes of a status in which only figures changed
@@ -84,8 +85,12 @@ class Reconciler:
             return self._resync
         except ClusterUnavailable:
             raise
+        except (StorageUnavailable, Fenced):
+            self._engines.drop_engine(uid)
+            raise
         except Exception:
             self._engines.drop_engine(uid)
+            self._elastic.stumbled(uid)
             raise
 
     def _rests(self, resource: Json, written: Mapping[str, object] | None) -> bool:

@@ -1,17 +1,21 @@
-"""How large the database is per 1,000 trials of 100 reports: `python -m dev.bench.database_size`.
+"""What 1,000 trials of 100 reports take: of the database, and of an operator's memory and CPU when it loads them.
 
-Not one of `make bench`: it changes only with the tables. The figures are in docs/sizing.md.
+`python -m dev.bench.database_size`. Not one of `make bench`: it changes only with the tables and the engine. The
+figures are in docs/sizing.md.
 """
 
 import contextlib
 import random
+import time
+import tracemalloc
 import uuid
 from collections.abc import Mapping, Sequence
 
 import psycopg2
 
-from kubetune.api.spec import Categorical, Double, Int, Parameter, ParamValue
-from kubetune.api.trial import Ending, Finish, Reason, Report, TrialState
+from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, Objective, Parameter, ParamValue
+from kubetune.api.trial import Ending, Finish, JobRecord, Reason, Report, TrialState
+from kubetune.engine.engine import Engine
 from kubetune.storage import base, migrate, postgres
 from tests import postgresql
 
@@ -47,8 +51,7 @@ def fill(storage: postgres.PostgresStorage, uid: str) -> None:
     storage.open_study(uid, "team", "experiment", ["accuracy"], ["maximize"])
     storage.create_trials(uid, SPACE, [base.NewTrial(number, PARAMS) for number in range(TRIALS)])
     jobs = [str(uuid.uuid4()) for _ in range(TRIALS)]
-    for number, job in enumerate(jobs):
-        storage.record_job(uid, number, 1, job)
+    storage.record_jobs(uid, [JobRecord(number, 1, job) for number, job in enumerate(jobs)])
     for step in range(REPORTS):
         coming = [
             base.Incoming(
@@ -61,8 +64,7 @@ def fill(storage: postgres.PostgresStorage, uid: str) -> None:
         ]
         for first in range(0, TRIALS, AT_ONCE):
             storage.accept(coming[first : first + AT_ONCE])
-    for number in range(TRIALS):
-        storage.finish_trial(uid, number, 1, _settle, LOG)
+    storage.finish_trials(uid, [base.ToEnd(number, 1, _settle, LOG) for number in range(TRIALS)])
 
 
 def _settle(reports: Sequence[Report], finish: Finish | None) -> Ending:
@@ -82,6 +84,37 @@ def tell(url: str, what: str) -> None:
     print(f"{what}: {total / 2**20:.1f} MiB ({largest})")
 
 
+def tell_load(storage: postgres.PostgresStorage, spec: ExperimentSpec) -> None:
+    """Print what an engine takes of memory (what Python and numpy have allocated, the second engine of this process)
+    and of CPU (this process alone, the best of three)."""
+    Engine(spec, storage, time.time)
+    seconds = []
+    for _ in range(3):
+        begun = time.process_time()
+        Engine(spec, storage, time.time)
+        seconds.append(time.process_time() - begun)
+    tracemalloc.start()
+    engine = Engine(spec, storage, time.time)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    print(f"loaded, {engine.counts.finished} trials: {held / 2**20:.2f} MiB, {1000 * min(seconds):.0f} ms of CPU")
+
+
+def experiment(uid: str) -> ExperimentSpec:
+    """The one that the trials are of, with the pruner that remembers most."""
+    return ExperimentSpec(
+        namespace="team",
+        name="experiment",
+        uid=uid,
+        generation=1,
+        objectives=(Objective("accuracy", "maximize"),),
+        parameters=SPACE,
+        template={},
+        sampler=Algorithm("tpe"),
+        pruner=Algorithm("median"),
+    )
+
+
 def main() -> None:
     with postgresql.running() as server:
         url, uid = server.create_database(), str(uuid.uuid4())
@@ -90,6 +123,7 @@ def main() -> None:
         with contextlib.closing(postgres.PostgresStorage(url)) as storage:
             fill(storage, uid)
             tell(url, f"{TRIALS} trials, {REPORTS} reports each")
+            tell_load(storage, experiment(uid))
             while storage.remove_reports(-1.0):
                 pass
         tell(url, "after the reports' retention")

@@ -28,21 +28,21 @@ def node_of(pod: str) -> str:
 
 
 def sigkill(component: str) -> None:
-    """SIGKILL to every process of the component's containers, then the pod is replaced.
+    """To every pod of the component."""
+    for pod in cluster.component_pods(component):
+        sigkill_pod(pod)
+
+
+def sigkill_pod(pod: str) -> None:
+    """SIGKILL to every process of the pod's containers, then the pod is replaced.
 
     The kill comes from the node, as the kernel's would. The dead pod is deleted, since the kubelet's growing back-off
     after many crashes would be all that is measured otherwise.
     """
-    pods = cluster.component_pods(component)
-    if not pods:
-        return
-    for pod in pods:
-        uid = cluster.kubectl_json("get", "pod", pod, "-n", cluster.NAMESPACE)["metadata"]["uid"]
-        script = (
-            f"for p in /proc/[0-9]*; do grep -q 'pod{uid}' $p/cgroup 2>/dev/null && kill -9 ${{p#/proc/}}; done; true"
-        )
-        cluster.run("docker", "exec", node_of(pod), "sh", "-c", script)
-        cluster.kubectl("delete", "pod", pod, "-n", cluster.NAMESPACE, "--grace-period=0", "--force", "--wait=false")
+    uid = cluster.kubectl_json("get", "pod", pod, "-n", cluster.NAMESPACE)["metadata"]["uid"]
+    script = f"for p in /proc/[0-9]*; do grep -q 'pod{uid}' $p/cgroup 2>/dev/null && kill -9 ${{p#/proc/}}; done; true"
+    cluster.run("docker", "exec", node_of(pod), "sh", "-c", script)
+    cluster.kubectl("delete", "pod", pod, "-n", cluster.NAMESPACE, "--grace-period=0", "--force", "--wait=false")
 
 
 @pytest.mark.timeout(1200)

@@ -1,5 +1,7 @@
 """What people know and want tried: initial sets, sets enqueued into a running experiment."""
 
+import json
+
 from tests.e2e import cluster
 
 QUICK = """
@@ -30,7 +32,7 @@ def test_initial_sets_come_first_and_enqueued_ones_next(namespace: str) -> None:
         f" JOIN studies s USING (study_id) WHERE a.key = 'fixed_params' AND s.study_name LIKE '{namespace}/given-%'"
         " ORDER BY t.number"
     )
-    assert [row.replace(" ", "") for row in cluster.sql(fixed)] == ['{"x":0.25,"k":2}', '{"k":3}', '{"x":0.75}']
+    assert [json.loads(row) for row in cluster.sql(fixed)] == [{"x": 0.25, "k": 2}, {"k": 3}, {"x": 0.75}]
 
 
 CONSTRAINED = """
@@ -85,6 +87,6 @@ def test_a_narrower_space_holds_for_what_is_asked_next(namespace: str) -> None:
 
 def test_a_warm_start_counts_none_of_the_others_trials(namespace: str) -> None:
     cluster.apply(namespace, cluster.manifest("first", QUICK, maxTrials=3, parallelism={"max": 3})).wait("Complete")
-    body = cluster.manifest("second", QUICK, maxTrials=2, warmStart={"from": ["first"]})
+    body = cluster.manifest("second", QUICK, sampler={"name": "tpe"}, maxTrials=2, warmStart={"from": ["first"]})
     status = cluster.apply(namespace, body).wait("Complete")
     assert (status["counts"]["total"], status["counts"]["warm"]) == (2, 3)

@@ -18,6 +18,18 @@ SPACE: dict[str, Parameter] = {
     "layers": Int(1, 4),
     "optimizer": Categorical(("adam", "sgd")),
 }
+# One of every kind.
+MIXED: dict[str, Parameter] = {
+    "a": Double(0.0, 1.0),
+    "b": Double(1e-4, 1.0, log=True),
+    "n": Int(1, 64),
+    "k": Int(1, 512, log=True),
+    "s": Double(0.0, 2.0, step=0.25),
+    "kind": Categorical(("x", "y", "z")),
+    "flag": Categorical((False, True)),
+    "size": Categorical(("S", "M", "L", "XL"), ordered=True),
+    "one": Categorical(("same",)),
+}
 
 
 def spec(**changes: Any) -> ExperimentSpec:

@@ -25,21 +25,10 @@ from kubetune.engine import samplers
 from kubetune.engine.history import History, Past
 from kubetune.engine.samplers import differential
 from kubetune.storage import space
-from tests.unit.engine_objects import ACCURACY, LOSS, spec
+from tests.unit.engine_objects import ACCURACY, LOSS, MIXED, spec
 
 BOTH = ["differentialEvolution", "regularizedEvolution"]
 SMOOTH: dict[str, Parameter] = {f"x{place}": Double(-5.0, 5.0) for place in range(4)}
-MIXED: dict[str, Parameter] = {
-    "a": Double(0.0, 1.0),
-    "b": Double(1e-4, 1.0, log=True),
-    "n": Int(1, 64),
-    "k": Int(1, 512, log=True),
-    "s": Double(0.0, 2.0, step=0.25),
-    "kind": Categorical(("x", "y", "z")),
-    "flag": Categorical((False, True)),
-    "size": Categorical(("S", "M", "L", "XL"), ordered=True),
-    "one": Categorical(("same",)),
-}
 CELL: dict[str, Parameter] = {f"op{place}": Categorical(("none", "skip", "conv", "pool", "sep")) for place in range(8)}
 
 Params = Mapping[str, ParamValue]

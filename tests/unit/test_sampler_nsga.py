@@ -10,28 +10,17 @@ import numpy as np
 import optuna
 import pytest
 
-from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, InvalidSpec, Objective, Parameter
+from kubetune.api.spec import Algorithm, Double, ExperimentSpec, Int, InvalidSpec, Objective, Parameter
 from kubetune.api.trial import TrialState
 from kubetune.engine import samplers
 from kubetune.engine.history import History, Past
 from kubetune.engine.samplers.asking import Asker
 from kubetune.engine.samplers.base import seed_of
 from kubetune.storage import space
-from tests.unit.engine_objects import LOSS, spec
+from tests.unit.engine_objects import LOSS, MIXED, spec
 
 BOTH = ["nsgaii", "nsgaiii"]
 TWO = (LOSS, Objective("size", "minimize"))
-MIXED: dict[str, Parameter] = {
-    "a": Double(0.0, 1.0),
-    "b": Double(1e-4, 1.0, log=True),
-    "n": Int(1, 64),
-    "k": Int(1, 512, log=True),
-    "s": Double(0.0, 2.0, step=0.25),
-    "kind": Categorical(("x", "y", "z")),
-    "flag": Categorical((False, True)),
-    "size": Categorical(("S", "M", "L", "XL"), ordered=True),
-    "one": Categorical(("same",)),
-}
 Values = Callable[[Mapping[str, Any]], tuple[float, ...]]
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from kubetune.api.parameters import Categorical, Double, InvalidSpec, Parameter, ParamValue, described, within
+from kubetune.api.parameters import InvalidSpec, Parameter, ParamValue, described, own, within
 from kubetune.api.space import Space
 from kubetune.api.spec import Given
 
@@ -51,6 +51,4 @@ def read(space: Space, given: Given) -> Given:
 def _plain(field: str, parameter: Parameter, value: Any) -> ParamValue:
     if not isinstance(value, str | bool | int | float) or not within(parameter, value):
         raise InvalidSpec(field, f"{value!r} is no value of it, which is {described(parameter)}")
-    if isinstance(parameter, Categorical):
-        return parameter.choices[parameter.choices.index(value)]
-    return float(value) if isinstance(parameter, Double) else int(value)
+    return own(parameter, value)

@@ -89,6 +89,13 @@ def within(parameter: Parameter, value: ParamValue) -> bool:
     return abs(steps - round(steps)) < 1e-8 * max(1.0, steps)
 
 
+def own(parameter: Parameter, value: ParamValue) -> ParamValue:
+    """The parameter's own value that is equal to ``value``, which is one of its: 3.0 of an int is 3."""
+    if isinstance(parameter, Categorical):
+        return parameter.choices[parameter.choices.index(value)]
+    return float(value) if isinstance(parameter, Double) else int(value)
+
+
 def parse(forms: Mapping[str, Mapping[str, Any]]) -> dict[str, Parameter]:
     """The resource's parameters, in its order. Whether their conditions go together is `space.Space`'s to say.
 
@@ -123,7 +130,7 @@ def _value(field: str, parent: str, parameter: Parameter, given: Any) -> ParamVa
     """The parent's own value that is equal to what was given."""
     if not isinstance(given, str | bool | int | float) or not within(parameter, given):
         raise InvalidSpec(field, f"{given!r} is no value of {parent}, which is {described(parameter)}")
-    return parameter.choices[parameter.choices.index(given)] if isinstance(parameter, Categorical) else int(given)
+    return own(parameter, given)
 
 
 def described(parameter: Parameter) -> str:

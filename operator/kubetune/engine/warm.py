@@ -121,13 +121,13 @@ def _params(spec: ExperimentSpec, trial: EndedTrial) -> dict[str, ParamValue] | 
 def _near(parameter: Parameter, value: Any) -> ParamValue | None:
     """The parameter's own value that is nearest; None: it is beyond its range, or none of its choices."""
     if isinstance(parameter, Categorical):
-        return parameter.choices[parameter.choices.index(value)] if api.within(parameter, value) else None
+        return api.own(parameter, value) if api.within(parameter, value) else None
     if isinstance(value, str | bool) or not parameter.low <= value <= parameter.high:
         return None
     if parameter.step is not None and not api.within(parameter, value):
         most = math.floor((parameter.high - parameter.low) / parameter.step + 1e-9)
         value = parameter.low + min(round((value - parameter.low) / parameter.step), most) * parameter.step
-    return int(value) if isinstance(parameter, api.Int) else float(value)
+    return api.own(parameter, value)
 
 
 def _tells(spec: ExperimentSpec, trial: EndedTrial) -> bool:

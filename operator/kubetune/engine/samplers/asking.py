@@ -11,8 +11,8 @@ from typing import Any
 
 import optuna
 
-from kubetune.api.parameters import searched
-from kubetune.api.spec import Categorical, Double, ExperimentSpec, Parameter, Params, ParamValue
+from kubetune.api.parameters import own, searched
+from kubetune.api.spec import Categorical, ExperimentSpec, Parameter, Params, ParamValue
 from kubetune.storage import space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)  # not a line for each study made in memory
@@ -115,6 +115,4 @@ def _plain(parameter: Parameter, value: Any) -> ParamValue:
     """Without numpy's types: what goes into a row and an environment variable."""
     if isinstance(parameter, Categorical) and parameter.ordered:
         return parameter.choices[int(value)]
-    if isinstance(parameter, Categorical):
-        return parameter.choices[parameter.choices.index(value)]
-    return float(value) if isinstance(parameter, Double) else int(value)
+    return own(parameter, value)

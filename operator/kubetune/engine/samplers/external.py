@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from kubetune.api import searcher
-from kubetune.api.parameters import Categorical, Double, Params, ParamValue
+from kubetune.api.parameters import Params, ParamValue, own
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.engine import options
 from kubetune.engine.columns import Columns
@@ -75,17 +75,11 @@ class ExternalSampler(Sampler):
         problem = self._space.problem(given)
         if problem is not None:
             raise ValueError(f"the searcher's answer cannot be a trial: {problem[1]}")
-        return {name: _exact(self._space.parameters[name], given[name]) for name in self._space.order if name in given}
+        return {name: own(self._space.parameters[name], given[name]) for name in self._space.order if name in given}
 
 
 def _values(values: list[float]) -> tuple[float, ...] | None:
     return None if values[0] != values[0] else tuple(values)
-
-
-def _exact(parameter: object, value: ParamValue) -> ParamValue:
-    if isinstance(parameter, Categorical):
-        return parameter.choices[parameter.choices.index(value)]
-    return float(value) if isinstance(parameter, Double) else int(value)
 
 
 def build(spec: ExperimentSpec) -> ExternalSampler:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from kubetune.api import names
 from kubetune.api.trial import Reason
 from kubetune.gateway import logs
 from kubetune.storage import base, memory
@@ -72,6 +73,16 @@ def test_the_pod_says_by_which_pattern(world: gateway_world.World, experiment: E
     with world.gateway(experiment.storage):
         world.run(world.api.put(pod))
         world.run(world.api.write(pod, line(1, "loss=1 [Round|7] [loss|0.25]")))
+        until(lambda: taken(experiment), "a report")
+    assert taken(experiment) == [(7, {"loss": 0.25})]
+
+
+def test_the_pod_says_that_its_lines_are_json(world: gateway_world.World, experiment: Experiment) -> None:
+    pod = gateway_world.pod(experiment.who(0), log=True)
+    pod["metadata"]["annotations"][names.ANNOTATION_LOG_FORMAT] = "json"
+    with world.gateway(experiment.storage):
+        world.run(world.api.put(pod))
+        world.run(world.api.write(pod, line(1, "loss=1"), line(2, '{"Epoch": 7, "loss": "0.25", "note": "loss=3"}')))
         until(lambda: taken(experiment), "a report")
     assert taken(experiment) == [(7, {"loss": 0.25})]
 

@@ -549,7 +549,7 @@ OTHERS = [HALVING, Algorithm("hyperband", {"maxResource": 9}), Algorithm("bandit
 @pytest.mark.parametrize("seed", range(15))
 def test_after_any_history_a_loaded_engine_says_what_the_living_one_says(seed: int) -> None:
     draw = random.Random(seed)
-    objective = dataclasses.replace(LOSS, target=-2.5, value=draw.choice(["last", "best", "mean"]))
+    objective = dataclasses.replace(LOSS, target=-2.5, value=draw.choice(["last", "best", "mean", "min", "max"]))
     pruner = OTHERS[seed % len(OTHERS)] if seed >= 9 else PRUNING.pruner
     experiment = Experiment(dataclasses.replace(PRUNING, objectives=(objective,), max_trials=60, pruner=pruner))
     for _ in range(250):

@@ -241,6 +241,21 @@ def test_a_trial_whose_log_is_read_has_neither_token_nor_gateway() -> None:
     assert job["metadata"]["labels"][names.LABEL_METRICS] == "log"
 
 
+@pytest.mark.parametrize(
+    ("metrics", "annotations"),
+    [
+        (Metrics(), {}),
+        (Metrics("log", "p", "s"), {names.ANNOTATION_LOG_PATTERN: "p", names.ANNOTATION_LOG_STEP: "s"}),
+        (
+            Metrics("log", step="s", format="json"),
+            {names.ANNOTATION_LOG_FORMAT: "json", names.ANNOTATION_LOG_STEP: "s"},
+        ),
+    ],
+)
+def test_the_pod_says_how_its_log_is_read(metrics: Metrics, annotations: dict[str, str]) -> None:
+    assert build(metrics=metrics)["spec"]["template"]["metadata"].get("annotations", {}) == annotations
+
+
 # ---- security
 
 

@@ -1,5 +1,6 @@
 """What a line of a log says, line by line; hostile ones among them."""
 
+import json
 import math
 
 import pytest
@@ -8,6 +9,11 @@ from hypothesis import strategies as st
 
 from kubetune.api.spec import Metrics
 from kubetune.gateway import patterns
+
+
+def _inside(children: st.SearchStrategy[object]) -> st.SearchStrategy[object]:
+    return st.lists(children) | st.dictionaries(st.text(), children)
+
 
 DEFAULT = patterns.Pattern(Metrics().pattern, Metrics().step)
 
@@ -80,6 +86,66 @@ def test_a_pattern_that_would_backtrack_for_ever_does_not() -> None:
 @given(st.text())
 def test_no_text_is_a_fault(line: str) -> None:
     measured = DEFAULT.read(line)
+    assert measured is None or measured.metrics
+
+
+JSON = patterns.lines("json", Metrics().pattern, Metrics().step)
+
+
+@pytest.mark.parametrize(
+    ("line", "measured"),
+    [
+        ('{"epoch": 3, "loss": 0.25, "accuracy": 0.5}', (3, {"loss": 0.25, "accuracy": 0.5})),
+        ('{"step": "7", "loss": "1e-3", "note": "fine"}', (7, {"loss": 1e-3})),  # as hypertune writes numbers
+        ('  {"loss": 1, "n": -0}  ', (None, {"loss": 1.0, "n": 0.0})),
+        ('{"level": "info", "ok": true, "tags": [1, 2], "none": null, "loss": 2}', (None, {"loss": 2.0})),
+        ('{"val": {"loss": 0.5, "top": {"5": 0.75}}, "epoch": 1}', (1, {"val/loss": 0.5, "val/top/5": 0.75})),
+        ('{"loss": 1, "loss": 2}', (None, {"loss": 2.0})),
+        ('{"loss": Infinity, "acc": -Infinity}', (None, {"loss": math.inf, "acc": -math.inf})),
+        ('{"loss": "inf"}', (None, {"loss": math.inf})),
+        ('{"größe": 2}', (None, {"größe": 2.0})),
+        ('{"loss": ' + "9" * 10_000 + "}", (None, {"loss": math.inf})),
+    ],
+)
+def test_lines_of_json(line: str, measured: tuple[int | None, dict[str, float]]) -> None:
+    assert JSON.read(line) == patterns.Measured(*measured)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "",
+        "loss=0.5",
+        "[1]",
+        "0.5",
+        "null",
+        '"loss"',
+        "{}",
+        '{"epoch": 3}',
+        '{"": 1}',
+        '{"loss": "0x10"}',
+        '{"loss": 0.5',
+        '{"loss": 0.5} {"loss": 0.25}',
+        "[" * patterns.LINE_LENGTH,
+        '{"a":' * 3000,
+        '{"' + "m" * 257 + '": 1}',
+        '{"note": "' + "x" * patterns.LINE_LENGTH + '", "loss": 1}',
+    ],
+    ids=lambda line: line[:16],
+)
+def test_lines_that_are_no_object_with_numbers_say_nothing(line: str) -> None:
+    assert JSON.read(line) is None
+
+
+def test_an_object_of_very_many_metrics_is_bounded() -> None:
+    measured = JSON.read(json.dumps({f"m{number}": number for number in range(500)}))
+    assert measured
+    assert len(measured.metrics) == patterns.MOST_MATCHES
+
+
+@given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), _inside, max_leaves=20))
+def test_no_json_is_a_fault(content: object) -> None:
+    measured = JSON.read(json.dumps(content))
     assert measured is None or measured.metrics
 
 

@@ -92,6 +92,7 @@ def test_everything_that_can_be_said() -> None:
         Objective("size", "minimize", None, "mean", 3),
     )
     assert made.metrics == Metrics("log", "(?P<metric>a)(?P<value>b)", "round")
+    assert spec.parse(resource(metrics={"from": "log", "format": "json"})).metrics.format == "json"
     assert (made.sampler, made.pruner) == (Algorithm("tpe", {"nStartupTrials": 20}), Algorithm("none"))
     assert (made.max_trials, made.max_failed_trials, made.parallelism) == (500, 20, 64)
     assert (made.trial_deadline, made.experiment_deadline) == (3600.0, 129600.0)

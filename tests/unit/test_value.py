@@ -29,6 +29,9 @@ def objective(rule: str, direction: str = DOWN, window: int = 5) -> Objective:
         (objective("best", DOWN), [NAN, 2.0, NAN], 2.0),
         (objective("best", UP), [NAN, NAN], NAN),
         (objective("best", UP), [1.0, INF], INF),
+        (objective("min", UP), [3.0, 1.0, 2.0], 1.0),  # whichever is better
+        (objective("max", DOWN), [1.0, NAN, 3.0, 2.0], 3.0),
+        (objective("max", UP), [NAN], NAN),
         (objective("mean"), [1.0, 2.0, 3.0], 2.0),
         (objective("mean", window=2), [100.0, 1.0, 2.0], 1.5),
         (objective("mean", window=1), [100.0, 7.0], 7.0),

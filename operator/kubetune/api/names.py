@@ -21,6 +21,7 @@ LABEL_INCARNATION = f"{GROUP}/incarnation"  # 1, 2, … of that worker
 LABEL_METRICS = f"{GROUP}/metrics"  # push | log: how the pod's metrics are taken
 # On pods whose metrics are read from their log: put there by controller/jobs.py, read by gateway/logs.py.
 ANNOTATION_LOG_PATTERN = f"{GROUP}/log-pattern"  # spec.metrics.pattern, RE2
+ANNOTATION_LOG_FORMAT = f"{GROUP}/log-format"  # spec.metrics.format; there for json only
 ANNOTATION_LOG_STEP = f"{GROUP}/log-step"  # spec.metrics.step, RE2 that matches whole names
 LABEL_MANAGED_BY = "app.kubernetes.io/managed-by"
 LABEL_NAME = "app.kubernetes.io/name"

@@ -32,7 +32,7 @@ class Objective:
     metric: str
     direction: Literal["maximize", "minimize"]
     target: float | None = None
-    value: Literal["last", "best", "mean"] = "last"
+    value: Literal["last", "best", "mean", "min", "max"] = "last"
     window: int = 5  # reports that `mean` takes the mean of, from the end
 
 
@@ -60,11 +60,12 @@ DEFAULT_PATTERN = rf"\b(?P<metric>[A-Za-z_][\w./-]*)\s*[=:]\s*(?P<value>{_NUMBER
 
 @dataclasses.dataclass(frozen=True)
 class Metrics:
-    """Where reports come from: pushed to the gateway, or read from the pod's log by pattern (RE2 syntax)."""
+    """Where reports come from: pushed to the gateway, or read from the pod's log by pattern (RE2) or as JSON."""
 
     source: Literal["push", "log"] = "push"
     pattern: str = DEFAULT_PATTERN  # groups `metric` and `value`; every match on a line counts
     step: str = "step|epoch"  # a matched metric of one of these names is the line's step
+    format: Literal["text", "json"] = "text"  # of a log's lines; json: each is an object, and no pattern is used
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,7 +288,10 @@ def _metrics(spec: Mapping[str, Any]) -> Metrics:
     form = spec.get("metrics") or {}
     default = Metrics()
     return Metrics(
-        form.get("from", default.source), form.get("pattern", default.pattern), form.get("step", default.step)
+        source=form.get("from", default.source),
+        pattern=form.get("pattern", default.pattern),
+        step=form.get("step", default.step),
+        format=form.get("format", default.format),
     )
 
 

@@ -100,7 +100,10 @@ def _pod_metadata(spec: ExperimentSpec, labels: Mapping[str, str]) -> Json:
     metadata: Json = {"labels": {**(given.get("labels") or {}), **labels}}
     annotations = dict(given.get("annotations") or {})
     if spec.metrics.source == "log":  # the gateway follows the log by what its pod says
-        annotations[names.ANNOTATION_LOG_PATTERN] = spec.metrics.pattern
+        if spec.metrics.format == "json":
+            annotations[names.ANNOTATION_LOG_FORMAT] = "json"
+        else:
+            annotations[names.ANNOTATION_LOG_PATTERN] = spec.metrics.pattern
         annotations[names.ANNOTATION_LOG_STEP] = spec.metrics.step
     if annotations:
         metadata["annotations"] = annotations

@@ -42,14 +42,22 @@ def reduce(objective: Objective, values: Sequence[float]) -> float:
     """The one value of a series of at least one report, by ``objective.value``.
 
     ``last``: the last report's. ``best``: the largest or smallest, not counting NaN among numbers. ``mean``: of the
-    last ``objective.window`` reports. NaN if nothing is left that is a number, or if infinities cancel out.
+    last ``objective.window`` reports. ``min``, ``max``: the smallest or largest as in ``best``, whichever is better.
+    NaN if nothing is left that is a number, or if infinities cancel out.
     """
     return _REDUCTIONS[objective.value](objective, values)
 
 
 def _best(objective: Objective, values: Sequence[float]) -> float:
-    best = max if objective.direction == "maximize" else min
-    return best((value for value in values if not math.isnan(value)), default=math.nan)
+    return (_max if objective.direction == "maximize" else _min)(objective, values)
+
+
+def _min(_: Objective, values: Sequence[float]) -> float:
+    return min((value for value in values if not math.isnan(value)), default=math.nan)
+
+
+def _max(_: Objective, values: Sequence[float]) -> float:
+    return max((value for value in values if not math.isnan(value)), default=math.nan)
 
 
 def _mean(objective: Objective, values: Sequence[float]) -> float:
@@ -60,6 +68,8 @@ _REDUCTIONS: Mapping[str, Callable[[Objective, Sequence[float]], float]] = {
     "last": lambda _, values: values[-1],
     "best": _best,
     "mean": _mean,
+    "min": _min,
+    "max": _max,
 }
 
 

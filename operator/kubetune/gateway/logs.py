@@ -253,7 +253,7 @@ class Following:
         """Read until the end of the log. A stream may end for many reasons, so only one that was opened when the
         container was known to have ended tells, by its own good end, that there is nothing more."""
         try:
-            pattern = patterns.Pattern(self.pod.pattern, self.pod.step)
+            form = patterns.lines(self.pod.format, self.pod.pattern, self.pod.step)
         except patterns.PatternError as error:
             logger.warning("no metric can be read from the log: spec.metrics: %s", error)
             return await self._finish()
@@ -262,7 +262,7 @@ class Following:
             ended, before = self.pod.ended, self._since
             if ended and not self.pod.container_id:
                 return await self._finish()
-            fault = await self._read(pattern, until_now=ended)
+            fault = await self._read(form, until_now=ended)
             if ended and (fault is None or isinstance(fault, errors.Invalid)):
                 return await self._finish()
             if await self._is_gone():
@@ -293,10 +293,10 @@ class Following:
         self.pod = fresh
         return False
 
-    async def _read(self, pattern: patterns.Pattern, until_now: bool) -> errors.ApiError | None:
+    async def _read(self, form: patterns.Lines, until_now: bool) -> errors.ApiError | None:
         """Take in one stream from where we stand. Returns why it ended; None: the server said that this was all."""
         queue: asyncio.Queue[LogLine | _End] = asyncio.Queue(QUEUE)
-        reader = _Reader(self.pod, pattern, self._since)
+        reader = _Reader(self.pod, form, self._since)
         pump = asyncio.create_task(self._pump(queue, until_now))
         try:
             while True:
@@ -350,9 +350,9 @@ class Following:
 class _Reader:
     """Makes reports of lines. ``since``: the time up to which a stream before this one was taken."""
 
-    def __init__(self, pod: pods.LogPod, pattern: patterns.Pattern, since: str) -> None:
+    def __init__(self, pod: pods.LogPod, form: patterns.Lines, since: str) -> None:
         self._who = pod.who
-        self._pattern = pattern
+        self._form = form
         self._keys = patterns.Keys(pod.container_id)
         self._since = patterns.instant(since)
         self.last = since
@@ -364,7 +364,7 @@ class _Reader:
             if instant is None or (self._since is not None and instant < self._since):
                 continue  # the kubelet's own words; or of the second that we were in, and taken
             self.last = moment
-            measured = self._pattern.read(text)
+            measured = self._form.read(text)
             if measured is not None:
                 key = self._keys.key(instant, text)
                 found.append(base.Incoming(self._who, key, measured.step, measured.metrics))

@@ -1,4 +1,4 @@
-"""What a line of a log says: metrics and their step, found by a pattern of the user. Pure.
+"""What a line of a log says: metrics and their step, found by a pattern of the user or as JSON. Pure.
 
 Patterns and lines come from users, so matching must be linear in the line's length: RE2 (https://github.com/google/re2),
 lines and matches bounded.
@@ -8,9 +8,11 @@ import dataclasses
 import datetime
 import hashlib
 import itertools
+import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import re2
 
@@ -34,8 +36,20 @@ class Measured:
     metrics: Mapping[str, float]
 
 
+class Lines(Protocol):
+    """Reads the lines of one form."""
+
+    def read(self, line: str) -> Measured | None:
+        """A line's metrics; None: there is none."""
+
+
+def lines(form: str, pattern: str, step: str) -> Lines:
+    """The reader of ``text`` or ``json``. Raises PatternError."""
+    return Json(step) if form == "json" else Pattern(pattern, step)
+
+
 class Pattern:
-    """Reads lines.
+    """Reads lines of text.
 
     Args:
         pattern: RE2 with groups ``metric`` and ``value``; every match on a line counts.
@@ -47,7 +61,7 @@ class Pattern:
 
     def __init__(self, pattern: str, step: str) -> None:
         self._find = _compile(pattern)
-        self._is_step = _compile(f"(?i:{step})")
+        self._step = _Step(step)
         missing = {"metric", "value"} - set(self._find.groupindex)
         if missing:
             raise PatternError(f"the pattern has no group {min(missing)}; write (?P<{min(missing)}>…) around it")
@@ -63,13 +77,59 @@ class Pattern:
         return None
 
     def _read(self, text: str) -> Measured | None:
+        matches = itertools.islice(self._find.finditer(text), MOST_MATCHES)
+        return self._step.taken_out((match.group("metric"), number(match.group("value"))) for match in matches)
+
+
+class Json:
+    """Reads lines of which each is one JSON object, as loggers write them: every number is a metric by its name, also
+    one that is written as a text; of an object within, ``val/loss``. Other lines, and other values, say nothing.
+
+    Args:
+        step: RE2 for names, as in `Pattern`.
+
+    Raises:
+        PatternError: it is no RE2.
+    """
+
+    def __init__(self, step: str) -> None:
+        self._step = _Step(step)
+
+    def read(self, line: str) -> Measured | None:
+        """A line's metrics; None: there is none, or the line is no object, or longer than `LINE_LENGTH`."""
+        try:
+            # Whole numbers as floats: Python reads a long one in quadratic time, or not at all.
+            found = json.loads(line[:LINE_LENGTH], parse_int=float)
+        except (ValueError, RecursionError):
+            return None
+        if not isinstance(found, dict):
+            return None
+        return self._step.taken_out(itertools.islice(_numbers(found), MOST_MATCHES))
+
+
+def _numbers(found: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, float | None]]:
+    for name, value in found.items():
+        if isinstance(value, dict):
+            yield from _numbers(value, f"{prefix}{name}/"[: NAME_LENGTH + 1])
+        elif isinstance(value, float):
+            yield prefix + name, value
+        elif isinstance(value, str):
+            yield prefix + name, number(value)
+
+
+class _Step:
+    """Tells a line's step from its metrics, by a pattern for names that is matched as a whole and in any case."""
+
+    def __init__(self, pattern: str) -> None:
+        self._names = _compile(f"(?i:{pattern})")
+
+    def taken_out(self, found: Iterable[tuple[str, float | None]]) -> Measured | None:
         step: int | None = None
         metrics: dict[str, float] = {}
-        for match in itertools.islice(self._find.finditer(text), MOST_MATCHES):
-            name, value = match.group("metric"), number(match.group("value"))
+        for name, value in found:
             if not name or value is None or len(name) > NAME_LENGTH:
                 continue
-            if self._is_step.fullmatch(name):
+            if self._names.fullmatch(name):
                 step = int(value) if value.is_integer() and abs(value) <= _STEPS else step
             else:
                 metrics[name] = value

@@ -36,6 +36,7 @@ class LogPod:
     container: str  # the trial's: the first one
     container_id: str  # "": it has not started
     ended: bool  # the container, or the pod without it ever having started
+    format: str  # of its lines: text, json
     pattern: str
     step: str
 
@@ -67,6 +68,7 @@ def log_pod(pod: Json) -> LogPod | None:
         container=container,
         container_id=str(of_container.get("containerID") or "") if started else "",
         ended="terminated" in state or (not started and status.get("phase") in ("Succeeded", "Failed")),
+        format=annotations.get(names.ANNOTATION_LOG_FORMAT) or LogSettings().format,
         pattern=annotations.get(names.ANNOTATION_LOG_PATTERN) or LogSettings().pattern,
         step=annotations.get(names.ANNOTATION_LOG_STEP) or LogSettings().step,
     )

@@ -1,6 +1,7 @@
 """kopf against a small API server: what the watches bring in, that they survive what they meet, and that nothing is
 ever written."""
 
+import collections
 import http.server
 import json
 import os
@@ -22,6 +23,7 @@ from kubetune.controller.health import Health
 from kubetune.controller.queue import Queue
 from kubetune.controller.registry import Registry
 from kubetune.kube import credentials
+from kubetune.kube.client import Client
 from kubetune.metrics.catalog import Metrics
 from tests.unit import kube_objects as k
 from tests.unit.test_kube_client import KUBECONFIG
@@ -45,6 +47,8 @@ class Server(http.server.ThreadingHTTPServer):
         self.listed: dict[str, list[Json]] = {kind: [] for kind in self.kinds}
         self.streams: dict[str, queue.Queue[Json | None]] = {kind: queue.Queue() for kind in self.kinds}
         self.selectors: dict[str, str] = {}
+        self.lists: collections.Counter[str] = collections.Counter()
+        self.begun: dict[str, queue.Queue[str]] = {kind: queue.Queue() for kind in self.kinds}  # watches: from where
         self.writes: list[str] = []
         self.port = self.server_address[1]
 
@@ -71,8 +75,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if kind not in self.server.kinds:
             self._answer(discovery(address.path))
         elif "watch" in query:
+            self.server.begun[kind].put(query["resourceVersion"][0])
             self._stream(kind)
         else:
+            self.server.lists[kind] += 1
             self.server.selectors[kind] = query.get("labelSelector", [""])[0]
             self._answer({"metadata": {"resourceVersion": "100"}, "items": self.server.listed[kind]})
 
@@ -152,7 +158,7 @@ class Bench:
         self.stop = threading.Event()
         access = credentials.Credentials.load(kubeconfig)
         self.metrics = Metrics()
-        self.watches = Watches(access, self.queue, self.cache, self.registry, self.health, self.metrics)
+        self.watches = Watches(Client(access), access, self.queue, self.cache, self.registry, self.health, self.metrics)
         self.thread = threading.Thread(target=self.watches.run, args=(self.stop,))
 
     def woken(self) -> str | None:
@@ -238,6 +244,32 @@ def test_ready_while_watching_and_not_before_or_after(server: Server, bench: Ben
         stream.put(None)
     bench.thread.join(30)
     assert waiting in bench.health.wants()
+
+
+def test_a_watch_that_ends_goes_on_where_it_was_and_one_that_lost_its_place_lists_again(
+    server: Server, bench: Bench
+) -> None:
+    bench.thread.start()
+    assert server.begun["jobs"].get(timeout=30) == "100"
+    server.tell("jobs", "ADDED", k.job(version=107))
+    assert bench.woken() == k.EXPERIMENT
+    server.streams["jobs"].put(None)
+    assert server.begun["jobs"].get(timeout=30) == "107"
+    assert server.lists["jobs"] == 1
+    server.listed["jobs"] = [k.job("job-2", name="digits-2")]
+    server.tell("jobs", "ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old"})
+    assert server.begun["jobs"].get(timeout=30) == "100"
+    assert {job.uid for job in bench.cache.jobs(k.EXPERIMENT)} == {"job-1", "job-2"}  # what is gone, the relist finds
+
+
+def test_a_defect_in_a_watch_is_not_lived_with(server: Server, bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.queue, "add_after", lambda key, seconds: 1 / 0)
+    server.tell("jobs", "ADDED", k.job())
+    threading.Timer(30, bench.stop.set).start()  # should it go on as if nothing had happened
+    bench.thread = threading.Thread(target=bool)
+    bench.thread.start()
+    with pytest.raises(ZeroDivisionError):
+        bench.watches.run(bench.stop)
 
 
 STOPPABLE = """

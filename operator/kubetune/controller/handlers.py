@@ -1,8 +1,9 @@
-"""The watches, by kopf: every event goes into cache or registry and wakes a key. Nothing else happens here.
+"""The watches: every event goes into cache or registry and wakes a key. Nothing else happens here.
 
-This is the only module that knows kopf. Only `on.event` handlers are used: no index (it does not scale), no `on.create`
-and the like (they PATCH every object), no timers and daemons (a task and a finalizer for each object). FACTS.md has the
-measurements. So kopf never writes anything.
+Experiments come by kopf, which this module alone knows. Only an `on.event` handler is used: no index (it does not
+scale), no `on.create` and the like (they PATCH every object), no timers and daemons (a task and a finalizer for each
+object). FACTS.md has the measurements. So kopf never writes anything. Jobs, pods and nodes, of which there are
+thousands, come by `kube.watch` (docs/decisions/0054).
 """
 
 import asyncio
@@ -11,7 +12,7 @@ import functools
 import logging
 import signal
 import threading
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import kopf
@@ -21,7 +22,8 @@ from kubetune.controller.cache import Cache
 from kubetune.controller.health import Health
 from kubetune.controller.queue import Queue
 from kubetune.controller.registry import Registry
-from kubetune.kube import resources
+from kubetune.kube import resources, watch
+from kubetune.kube.client import Client
 from kubetune.kube.credentials import Credentials
 from kubetune.kube.resources import Resource
 from kubetune.metrics.catalog import Metrics
@@ -33,6 +35,9 @@ logger = logging.getLogger(__name__)
 _IDENTITY: Any = names.MANAGED_BY  # else kopf looks up the user's name, and a pod's uid may have none
 
 _Handle = Callable[[Any, bool], Collection[str]]  # raw object, whether it was deleted → keys to wake
+_Urgent = Callable[
+    [str], bool
+]  # whether a key is to be looked at now, and not only with whatever else comes in a moment
 
 
 class Watches:
@@ -40,6 +45,7 @@ class Watches:
 
     def __init__(
         self,
+        client: Client,
         credentials: Credentials,
         queue: Queue,
         cache: Cache,
@@ -49,6 +55,7 @@ class Watches:
         namespaces: Collection[str] = (),
         nodes: bool = True,
     ) -> None:
+        self._client = client
         self._credentials = credentials
         self._queue = queue
         self._registry = registry
@@ -57,11 +64,16 @@ class Watches:
         self._namespaces = tuple(namespaces)
         self._kopf = kopf.OperatorRegistry()
         kopf.on.login(registry=self._kopf, id="login")(self._login)
-        self._watch(resources.EXPERIMENTS, self._experiment)
-        self._watch(resources.JOBS, cache.apply_job, cache.frees)
-        self._watch(resources.PODS, cache.apply_pod, cache.frees)
+        decorate = kopf.on.event(
+            group=names.GROUP, version=names.VERSION, plural=names.PLURAL, registry=self._kopf, id=names.PLURAL
+        )
+        decorate(self._by_kopf)
+        self._follow: list[watch.Watch] = []
+        for namespace in self._namespaces or (None,):
+            self._add(resources.JOBS, namespace, names.TRIAL_SELECTOR, cache.apply_job, cache.frees)
+            self._add(resources.PODS, namespace, names.TRIAL_SELECTOR, cache.apply_pod, cache.frees)
         if nodes:
-            self._watch(resources.NODES, cache.apply_node, cache.frees)
+            self._add(resources.NODES, None, "", cache.apply_node, cache.frees)
 
     def run(self, stop: threading.Event) -> None:
         """Watch in this thread until ``stop`` is set; in the main thread SIGTERM and SIGINT stop it too. Raises what
@@ -88,7 +100,10 @@ class Watches:
                     loop.add_signal_handler(number, stop.set)  # and wait five seconds for it
 
         threading.Thread(target=pass_on, name="stop-watches", daemon=True).start()
-        taking_over = asyncio.create_task(take_over())
+        tasks = [asyncio.create_task(take_over())]
+        following = [asyncio.create_task(each.run()) for each in self._follow]
+        for task in following:
+            task.add_done_callback(lambda _: stopping.set())  # it never ends but by a defect, which is raised below
         await kopf.operator(
             registry=self._kopf,
             settings=settings(),
@@ -99,22 +114,32 @@ class Watches:
             stop_flag=stopping,
             ready_flag=ready,
         )
-        taking_over.cancel()
+        broken = [task for task in following if task.done()]
+        for task in [*tasks, *following]:
+            task.cancel()
+        await asyncio.gather(*tasks, *following, return_exceptions=True)
+        for task in broken:
+            task.result()
 
-    def _watch(self, resource: Resource, handle: _Handle, urgent: Callable[[str], bool] = lambda key: True) -> None:
-        """``urgent``: whether a key is to be looked at now, and not only with whatever else comes in a moment."""
-        selector = {"group": resource.group, "version": resource.version, "plural": resource.plural}
-        decorate = kopf.on.event(**selector, registry=self._kopf, id=resource.plural)  # type: ignore[arg-type]
-        decorate(functools.partial(self._event, resource.plural, handle, urgent))
+    def _add(self, resource: Resource, namespace: str | None, selector: str, handle: _Handle, urgent: _Urgent) -> None:
+        take = functools.partial(self._event, resource.plural, handle, urgent)
 
-    async def _event(self, kind: str, handle: _Handle, urgent: Callable[[str], bool], event: Any, **_: Any) -> None:
+        async def listed(items: Sequence[Any]) -> None:
+            await watch.breathing(items, functools.partial(take, deleted=False))
+
+        self._follow.append(watch.Watch(self._client, self._credentials, resource, namespace, selector, listed, take))
+
+    async def _by_kopf(self, event: Any, **_: Any) -> None:
+        self._event(names.PLURAL, self._experiment, lambda key: True, event["object"], event["type"] == "DELETED")
+
+    def _event(self, kind: str, handle: _Handle, urgent: _Urgent, raw: Any, deleted: bool) -> None:
         """One event. An object that cannot be understood is logged and left alone: it stops no other."""
         self._health.heard(kind)
         self._metrics.watch_events.labels(kind).inc()
         try:
-            woken = handle(event["object"], event["type"] == "DELETED")
+            woken = handle(raw, deleted)
         except (KeyError, ValueError, TypeError, AttributeError):
-            metadata = event["object"].get("metadata") or {}
+            metadata = raw.get("metadata") or {}
             logger.exception("%s %s/%s is not understood", kind, metadata.get("namespace"), metadata.get("name"))
             return
         for key in woken:
@@ -173,10 +198,6 @@ def settings() -> kopf.OperatorSettings:
     made.persistence.finalizer = f"{names.GROUP}/finalizer"  # never set: no handler of ours needs one
     made.persistence.progress_storage = _NoProgress()
     made.persistence.diffbase_storage = _NoDiffs()
-    made.watching.label_selectors[resources.JOBS.group, resources.JOBS.version, resources.JOBS.plural] = (
-        names.TRIAL_SELECTOR
-    )
-    made.watching.label_selectors[resources.PODS.version, resources.PODS.plural] = names.TRIAL_SELECTOR
     made.watching.chunk_size = 500
     made.watching.server_timeout = 300
     made.watching.connect_timeout = 10

@@ -230,6 +230,7 @@ class Operator:
 
     def _watches(self, nodes: bool) -> Watches:
         return Watches(
+            self._client,
             self._credentials,
             self._queue,
             self._cache,

@@ -1,28 +1,20 @@
 """The pods whose log is to be read: found by a list and a watch of their label, with what is needed to follow them."""
 
-import asyncio
 import dataclasses
-import json
-import logging
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
-
-import aiohttp
 
 from kubetune.api import names
 from kubetune.api.spec import Metrics as LogSettings
 from kubetune.gateway import auth
-from kubetune.kube import errors, resources
+from kubetune.kube import resources, watch
 from kubetune.kube.client import Client
 from kubetune.kube.credentials import Credentials
 from kubetune.storage.base import Identity
 
 SELECTOR = f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY},{names.LABEL_METRICS}=log"
-WATCH_SECONDS = 120  # after so long the server ends a watch; a dead connection is noticed a little later
 STUCK_SECONDS = 900.0  # without any turn of the loop
-
-logger = logging.getLogger(__name__)
 
 Json: TypeAlias = Mapping[str, Any]
 
@@ -92,14 +84,21 @@ class Watch:
         on_pod: Callable[[LogPod], None],
         on_gone: Callable[[str], None],
     ) -> None:
-        self._client = client
-        self._credentials = credentials
-        self._namespace = namespace
-        self._relist = relist
         self._on_pod = on_pod
         self._on_gone = on_gone
         self._known: set[str] = set()
         self._turned = time.monotonic()
+        self._watch = watch.Watch(
+            client,
+            credentials,
+            resources.PODS,
+            namespace,
+            SELECTOR,
+            self._listed,
+            self._told,
+            relist,
+            self._turn,
+        )
 
     def faults(self) -> list[str]:
         """Why a restart would help. The API server being away is no reason: the loop goes on asking."""
@@ -108,75 +107,22 @@ class Watch:
 
     async def run(self) -> None:
         """For ever: list, watch from there, list again when it is due or the watch's place is lost."""
-        pause = 0.0
-        async with aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=self._credentials.ssl_context()),
-            timeout=aiohttp.ClientTimeout(total=None, sock_connect=10.0, sock_read=WATCH_SECONDS + 30.0),
-            trust_env=False,
-        ) as session:
-            while True:
-                self._turned = time.monotonic()
-                try:
-                    version = await self._list()
-                    pause = 0.0
-                    await self._watch_until_due(session, version)
-                except errors.Gone:
-                    continue
-                except errors.ApiError as error:
-                    pause = min(10.0, 2 * pause or 0.5)
-                    logger.warning("pods cannot be watched, again in %.1f s: %s", pause, error)
-                    await asyncio.sleep(pause)
+        await self._watch.run()
 
-    async def _list(self) -> str:
-        items, version = await asyncio.to_thread(self._client.list, resources.PODS, self._namespace, SELECTOR)
+    def _turn(self) -> None:
+        self._turned = time.monotonic()
+
+    async def _listed(self, items: Sequence[Json]) -> None:
         there = {item["metadata"]["uid"] for item in items}
         for uid in self._known - there:
             self._gone(uid)
-        for item in items:
+        await watch.breathing(items, self._seen)
+
+    def _told(self, item: Json, deleted: bool) -> None:
+        if deleted:
+            self._gone(item["metadata"]["uid"])
+        else:
             self._seen(item)
-        return version
-
-    async def _watch_until_due(self, session: aiohttp.ClientSession, version: str) -> None:
-        due = time.monotonic() + self._relist
-        while time.monotonic() < due:
-            begun = self._turned = time.monotonic()
-            async for event in self._events(session, version):
-                self._turned = time.monotonic()
-                version = self._take(event) or version
-            await asyncio.sleep(max(0.0, begun + 1.0 - time.monotonic()))  # a server that ends watches at once
-
-    def _take(self, event: Json) -> str:
-        """Take in one event; returns its resourceVersion. Raises the error that it may be."""
-        kind, found = event["type"], event["object"]
-        if kind == "ERROR":
-            raise errors.from_response(int(found.get("code") or 500), json.dumps(found).encode(), {})
-        if kind == "DELETED":
-            self._gone(found["metadata"]["uid"])
-        elif kind != "BOOKMARK":
-            self._seen(found)
-        return str(found["metadata"].get("resourceVersion") or "")
-
-    async def _events(self, session: aiohttp.ClientSession, version: str) -> AsyncGenerator[Json, None]:
-        params = {
-            "watch": "true",
-            "labelSelector": SELECTOR,
-            "resourceVersion": version,
-            "allowWatchBookmarks": "true",
-            "timeoutSeconds": str(WATCH_SECONDS),
-        }
-        try:
-            async with session.get(
-                self._credentials.server + resources.PODS.path(self._namespace),
-                params=params,
-                headers=self._credentials.headers(),
-                server_hostname=self._credentials.server_hostname,
-            ) as response:
-                if response.status >= 400:
-                    raise errors.from_response(response.status, await response.read(), response.headers)
-                async for line in _lines(response.content.iter_any()):
-                    yield json.loads(line)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise errors.Unavailable(0, type(error).__name__, f"watch of pods: {error}") from error
 
     def _seen(self, item: Json) -> None:
         self._known.add(item["metadata"]["uid"])
@@ -187,11 +133,3 @@ class Watch:
     def _gone(self, uid: str) -> None:
         self._known.discard(uid)
         self._on_gone(uid)
-
-
-async def _lines(chunks: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    rest = b""
-    async for chunk in chunks:
-        *whole, rest = (rest + chunk).split(b"\n")
-        for line in whole:
-            yield line

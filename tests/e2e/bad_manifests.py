@@ -597,6 +597,61 @@ _NARROW = [
         ),
     ),
 ]
+COARSE = {"maxTrials": 16, "sampler": {"name": "grid", "settings": {"points": 4}}}
+_STAGES = [
+    *_admission(
+        "stages",
+        ("none", {"stages": [], "maxTrials": DROP}, "spec.stages in body should have at least 1 items"),
+        ("no-trials", {"stages": [{"name": "a"}], "maxTrials": DROP}, "spec.stages[0].maxTrials: Required value"),
+        ("total", {"stages": [COARSE, {"maxTrials": 5}]}, "spec.maxTrials is the sum of the stages' maxTrials"),
+        (
+            "sampler",
+            {"stages": [COARSE], "maxTrials": DROP, "sampler": {"name": "random"}},
+            "spec.stages: each stage has its own sampler; leave spec.sampler out",
+        ),
+        (
+            "first",
+            {"stages": [{**COARSE, "narrow": {}}], "maxTrials": DROP},
+            "spec.stages[0].narrow: nothing was found before the first stage",
+        ),
+        (
+            "nowhere",
+            {"stages": [COARSE, {"maxTrials": 5, "narrow": {"to": 0}}], "maxTrials": DROP},
+            "spec.stages[1].narrow.to in body should be greater than 0",
+        ),
+        (
+            "brute-force",
+            {"stages": [{"maxTrials": 5, "sampler": {"name": "bruteForce"}}], "maxTrials": DROP},
+            'spec.stages[0].sampler.name: Unsupported value: "bruteForce"',
+        ),
+    ),
+    *_invalid(
+        "stages",
+        (
+            "twice",
+            {"stages": [{"name": "a", "maxTrials": 5}] * 2, "maxTrials": DROP},
+            "stages[1].name: a is there twice",
+        ),
+        (
+            "population",
+            {
+                "stages": [COARSE, {"maxTrials": 50, "sampler": {"name": "cmaes"}, "narrow": {}}],
+                "maxTrials": DROP,
+            },
+            "stages[1].sampler.name: cmaes learns from every trial",
+        ),
+        (
+            "setting",
+            {"stages": [{"maxTrials": 5, "sampler": {"name": "grid", "settings": {"points": 1}}}], "maxTrials": DROP},
+            "stages[0].sampler.settings.points: needs a whole number of at least 2",
+        ),
+        (
+            "initial",
+            {"stages": [COARSE, {"maxTrials": 5}], "maxTrials": DROP, "initial": [{"layers": 1}]},
+            "initial: grid tries every point of the space by itself",
+        ),
+    ),
+]
 _WARM = [
     *_admission(
         "warm",
@@ -669,6 +724,7 @@ CASES: list[Case] = [
     *_BEYOND,
     *_CONSTRAINTS,
     *_GIVEN,
+    *_STAGES,
     *_NARROW,
     *_WARM,
 ]
@@ -696,6 +752,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("initial", {"initial": [{"lr": 0.01}]}, "spec.initial: Forbidden: initial cannot change"),
     ("enqueue", {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}]}, ""),
     ("narrow", {"narrow": {"lr": {"max": 0.01}}}, ""),
+    ("stages", {"stages": [{"maxTrials": 40}]}, "spec.stages: Forbidden: stages cannot change"),
     ("max-trials", {"maxTrials": 41}, ""),
     ("max-failed-trials", {"maxFailedTrials": 11}, ""),
     ("stop", {"stop": {"noImprovement": {"trials": 30, "minDelta": 0.01}}}, ""),

@@ -7,10 +7,11 @@ import pytest
 
 from kubetune.simulator import one
 from kubetune.simulator.run import Result, simulate
-from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment, in_workers
+from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment, in_stages, in_workers
 
 RUNS, BATCH = 300, 25
 WORKER_RUNS = 100
+STAGED_RUNS = 50
 
 
 @pytest.fixture(autouse=True)
@@ -30,6 +31,25 @@ def test_all_invariants_hold(first: int) -> None:
 def test_all_invariants_hold_in_workers(first: int) -> None:
     for seed in range(first, first + BATCH):
         simulate(in_workers(seed))
+
+
+@pytest.mark.parametrize("first", range(1, STAGED_RUNS + 1, BATCH))
+def test_all_invariants_hold_in_stages(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        simulate(in_stages(seed))
+
+
+def test_stages_are_run_to_the_end_whatever_write_a_kill_comes_at() -> None:
+    stages = [
+        {"sampler": {"name": "grid", "settings": {"points": 2}}, "maxTrials": 3},
+        {"sampler": {"name": "random"}, "maxTrials": 2, "narrow": {"best": 1}},
+    ]
+    staged = experiment("small", maxTrials=100, stages=stages, sampler={"name": "tpe"}, parallelism={"max": 2})
+    calm = simulate(small(experiments=(staged,)))
+    assert (calm.trials, calm.states, calm.reasons) == (5, ("Complete",), ("MaxTrials",))
+    for write in range(1, calm.writes + 1, 3):
+        found = simulate(small(experiments=(staged,), crash_at=write))
+        assert (found.names, found.states, found.reasons) == (calm.names, calm.states, calm.reasons)
 
 
 def test_the_same_seed_is_the_same_run() -> None:

@@ -109,6 +109,6 @@ def test_a_double_without_step_is_refused_with_what_to_do(parameter: Double) -> 
     with pytest.raises(InvalidSpec) as error:
         samplers.build(on({"a": Int(1, 2), "lr": parameter}))
     assert str(error.value) == (
-        "parameters.lr: grid tries every value, and a double without step has no end of them; give it a step, or list "
-        f"values: [{parameter.low}, 1.0], or take sampler random or tpe"
+        "parameters.lr: grid tries every value, and a double without step has no end of them; give it a step, "
+        f"sampler.settings.points: 5, or list values: [{parameter.low}, 1.0], or take sampler random or tpe"
     )

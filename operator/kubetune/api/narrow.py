@@ -24,6 +24,22 @@ def parse(forms: Mapping[str, Mapping[str, Any]], parameters: Mapping[str, Param
     return narrowed
 
 
+def form(parameter: Parameter) -> dict[str, Any]:
+    """As the resource says it; {}: nothing to say, both values of a bool."""
+    if not isinstance(parameter, Categorical):
+        return {"min": parameter.low, "max": parameter.high}
+    if isinstance(parameter.choices[0], bool):
+        return {"bool": parameter.choices[0]} if len(parameter.choices) == 1 else {}
+    return {"choice" if isinstance(parameter.choices[0], str) else "values": list(parameter.choices)}
+
+
+def words(parameter: Parameter) -> str:
+    """What is left of it."""
+    if isinstance(parameter, Categorical):
+        return ", ".join(map(str, parameter.choices))
+    return f"{parameter.low:g} to {parameter.high:g}"
+
+
 def _narrowed(field: str, parameter: Parameter, form: Mapping[str, Any]) -> Parameter:
     if isinstance(parameter, Categorical):
         kept = _choices(field, parameter, form)

@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from kubetune.api import expression, narrow
+from kubetune.api import algorithm, expression, narrow, stages
+from kubetune.api.algorithm import Algorithm as Algorithm
 from kubetune.api.parameters import Categorical as Categorical
 from kubetune.api.parameters import Double as Double
 from kubetune.api.parameters import Int as Int
@@ -21,6 +22,7 @@ from kubetune.api.parameters import Params as Params
 from kubetune.api.parameters import ParamValue as ParamValue
 from kubetune.api.parameters import parse as parse_parameters
 from kubetune.api.space import Space
+from kubetune.api.stages import Stage as Stage
 
 Json: TypeAlias = dict[str, Any]
 
@@ -77,12 +79,7 @@ class NoImprovement:
     min_delta: float = 0.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Algorithm:
-    """A sampler or a pruner by name; settings in the CRD's camelCase."""
-
-    name: str
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+_TPE, _MEDIAN = Algorithm("tpe"), Algorithm("median")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +104,8 @@ class ExperimentSpec:
     parameters: Mapping[str, Parameter]
     template: Json
     metrics: Metrics = Metrics()
-    sampler: Algorithm = Algorithm("tpe")
-    pruner: Algorithm = Algorithm("median")
+    sampler: Algorithm = _TPE
+    pruner: Algorithm = _MEDIAN
     max_trials: int = 100
     max_failed_trials: int = 10
     no_improvement: NoImprovement | None = None
@@ -127,6 +124,8 @@ class ExperimentSpec:
     narrow: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # what is asked from now on, by name
     where: tuple[str, ...] = ()  # conditions among parameters, in the language of `expression`
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
+    stages: tuple[Stage, ...] = ()  # (): one search by ``sampler``; else that is the first one's
+    before: int = 0  # trials of earlier stages: what goes through a space by number counts from there
 
     @property
     def key(self) -> str:
@@ -175,6 +174,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         raise InvalidSpec(
             "parallelism.min", f"{least} is above parallelism.max, which is {most}; lower it or leave it out"
         )
+    searches = stages.parse(spec)
     return ExperimentSpec(
         namespace=metadata["namespace"],
         name=metadata["name"],
@@ -184,9 +184,9 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         parameters=parameters,
         template=_template(spec, parameters),
         metrics=_metrics(spec),
-        sampler=_algorithm(spec, "sampler", "tpe"),
-        pruner=_algorithm(spec, "pruner", "median" if len(objectives) == 1 else "none"),
-        max_trials=int(spec.get("maxTrials", 100)),
+        sampler=searches[0].sampler if searches else algorithm.read(spec.get("sampler"), "tpe"),
+        pruner=algorithm.read(spec.get("pruner"), "median" if len(objectives) == 1 else "none"),
+        max_trials=sum(each.max_trials for each in searches) or int(spec.get("maxTrials", 100)),
         max_failed_trials=int(spec.get("maxFailedTrials", 10)),
         no_improvement=_no_improvement(spec, objectives),
         parallelism=most,
@@ -204,6 +204,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         where=where,
         narrow=narrow.parse(spec.get("narrow") or {}, parameters),
         given=(*_initial(spec), *_enqueued(spec)),
+        stages=searches,
     )
 
 
@@ -240,11 +241,6 @@ def _no_improvement(spec: Mapping[str, Any], objectives: tuple[Objective, ...]) 
 
 def _limit(limits: Mapping[str, Any], name: str) -> float | None:
     return duration(str(limits[name]), f"deadline.{name}") if limits.get(name) else None
-
-
-def _algorithm(spec: Mapping[str, Any], field: str, default: str) -> Algorithm:
-    form = spec.get(field) or {}
-    return Algorithm(str(form.get("name", default)), dict(form.get("settings") or {}))
 
 
 def _objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:

@@ -112,7 +112,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
     counts, saved = status.get("counts") or {}, status.get("saved") or {}
     objectives = spec.get("objectives") or ([spec["objective"]] if spec.get("objective") else [])
     forms = spec.get("parameters") or {}
-    best = status.get("best")
+    best, stages = status.get("best"), spec.get("stages") or ()
     containers = ((spec.get("template") or {}).get("spec") or {}).get("containers") or [{}]
     return Experiment(
         namespace=metadata.get("namespace", ""),
@@ -126,9 +126,9 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         ),
         infeasible=int(counts.get("infeasible", 0)),
         front_size=int(status.get("frontSize", 0)),
-        sampler=(spec.get("sampler") or {}).get("name", "tpe"),
+        sampler=_sampler(spec),
         pruner=(spec.get("pruner") or {}).get("name", "median" if len(objectives) == 1 else "none"),
-        max_trials=int(spec.get("maxTrials", 100)),
+        max_trials=sum(int(stage.get("maxTrials", 0)) for stage in stages) or int(spec.get("maxTrials", 100)),
         parallelism=int((spec.get("parallelism") or {}).get("max", 1)),
         suspend=bool(spec.get("suspend", False)),
         created=text.epoch(metadata.get("creationTimestamp")),
@@ -157,6 +157,12 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         stop_trials=tuple(int(number) for number in spec.get("stopTrials") or ()),
         container=containers[0].get("name", ""),
     )
+
+
+def _sampler(spec: Mapping[str, Any]) -> str:
+    """Its name, or those of its stages."""
+    forms = [stage.get("sampler") for stage in spec.get("stages") or ()] or [spec.get("sampler")]
+    return ", then ".join((form or {}).get("name", "tpe") for form in forms)
 
 
 def _best(entry: Mapping[str, Any], forms: Mapping[str, Any]) -> Best:

@@ -28,7 +28,7 @@ def ask(
         times = failed.times + 1 if failed else 1
         memory.unanswered = Unanswered(times, error.why, clock() + min(LAST, FIRST * 2 ** min(times - 1, 10)))
         if failed is None:
-            cluster.event(spec, "Warning", "SamplerFailed", f"{spec.sampler.name} gave no parameters: {error.why}")
+            cluster.event(spec, "Warning", "SamplerFailed", f"{engine.sampler[0]} gave no parameters: {error.why}")
         return []
     if rows:
         memory.unanswered = None

@@ -112,6 +112,8 @@ def _too_many_failed(spec: ExperimentSpec, seen: Observed, now: float) -> Closin
 def _space_exhausted(spec: ExperimentSpec, seen: Observed, now: float) -> Closing | None:
     if not seen.exhausted:
         return None
+    if spec.stages:
+        return Closing(Reason.MAX_TRIALS, f"all {seen.counts.total} trials of the stages were made", cut=False)
     message = f"every point of the search space was tried ({seen.counts.total} trials)"
     return Closing(Reason.SPACE_EXHAUSTED, message, cut=False)
 

@@ -153,7 +153,7 @@ def _new(spec: ExperimentSpec, seen: Observed, crew: Crew) -> int:
     ahead = 0 if lingers or odd else crew.ahead
     if seen.exhausted:
         return 0
-    return min(most + ahead - len(seen.running), spec.max_trials - seen.counts.total)
+    return min(most + ahead - len(seen.running), seen.left(spec.max_trials))
 
 
 def _most(spec: ExperimentSpec, seen: Observed) -> int:

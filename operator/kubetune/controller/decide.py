@@ -186,7 +186,7 @@ def _starts(
     slots = min(slots, force.start)
     ready = [number for number, not_before in wanting.items() if not_before <= now][: max(0, slots)]
     starts: list[Action] = [CreateJob(number, seen.running[number].attempt, Reason.JOB_MISSING) for number in ready]
-    new = 0 if closing else min(slots - len(wanting), spec.max_trials - seen.counts.total)
+    new = 0 if closing else min(slots - len(wanting), seen.left(spec.max_trials))
     if new > 0:
         starts.append(Ask(new, Reason.SLOT_FREE))
     return starts, [not_before for not_before in wanting.values() if not_before > now]

@@ -93,6 +93,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         counts=engine.counts,
         jobs=jobs,
         exhausted=engine.exhausted,
+        askable=engine.askable,
         target_reached=engine.target_reached,
         stagnation=engine.stagnation,
         best=best[0].values[0] if best and len(spec.objectives) == 1 else None,

@@ -106,6 +106,7 @@ class Observed:
     counts: Counts
     jobs: tuple[JobView, ...]  # every Job of the experiment in the cache, any attempt
     exhausted: bool = False  # the sampler has nothing left to ask (grid)
+    askable: int | None = None  # trials that it would give now (the next stage waits for the last); None: maxTrials
     target_reached: bool = False
     stagnation: int = 0  # the most trials that ended in a row without an improvement
     best: float | None = None
@@ -122,6 +123,11 @@ class Observed:
     creating: Mapping[int, int] = dataclasses.field(default_factory=dict)  # number → attempt: its Job is on its way
     force: Allowed | None = None  # the parallelism in force; None: all of the spec's
     apart: Apart | None = None  # ``running`` and ``jobs`` without the steady trials; None: nobody has told them apart
+
+    def left(self, max_trials: int) -> int:
+        """How many trials may be asked for now."""
+        left = max_trials - self.counts.total
+        return left if self.askable is None else min(left, self.askable)
 
     @property
     def stirring(self) -> Apart:

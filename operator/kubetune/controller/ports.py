@@ -9,6 +9,7 @@ from typing import Protocol
 
 from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.stages import Current
 from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow, WorkerRow
 from kubetune.api.trial import Best as Best
 from kubetune.controller.plan import JobView
@@ -162,6 +163,14 @@ class Engine(Protocol):
         """The sampler has nothing left to ask."""
 
     @property
+    def askable(self) -> int:
+        """How many trials more it would give now: those of a stage begin when the one before has ended."""
+
+    @property
+    def stage(self) -> Current | None:
+        """The stage under way, of a spec that has stages."""
+
+    @property
     def target_reached(self) -> bool:
         """A COMPLETE trial reached the target of every objective that has one (at least one has)."""
 
@@ -202,7 +211,7 @@ class Engine(Protocol):
 
     def update(self, spec: ExperimentSpec) -> Sequence[Steer]:
         """Take over what may change while it runs (limits, parallelism, stopTrials, enqueue, narrow). Returns what
-        people did by it that was not on record yet, and is now."""
+        people did by it that was not on record yet, and is now; and the stages that began since the last time."""
 
     def tail(self) -> Mapping[int, Reason]:
         """Take in new reports, finishes and read logs; decide about pruning at every new report; commit the stop

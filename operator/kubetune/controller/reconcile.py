@@ -185,6 +185,7 @@ class Reconciler:
             engine.sampler,
             failed,
             engine.warm_trials,
+            engine.stage,
         )
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:

@@ -11,14 +11,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kubetune.api import narrow
 from kubetune.api.insight import AdviceKind, Insight
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.api.stages import Current
 from kubetune.api.trial import Best, Reason
 from kubetune.controller import jobs
 from kubetune.controller.observe import RefusedSpec
 from kubetune.controller.plan import Apart, Crew, JobPhase, JobView, Observed, Plan
 
 FRONT = 20  # trials of a Pareto front shown
+NARROWER = 16  # parameters whose narrower range is shown
 IMPORTANT = 5  # parameters whose importance is shown
 TEXT = 1024  # characters of a message
 SIZE = 16 * 1024  # bytes of the whole; where it would be larger,
@@ -42,6 +45,7 @@ class Facts:
     sampler: tuple[str, str] = ("", "")  # the one in use, and why it was picked ("": it was named)
     unanswered: tuple[int, str] | None = None  # how often in a row the sampler failed, and why
     warm: int = 0  # trials of other experiments that the sampler began with
+    stage: Current | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +82,8 @@ def status(
     true |= kept
     if facts.unanswered is not None:
         times, why = facts.unanswered
-        failed = f"{spec.sampler.name} gave no parameters, {times} times in a row; it is asked again: {why}"
+        name = facts.sampler[0] or spec.sampler.name
+        failed = f"{name} gave no parameters, {times} times in a row; it is asked again: {why}"
         true["SamplerFailed"] = Told("SamplerFailed", failed, spec.generation)
     for advice in facts.insight.advice:
         true[advice.kind] = Told("Advice", advice.message, spec.generation)
@@ -110,8 +115,7 @@ def status(
     }
     if seen.crew is not None:
         result["execution"] = _execution(seen.crew)
-    if facts.sampler[1]:
-        result["sampler"] = dict(zip(("name", "reason"), facts.sampler, strict=True))
+    result |= _search(spec, facts)
     if seen.started is not None:
         result["startTime"] = timestamp(seen.started)
     if plan.state in _FINAL:
@@ -207,6 +211,27 @@ def _execution(crew: Crew) -> Json:
     """Where trials run. ``workers``: those whose Job has not ended."""
     live = sum(_is_live(job) and not job.deleting for job in crew.jobs)
     return {"mode": crew.mode, **({"reason": crew.why[:TEXT]} if crew.why else {}), "workers": live}
+
+
+def _search(spec: ExperimentSpec, facts: Facts) -> Json:
+    """The sampler, if it was picked, and the stage, if there are any."""
+    picked = {"sampler": dict(zip(("name", "reason"), facts.sampler, strict=True))} if facts.sampler[1] else {}
+    return picked | ({"stage": _stage(facts.stage, len(spec.stages))} if facts.stage else {})
+
+
+def _stage(stage: Current, count: int) -> Json:
+    """The search under way, and what is narrower than declared: as much of it as fits."""
+    space = [f"{name}: {narrow.words(each)}" for name, each in stage.space.items()]
+    shown = [_cut(line, SHORT) for line in space[:NARROWER]]
+    return {
+        "name": stage.name,
+        "number": stage.number,
+        "of": count,
+        "sampler": stage.sampler,
+        "firstTrial": stage.first,
+        "maxTrials": stage.max_trials,
+        **({"space": shown} if shown else {}),
+    }
 
 
 def _current(apart: Apart) -> dict[int, JobView]:

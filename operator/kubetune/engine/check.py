@@ -7,7 +7,7 @@ import re2
 from kubetune.api import given
 from kubetune.api.space import Space
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import pruners, samplers, warm
+from kubetune.engine import pruners, stages, warm
 from kubetune.engine.samplers import where
 
 
@@ -17,17 +17,18 @@ def check(spec: ExperimentSpec) -> None:
     Raises:
         InvalidSpec: with the field and what to do.
     """
-    sampler = samplers.build(spec)
+    searches = list(stages.each(spec))
     pruners.build(spec)
-    if sampler.capacity() is None:
-        where.check(spec)
     given.check(spec.space, spec.given)
-    warm.check(spec, sampler)
-    if spec.given and sampler.capacity() is not None:
-        raise InvalidSpec(
-            spec.given[0].field.partition("[")[0],
-            f"{spec.sampler.name} tries every point of the space by itself; drop this, or take another sampler",
-        )
+    warm.check(spec, [sampler for _, sampler in searches])
+    for one, sampler in searches:
+        if sampler.capacity() is None:
+            where.check(one)
+        elif spec.given:
+            raise InvalidSpec(
+                spec.given[0].field.partition("[")[0],
+                f"{one.sampler.name} tries every point of the space by itself; drop this, or take another sampler",
+            )
     pattern("metrics.pattern", spec.metrics.pattern, ("metric", "value"))
     pattern("metrics.step", spec.metrics.step, ())
     _not_the_step(spec)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 
 from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec, Given, InvalidSpec, Params
+from kubetune.api.stages import Current
 from kubetune.api.trial import (
     AttemptEnd,
     Best,
@@ -25,7 +26,7 @@ from kubetune.api.trial import (
     TrialState,
     WorkerRow,
 )
-from kubetune.engine import check, pruners, samplers, steering, value, warm
+from kubetune.engine import check, pruners, samplers, stages, steering, value, warm
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -71,8 +72,11 @@ class Engine:
         self._storage = storage
         self._clock = clock
         self._beside = beside
-        self._picked = samplers.pick(spec)
-        self._sampler = samplers.build(spec)
+        self._steering: list[Steer] | None = storage.steering(spec.uid) if spec.stages else None  # None: not read yet
+        self._begun = stages.latest(self._steering or ())  # the stage
+        self._untold: list[Steer] = []  # what began since people were told
+        self._picked = samplers.pick(stages.asked(spec, self._begun))
+        self._sampler = samplers.build(self._picked.spec)
         self._asking = Asking(pool, wake)
         begin = storage.warm_trials(spec.uid) if spec.warm_start else []
         found = warm.find(spec, storage) if begin is None else begin  # before there is a study that has to fit for ever
@@ -94,7 +98,6 @@ class Engine:
         if found:
             self._history.begin_with(warm.view(spec, found))
         self._warm = len(found)
-        self._steering: list[Steer] | None = None  # as recorded; None: not read yet
         self._steered_for: object = None  # what of the spec the record is complete for
         self._queue = Queue(spec, storage.sources(spec.uid))
         self._tally = Tally(spec.objectives, storage.count_lost_attempts(spec.uid))
@@ -178,8 +181,27 @@ class Engine:
 
     @property
     def exhausted(self) -> bool:
-        capacity = self._sampler.capacity()
-        return capacity is not None and len(self._history) >= capacity
+        if stages.follows(self._spec, self._begun):
+            return False
+        end = self._until if self._spec.stages else self._sampler.capacity()
+        return end is not None and len(self._history) >= end
+
+    @property
+    def askable(self) -> int:
+        """How many trials more there may be now: the next stage begins when the last one's trials have ended."""
+        following = stages.follows(self._spec, self._begun)
+        if following and len(self._history) >= self._until:
+            return 0 if self._live else following.max_trials
+        return max(0, self._until - len(self._history))
+
+    @property
+    def stage(self) -> Current | None:
+        return stages.current(self._spec, self._begun, self._picked.name)
+
+    @property
+    def _until(self) -> int:
+        """How many trials there are at the end of the stage."""
+        return stages.end(self._spec, self._begun, self._sampler)
 
     @property
     def target_reached(self) -> bool:
@@ -234,11 +256,7 @@ class Engine:
     def _take_over(self, old: ExperimentSpec, spec: ExperimentSpec) -> None:
         check.check(spec)
         _same_experiment(old, spec)
-        picked, before = samplers.pick(spec), self._picked
-        self._picked = picked
-        if (picked.spec.sampler, spec.seed, spec.narrow) != (before.spec.sampler, old.seed, old.narrow):
-            self._sampler = samplers.build(spec)
-            self._asking.forget()
+        self._search(spec)
         if spec.pruner != old.pruner:
             self._pruner = self._loaded_pruner(spec)
             for live in self._live.values():
@@ -254,11 +272,32 @@ class Engine:
         self._queue.update(spec)
         self._spec = spec
 
+    def _search(self, spec: ExperimentSpec) -> None:
+        """Go on with the sampler that it says for the stage."""
+        old, self._picked = self._picked.spec, samplers.pick(stages.asked(spec, self._begun))
+        new = self._picked.spec
+        if (new.sampler, new.seed, new.narrow, new.before) != (old.sampler, old.seed, old.narrow, old.before):
+            self._sampler = samplers.build(new)
+            self._asking.forget()
+
+    def _next_stage(self) -> None:
+        """Begin the next stage, or the first, if it is time."""
+        over = len(self._history) >= self._until and not self._live
+        if not stages.follows(self._spec, self._begun) or not (over or self._begun is None):
+            return
+        begins = stages.begin(self._spec, self._begun, self._history)
+        self._storage.record_steering(self._spec.uid, [begins])
+        self._steering = [*(self._steering or ()), begins]
+        self._untold.append(begins)
+        self._begun = stages.latest(self._steering)
+        self._search(self._spec)
+
     def _record(self, spec: ExperimentSpec) -> Sequence[Steer]:
-        """Commit what people did since, if anything."""
+        """Commit what people did since, if anything. Returns that, and the stages that began."""
+        told, self._untold = self._untold, []
         asked = (spec.given, spec.stop_trials, spec.narrow)
         if asked == self._steered_for:
-            return ()
+            return told
         if self._steering is None:
             self._steering = self._storage.steering(spec.uid)
         new = steering.changes(self._steering, spec, self._queue.taken)
@@ -266,7 +305,7 @@ class Engine:
             self._storage.record_steering(spec.uid, new)
             self._steering += new
         self._steered_for = asked
-        return new
+        return [*told, *new]
 
     def tail(self) -> Mapping[int, Reason]:
         due, self._undecided = self._undecided, set()
@@ -324,14 +363,11 @@ class Engine:
         return found
 
     def ask(self, count: int, offered: bool = False) -> list[TrialRow]:
+        self._next_stage()
         first, now = len(self._history), self._clock()
-        room = [count, self._spec.max_trials - first]
-        capacity = self._sampler.capacity()
-        if capacity is not None:
-            room.append(capacity - first)
         rows: list[TrialRow] = []
         new: list[NewTrial] = []
-        for number, (params, given) in enumerate(self._next(max(0, min(room))), first):
+        for number, (params, given) in enumerate(self._next(max(0, min(count, self._until - first))), first):
             source = given.source if given else None
             rows.append(TrialRow(number, TrialState.RUNNING, params, 1, now, offered=offered, source=source))
             self._history.add(self._begin(rows[-1]).past)  # the next one is asked with this one running
@@ -528,5 +564,7 @@ def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:
         )
     if new.warm_start != old.warm_start:
         raise InvalidSpec("warmStart", "warmStart cannot change once started; create a new experiment")
+    if new.stages != old.stages:
+        raise InvalidSpec("stages", "stages cannot change once started; create a new experiment with warmStart")
     if new.constraints != old.constraints:
         raise InvalidSpec("constraints", "constraints cannot change once started; create a new experiment")

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator, Sequence
 
 from kubetune.api.spec import Categorical, ExperimentSpec, Json, Parameter
+from kubetune.engine.stages import STAGE
 from kubetune.storage.base import Steer
 
 ENQUEUE, TAKE_BACK, STOP, NARROW = "enqueue", "takeBack", "stop", "narrow"
@@ -60,10 +61,29 @@ def words(steer: Steer) -> tuple[str, str]:
         return "TakenBack", f"{steer.subject} is not to be tried any more"
     if steer.kind == STOP:
         return "StopRequested", f"trial {steer.subject} is to stop"
+    if steer.kind == STAGE:
+        return "StageBegan", _stage(steer)
     if not steer.detail:
         return "Narrowed", "the whole space is asked for again"
     ranges = {name: form.get("choices") or f"{form['min']:g} to {form['max']:g}" for name, form in steer.detail.items()}
     return "Narrowed", f"from now on is asked for: {_pairs(ranges)}"
+
+
+def _stage(steer: Steer) -> str:
+    detail = steer.detail
+    best = ", ".join(map(str, detail["best"]))
+    ranges = {name: _range(form) for name, form in detail["narrow"].items()}
+    where = f"around trials {best}" if best else "in a part of the space" if ranges else "in the whole space"
+    return (
+        f"stage {detail['stage']}, {steer.subject}, begins with trial {detail['first']}: {detail['sampler']}, at most "
+        f"{detail['maxTrials']} trials, {where}" + (f": {_pairs(ranges)}" if ranges else "")
+    )
+
+
+def _range(form: Json) -> object:
+    if "min" in form:
+        return f"{form['min']:g} to {form['max']:g}"
+    return next(iter(form.values()))
 
 
 def _pairs(values: Json) -> str:

@@ -41,12 +41,12 @@ class Source:
     trials: Sequence[EndedTrial]
 
 
-def check(spec: ExperimentSpec, sampler: samplers.Sampler) -> None:
-    """Whether the sampler makes anything of it. Raises InvalidSpec."""
+def check(spec: ExperimentSpec, search: Sequence[samplers.Sampler]) -> None:
+    """Whether one of its samplers makes anything of it. Raises InvalidSpec."""
     for place, name in enumerate(spec.warm_start):
         if name == spec.name:
             raise InvalidSpec(f"warmStart.from[{place}]", f"{name} is this experiment itself; name another one")
-    if spec.warm_start and (sampler.sight == Sight() or sampler.sight.whole):
+    if spec.warm_start and all(each.sight == Sight() or each.sight.whole for each in search):
         raise InvalidSpec(
             "warmStart", f"{spec.sampler.name} makes nothing of other experiments' trials; take tpe or gp, or drop it"
         )

@@ -6,6 +6,7 @@ everything is looked at now and then, and at the end.
 
 import collections
 import dataclasses
+from collections.abc import Mapping
 
 from kubetune.api import names
 from kubetune.api import spec as api
@@ -13,6 +14,7 @@ from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine.check import check as engine_check
+from kubetune.engine.stages import STAGE
 from kubetune.simulator import trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.census import is_worker, number_of, trial_of
@@ -209,7 +211,8 @@ class Watchdog:
         check(status["counts"]["running"] == status["active"] == 0, "I7", "the status still counts running trials")
         failed = sum(row.state is TrialState.FAIL for row in rows.values())
         justified = {
-            Reason.MAX_TRIALS: len(rows) in self.maxima[uid],  # it may have been raised after the end
+            Reason.MAX_TRIALS: len(rows) in self.maxima[uid]  # it may have been raised after the end
+            or (bool(spec.stages) and self._staged(uid, spec, rows)),
             Reason.SPACE_EXHAUSTED: len({tuple(row.params.values()) for row in rows.values()}) == len(rows) == 6,
             Reason.TARGET_REACHED: any(row.values and row.values[0] >= 0.9 for row in rows.values()),
             Reason.NO_IMPROVEMENT: spec.no_improvement is not None and len(rows) > spec.no_improvement.trials,
@@ -218,6 +221,17 @@ class Watchdog:
             Reason.EXPERIMENT_DEADLINE: spec.experiment_deadline is not None,
         }
         check(bool(study.end_reason and justified[study.end_reason]), "I3", f"ended for {study.end_reason}: {rows}")
+
+    def _staged(self, uid: str, spec: ExperimentSpec, rows: Mapping[int, TrialRow]) -> bool:
+        """Whether all stages ran, each once, none longer than it may, and began after the one before had ended."""
+        begun = [each.detail for each in self.database.studies[uid].steering if each.kind == STAGE]
+        ends = [*(each["first"] for each in begun[1:]), len(rows)]
+        for stage, each, end in zip(spec.stages, begun, ends, strict=False):
+            check(end - each["first"] <= stage.max_trials, "I3", f"stage {stage.name} has too many trials")
+            before = max((row.ended or 0.0 for number, row in rows.items() if number < each["first"]), default=0.0)
+            later = [row.created for number, row in rows.items() if number >= each["first"]]
+            check(all(before <= created for created in later), "I3", f"stage {stage.name} began too soon")
+        return [each["stage"] for each in begun] == list(range(1, len(spec.stages) + 1))
 
     def _trial(self, uid: str, spec: ExperimentSpec, row: TrialRow, what: Behaviour) -> None:
         """Its end follows from what it did and reported, or from a stop."""

@@ -129,6 +129,22 @@ def in_workers(seed: int) -> Scenario:
     return dataclasses.replace(drawn, experiments=tuple(made), kinds=kinds, changes=(*drawn.changes, *changes))
 
 
+def in_stages(seed: int) -> Scenario:
+    """The same mixture, each experiment in two or three stages."""
+    dice, drawn = random.Random(f"stages/{seed}"), draw(seed)
+    made = []
+    for resource in drawn.experiments:
+        spec = {key: value for key, value in resource["spec"].items() if key not in ("sampler", "maxTrials")}
+        grid: Json = {"name": "grid", "settings": {"points": 2}}
+        stages: list[Json] = [{"sampler": grid, "maxTrials": dice.choice((2, 20))}]
+        for _ in range(dice.choice((1, 2))):
+            sampler = dice.choice(({"name": "random"}, {"name": "random"}, grid))
+            stages.append({"sampler": sampler, "maxTrials": dice.randint(1, 5), "narrow": {"to": 0.5}})
+        made.append({**resource, "spec": {**spec, "maxTrials": 100, "stages": stages}})
+    changes = [change for change in drawn.changes if "maxTrials" not in (change.spec or {})]
+    return dataclasses.replace(drawn, experiments=tuple(made), changes=tuple(changes))
+
+
 def _experiment(dice: random.Random, name: str) -> Json:
     spec: Json = {"maxTrials": dice.randint(1, 12), "parallelism": {"max": dice.randint(1, 5)}}
     spec["deadline"] = {"trial": "2m"}

@@ -53,6 +53,8 @@ def build(spec: ExperimentSpec) -> Sampler:
     name = spec.sampler.name
     if name not in SAMPLERS:
         raise InvalidSpec("sampler.name", f"there is no sampler {name!r}; there are auto, {', '.join(SAMPLERS)}")
+    if spec.narrow and spec.stages and name == "grid":  # it begins with its stage, and keeps to its cells
+        return build(narrowed.within(spec))
     if spec.narrow:
         return narrowed.NarrowedSampler(spec, build(narrowed.within(spec)))
     branching = bool(spec.space.independent) and name not in KNOW_CONDITIONS

@@ -43,7 +43,8 @@ def pick(spec: ExperimentSpec) -> Pick:
 
 def _rules(spec: ExperimentSpec) -> tuple[str, str]:
     points = Points(spec.parameters)
-    steered = spec.given or spec.narrow or spec.warm_start  # what goes through the space by itself takes none of it
+    # What goes through the space by itself takes none of these.
+    steered = spec.given or spec.narrow or spec.warm_start or spec.stages
     if not steered and points.small and points.size is not None and points.size <= spec.max_trials:
         return "bruteForce", f"there are {points.size} combinations and maxTrials is {spec.max_trials}: all are tried"
     if spec.parallelism >= spec.max_trials and not spec.warm_start:

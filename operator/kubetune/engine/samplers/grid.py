@@ -7,10 +7,11 @@ be handed out twice, and a grid may be larger than memory (`maxTrials` cuts it).
 import dataclasses
 import decimal
 import hashlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from kubetune.api.space import Space
-from kubetune.api.spec import Categorical, Double, ExperimentSpec, InvalidSpec, Parameter, ParamValue
+from kubetune.api.spec import Categorical, Double, ExperimentSpec, Int, InvalidSpec, Parameter, ParamValue
 from kubetune.engine import options
 from kubetune.engine.cells import Cells, TooTangled
 from kubetune.engine.history import View
@@ -20,6 +21,7 @@ ENUMERATED = 100_000  # cells that are looked at one by one, where there are con
 
 OPTIONS: Mapping[str, options.Option] = {
     "shuffle": options.Switch(True),  # in an order drawn from the seed; false: the last by name runs fastest
+    "points": options.Whole(None, low=2, optional=True),  # of each range, evenly on its scale; None: every step
 }
 
 
@@ -32,10 +34,11 @@ class Axis:
 
 
 class GridSampler(Sampler):
-    """Trial i gets cell i, in plain or shuffled order. Cells are what trials can have: of a parameter with a condition
-    every value, once, where the condition holds, and nothing where it does not."""
+    """Trial ``before`` + i gets cell i, in plain or shuffled order. Cells are what trials can have: of a parameter with
+    a condition every value, once, where the condition holds, and nothing where it does not."""
 
-    def __init__(self, space: Space, axes: Mapping[str, Axis], key: str | None) -> None:
+    def __init__(self, space: Space, axes: Mapping[str, Axis], key: str | None, before: int = 0) -> None:
+        self._before = before
         self._order = space.order
         self._where = bool(space.words)
         self._axes = axes
@@ -58,12 +61,13 @@ class GridSampler(Sampler):
         return allowed
 
     def capacity(self) -> int:
-        return self._count
+        return self._before + self._count
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
-        if not 0 <= number < self._count:
-            raise IndexError(f"the grid has {self._count} cells, there is no cell {number}")
-        return self.at(number if self._key is None else permute(number, self._count, self._key))
+        cell = number - self._before
+        if not 0 <= cell < self._count:
+            raise IndexError(f"the grid has {self._count} cells, there is no cell {cell}")
+        return self.at(cell if self._key is None else permute(cell, self._count, self._key))
 
     def at(self, cell: int) -> dict[str, ParamValue]:
         """The values of a cell that `where` allows, in plain order."""
@@ -74,25 +78,49 @@ class GridSampler(Sampler):
         return {name: self._axes[name].value(chosen[name]) for name in self._order if name in chosen}
 
 
-def axis(name: str, parameter: Parameter, sampler: str = "grid") -> Axis:
-    """All values of a parameter, in order. ``sampler``: who tries them.
+def axis(name: str, parameter: Parameter, sampler: str = "grid", points: int | None = None) -> Axis:
+    """All values of a parameter, in order; of a range so many ``points``. ``sampler``: who tries them.
 
     Raises:
         InvalidSpec: for a range without steps.
     """
     if isinstance(parameter, Categorical):
         return Axis(len(parameter.choices), lambda index: parameter.choices[index])
+    if points is not None:
+        values = _evenly(parameter, points)
+        return Axis(len(values), lambda index: values[index])
     if parameter.step is None:
+        coarse = "sampler.settings.points: 5, " if sampler == "grid" else ""
         raise InvalidSpec(
             f"parameters.{name}",
-            f"{sampler} tries every value, and a double without step has no end of them; give it a step, or list "
-            f"values: [{parameter.low}, {parameter.high}], or take sampler random or tpe",
+            f"{sampler} tries every value, and a double without step has no end of them; give it a step, {coarse}or "
+            f"list values: [{parameter.low}, {parameter.high}], or take sampler random or tpe",
         )
     if isinstance(parameter, Double):  # in decimals, so that 0.1 + 2 * 0.1 is 0.3
         low, high, step = (decimal.Decimal(str(x)) for x in (parameter.low, parameter.high, parameter.step))
         return Axis(int((high - low) // step) + 1, lambda index: float(low + index * step))
     first, stride = parameter.low, parameter.step
     return Axis((parameter.high - first) // stride + 1, lambda index: first + index * stride)
+
+
+def _evenly(parameter: Double | Int, points: int) -> list[ParamValue]:
+    """So many values from the lowest to the highest, evenly on the parameter's scale: each the nearest that it can
+    have, and once."""
+    low, high = parameter.low, parameter.high
+    shares = [place / (points - 1) for place in range(points)]
+    if parameter.log:
+        values = [low * (high / low) ** share for share in shares]
+    else:
+        values = [low + share * (high - low) for share in shares]
+    found: dict[ParamValue, None] = {}
+    for value in values:
+        if parameter.step is None:
+            found[min(max(float(f"{value:.12g}"), low), high)] = None
+            continue
+        most = math.floor((high - low) / parameter.step + 1e-9)
+        near = float(f"{low + min(round((value - low) / parameter.step), most) * parameter.step:.15g}")
+        found[int(near) if isinstance(parameter, Int) else near] = None
+    return list(found)
 
 
 def permute(index: int, size: int, key: str) -> int:
@@ -116,15 +144,15 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest(), "big")
 
 
-def whole(spec: ExperimentSpec, key: str | None, sampler: str = "grid") -> GridSampler:
-    """All cells of the experiment's space. ``sampler``: who tries them.
+def whole(spec: ExperimentSpec, key: str | None, sampler: str = "grid", points: int | None = None) -> GridSampler:
+    """All cells of the experiment's space, with so many ``points`` of each range. ``sampler``: who tries them.
 
     Raises:
         InvalidSpec: there is no end of them, or no counting them.
     """
-    axes = {name: axis(name, parameter, sampler) for name, parameter in spec.space.parameters.items()}
+    axes = {name: axis(name, parameter, sampler, points) for name, parameter in spec.space.parameters.items()}
     try:
-        return GridSampler(spec.space, axes, key)
+        return GridSampler(spec.space, axes, key, spec.before)
     except TooTangled as error:
         raise InvalidSpec(
             "parameters",
@@ -135,4 +163,4 @@ def whole(spec: ExperimentSpec, key: str | None, sampler: str = "grid") -> GridS
 def build(spec: ExperimentSpec) -> GridSampler:
     given = options.read("sampler", spec.sampler, OPTIONS)
     key = spec.uid if spec.seed is None else f"seed {spec.seed}"
-    return whole(spec, key if given["shuffle"] else None)
+    return whole(spec, key if given["shuffle"] else None, points=given["points"])

@@ -1,8 +1,9 @@
 """Quasi-random search: the points of a Sobol or Halton sequence, which fill a space more evenly than random ones do.
 
 Bergstra and Bengio, JMLR 13 (2012), section 4; by Optuna's QMCSampler, so by scipy.stats.qmc. Trial ``number`` is point
-``number`` of the sequence, whatever became of the others: nothing is kept, and nothing need be known. A parameter with
-a condition is no dimension of the sequence, but drawn at random where a trial has it, as Optuna does.
+``number`` of the sequence (in a stage: counted from its first), whatever became of the others: nothing is kept, and
+nothing need be known. A parameter with a condition is no dimension of the sequence, but drawn at random where a trial
+has it, as Optuna does.
 """
 
 import warnings
@@ -59,7 +60,7 @@ class QmcSampler(Sampler):
         return False  # the operator itself never loads scipy: a second, and 60 MB
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
-        return self._distinct.first(view, number, [lambda: self.point(number)])
+        return self._distinct.first(view, number, [lambda: self.point(number - self._spec.before)])
 
     def point(self, number: int) -> dict[str, ParamValue]:
         """Of the sequence, as it is."""

@@ -75,4 +75,5 @@ def _bare(spec: ExperimentSpec) -> ExperimentSpec:
         seed=spec.seed,
         narrow=spec.narrow,
         where=spec.where,
+        before=spec.before,
     )

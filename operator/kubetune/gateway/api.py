@@ -13,7 +13,7 @@ from aiohttp import web
 
 from kubetune import logs
 from kubetune.api import names
-from kubetune.gateway import auth, batch, leases, wire
+from kubetune.gateway import auth, batch, checkpoints, leases, wire
 from kubetune.metrics.catalog import Metrics
 from kubetune.storage import base
 
@@ -48,6 +48,7 @@ class Api:
         batcher: batch.Batcher,
         metrics: Metrics,
         leasing: leases.Leases,
+        keeping: checkpoints.Checkpoints,
         timeout: float = TIMEOUT,
     ) -> None:
         self._storage = storage
@@ -55,6 +56,7 @@ class Api:
         self._batcher = batcher
         self._metrics = metrics
         self._leases = leasing
+        self._checkpoints = keeping
         self._timeout = timeout
         self._threads = concurrent.futures.ThreadPoolExecutor(CALLS, thread_name_prefix="call")
         self.draining = False
@@ -71,6 +73,7 @@ class Api:
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/reports", self.trial_reports),
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/log", self.trial_log),
                 *self._leases.routes(),
+                *self._checkpoints.routes(),
             ]
         )
         return application

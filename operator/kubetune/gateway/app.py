@@ -18,7 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kubetune.gateway import api, auth, batch, certificate, health, leases, logs
+from kubetune.gateway import api, auth, batch, certificate, checkpoints, health, leases, logs
 from kubetune.kube.client import Client
 from kubetune.kube.credentials import Credentials, NoCredentials
 from kubetune.metrics.catalog import Metrics
@@ -31,7 +31,7 @@ SWITCH_INTERVAL = 0.0005  # seconds that a thread may run Python while another o
 TLS_BUFFER = 16 * 1024  # bytes of each connection: a record of TLS holds no more
 MOST_CONNECTIONS = 10_000  # open at once on a port
 FOLLOWING_CALLS = 4  # threads, so connections, for the leases and positions of followed logs
-CONNECTIONS = batch.IN_FLIGHT + api.CALLS + leases.CALLS + FOLLOWING_CALLS + 1
+CONNECTIONS = batch.IN_FLIGHT + api.CALLS + leases.CALLS + checkpoints.CALLS + FOLLOWING_CALLS + 1
 
 logger = logging.getLogger(__name__)
 
@@ -120,7 +120,9 @@ async def gateway(
         stack.callback(authenticator.close)
         leasing = leases.Leases(storage, authenticator, metrics)
         stack.callback(leasing.close)
-        handlers = api.Api(storage, authenticator, batcher, metrics, leasing)
+        keeping = checkpoints.Checkpoints(storage, authenticator)
+        stack.callback(keeping.close)
+        handlers = api.Api(storage, authenticator, batcher, metrics, leasing, keeping)
         stack.callback(handlers.close)
         cert = certificate.Certificate(settings.tls_directory) if settings.tls_directory else None
         follower = logs.Follower(settings, storage, batcher, metrics, client, credentials, FOLLOWING_CALLS)

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from kubetune.api.checkpoints import Checkpoint, Resumed
 from kubetune.api.spec import Given, Json, Parameter, ParamValue
 from kubetune.api.trial import (
     Counts,
@@ -24,6 +25,9 @@ from kubetune.api.trial import (
     WorkerRow,
 )
 from kubetune.storage.series import Piece, Take
+
+REMOVE_AT_ONCE = 20  # checkpoints that one trial is told to remove
+TELL_AGAIN = 600.0  # seconds after which another one is told, if they are still there
 
 
 class StorageUnavailable(Exception):  # noqa: N818
@@ -287,6 +291,9 @@ class EngineStorage(Protocol):
     def end_worker(self, uid: str, number: int, incarnation: int, reason: Reason, message: str) -> None:
         """A worker is over: nothing is leased to it any more. What it holds is for `new_attempt` and `finish_trial`."""
 
+    def resumes(self, uid: str) -> list[Resumed]:
+        """Which attempts went on from which checkpoints, by trial and attempt."""
+
     def end_study(self, uid: str, reason: Reason, message: str) -> StudyRow:
         """Write the experiment's end; an earlier one stands."""
 
@@ -413,6 +420,22 @@ class GatewayStorage(Protocol):
 
     def parameters(self, who: Identity) -> Mapping[str, ParamValue]:
         """The trial's parameters. Raises NotCurrent if there is no such trial."""
+
+    def commit_checkpoint(self, who: Identity, new: Checkpoint) -> tuple[Answer, list[str]]:
+        """The trial's checkpoint is written and counts from now on; one that is known is answered as the first time.
+        Older ones of the trial that are not needed any more are released. Returns also which of the experiment's
+        released ones the trial is to remove. Raises NotCurrent, NotRecorded, or ValueError: its location is taken."""
+
+    def resumable(self, who: Identity) -> list[Checkpoint]:
+        """What the trial may go on from, the first one first: its own latest, those before it, then those of the trial
+        that it goes on from (`rules.resumes_from`). Raises NotCurrent or NotRecorded."""
+
+    def resume(self, who: Identity, location: str | None, damaged: Collection[str]) -> Answer:
+        """The attempt goes on from this checkpoint (None: from none), and found these damaged, which are offered no
+        more. Raises NotCurrent, NotRecorded, or ValueError: there is none of that location."""
+
+    def removed(self, who: Identity, locations: Sequence[str]) -> Answer:
+        """Released checkpoints that are not there any more. Raises NotCurrent or NotRecorded."""
 
     def lease(self, who: Worker, slot: int | None, seconds: float, ended: Ended | None = None) -> Granted:
         """Take the end of the slot's last trial, if it comes with it, and give the slot (None: none) the first offered

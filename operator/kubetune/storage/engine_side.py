@@ -177,7 +177,7 @@ class EngineSide(base.EngineStorage):
             found = cursor.fetchall()
             ids = [trial_id for trial_id, _ in found]
             optuna_tables.delete_trials(cursor, [optuna_id for _, optuna_id in found])
-            for table in ("reports", "logs", "attempts", "leases"):
+            for table in ("reports", "logs", "attempts", "leases", "checkpoints", "resumes"):
                 cursor.execute(f"DELETE FROM kubetune.{table} WHERE trial_id = ANY(%s)", (ids,))
             cursor.execute("DELETE FROM kubetune.experiment_trials WHERE id = ANY(%s)", (ids,))
         return bool(found)

@@ -10,10 +10,11 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from kubetune.api import names
+from kubetune.api import checkpoints, names
+from kubetune.api.checkpoints import Checkpoint, Resumed
 from kubetune.api.spec import Parameter, ParamValue
 from kubetune.api.trial import Counts, Ending, JobRecord, Reason, Report, TrialRow, TrialState, WorkerRow
-from kubetune.storage import base, memory_leases, rules, series
+from kubetune.storage import base, memory_checkpoints, memory_leases, rules, series
 from kubetune.storage.series import Piece, Take
 
 Arguments = ParamSpec("Arguments")
@@ -76,6 +77,7 @@ class Study:
     steering: list[base.Steer] = dataclasses.field(default_factory=list)
     warm: list[base.WarmTrial] | None = None
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
+    checkpoints: memory_checkpoints.Store = dataclasses.field(default_factory=memory_checkpoints.Store)
 
 
 @dataclasses.dataclass
@@ -431,6 +433,11 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             message=rules.clean(message),
         )
 
+    @_transaction
+    def resumes(self, uid: str) -> list[Resumed]:
+        study = self.database.studies.get(uid)
+        return [each for _, each in sorted(study.checkpoints.resumed.items())] if study else []
+
     @_write
     def end_study(self, uid: str, reason: Reason, message: str) -> base.StudyRow:
         return self._end(self._study(uid), reason, message)
@@ -531,6 +538,38 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if trial is None:
             raise base.NotCurrent(f"there is no trial {who.number} of experiment {who.experiment_uid}")
         return trial.row.params
+
+    # ---- checkpoints
+
+    @_transaction
+    def commit_checkpoint(self, who: base.Identity, new: Checkpoint) -> tuple[base.Answer, list[str]]:
+        row, study = self._trial(who).row, self._study(who.experiment_uid)
+        now = self.clock()
+        made = dataclasses.replace(new, trial=who.number, attempt=who.attempt, time=now)
+        keep = checkpoints.keep_of(study.kept.spec if study.kept else None)
+        remove = study.checkpoints.commit(made, keep, now)
+        return rules.answer(row, row.last_seq, who.attempt), remove
+
+    @_transaction
+    def resumable(self, who: base.Identity) -> list[Checkpoint]:
+        row, store = self._trial(who).row, self._study(who.experiment_uid).checkpoints
+        return [each for number in rules.resumes_from(row) for each in checkpoints.candidates(store.of(number))]
+
+    @_transaction
+    def resume(self, who: base.Identity, location: str | None, damaged: Collection[str]) -> base.Answer:
+        trial = self._trial(who)
+        found = self._study(who.experiment_uid).checkpoints.resume(who, location, damaged, self.clock())
+        if found is not None:
+            trial.row = rules.resumed(trial.row, found.step)
+        return rules.answer(trial.row, trial.row.last_seq, who.attempt)
+
+    @_transaction
+    def removed(self, who: base.Identity, locations: Sequence[str]) -> base.Answer:
+        row = self._trial(who).row
+        self._study(who.experiment_uid).checkpoints.remove(locations, self.clock())
+        return rules.answer(row, row.last_seq, who.attempt)
+
+    # ---- workers
 
     def _worker(self, who: base.Worker) -> WorkerRow | None:
         study = self.database.studies.get(who.experiment_uid)

@@ -5,13 +5,26 @@ import time
 from collections.abc import Callable
 
 from kubetune.api import names
-from kubetune.storage import base, lease_side, notifications, pool, read_side, steering_side, warm_side, worker_side
+from kubetune.storage import (
+    base,
+    checkpoint_side,
+    lease_side,
+    notifications,
+    pool,
+    read_side,
+    release_side,
+    steering_side,
+    warm_side,
+    worker_side,
+)
 
 
 class PostgresStorage(
     worker_side.WorkerSide,
     steering_side.SteeringSide,
     warm_side.WarmSide,
+    release_side.ReleaseSide,
+    checkpoint_side.CheckpointSide,
     lease_side.LeaseSide,
     read_side.ReadSide,
     base.GatewayStorage,

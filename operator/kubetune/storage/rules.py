@@ -68,6 +68,16 @@ def refusal(row: TrialRow | None, who: base.Identity) -> Exception | None:
     return None
 
 
+def resumes_from(row: TrialRow) -> list[int]:
+    """Numbers of the trials whose checkpoints a trial may go on from, the first one first."""
+    return [row.number]
+
+
+def resumed(row: TrialRow, step: int) -> TrialRow:
+    """The trial goes on after this step: a report without a step is of the next one."""
+    return row if row.last_step is not None else dataclasses.replace(row, last_step=step)
+
+
 def worker_refusal(worker: WorkerRow | None, who: base.Worker) -> Exception | None:
     """Why nothing is leased to this pod; None: it may lease. ``worker`` None: no worker's Job has its Job's UID."""
     if worker is None:

@@ -1,0 +1,136 @@
+"""Checkpoints: where an experiment's lie, what is known of each, and which of them may go. Pure."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kubetune.api.parameters import InvalidSpec
+
+KEEP = 2  # of each trial: should the latest be damaged, there is the one before
+MOST_KEPT = 10
+DEFAULT_PATH = "kubetune"
+CLAIM = "claim"  # where a checkpoint lies: on the experiment's volume claim
+# A checkpoint's location within its experiment: TRIAL/ATTEMPT-NAME.
+LOCATION = re.compile(r"([0-9]{1,10})/([0-9]{1,10})-[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
+DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
+_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """`spec.checkpoints`: a PersistentVolumeClaim of the namespace, and the folder on it below which each experiment
+    has one of its own, by its UID. ``keep``: the latest so many of a running trial stay."""
+
+    claim: str
+    path: str = DEFAULT_PATH
+    keep: int = KEEP
+
+    def folder(self, uid: str) -> str:
+        """The experiment's own, on the claim."""
+        return f"{self.path}/{uid}" if self.path else uid
+
+
+@dataclasses.dataclass(frozen=True)
+class Given:
+    """`spec.initCheckpoint`: a folder on a claim of the namespace that every trial starts from, read only."""
+
+    claim: str
+    path: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Checkpoint:
+    """A committed checkpoint. ``time``: of the commit, seconds since the epoch."""
+
+    trial: int
+    attempt: int
+    step: int
+    location: str
+    digest: str  # SHA-256, hexadecimal: of the manifest, which has that of each file
+    bytes: int
+    files: int
+    store: str = CLAIM
+    time: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """A checkpoint as the database has it. ``released``: nobody needs it, it may be removed; then it is offered to
+    nobody any more."""
+
+    checkpoint: Checkpoint
+    damaged: bool = False
+    released: bool = False
+
+    @property
+    def good(self) -> bool:
+        return not self.damaged and not self.released
+
+
+@dataclasses.dataclass(frozen=True)
+class Resumed:
+    """An attempt of ``trial`` went on from a checkpoint: of its own trial or of another one (``source``)."""
+
+    trial: int
+    attempt: int
+    source: int
+    source_attempt: int
+    step: int
+    location: str
+    time: float = 0.0
+
+
+def superseded(kept: Sequence[Kept], keep: int) -> list[Kept]:
+    """Of one running trial's checkpoints, in order of their commits, those that may go: all before the latest ``keep``
+    good ones, and damaged ones."""
+    good = [each for each in kept if each.good]
+    stay = {each.checkpoint.location for each in good[-keep:]}
+    return [each for each in kept if not each.released and each.checkpoint.location not in stay]
+
+
+def candidates(kept: Sequence[Kept]) -> list[Checkpoint]:
+    """Of one trial's checkpoints, in order of their commits, those to resume from: the latest first."""
+    return [each.checkpoint for each in reversed(kept) if each.good]
+
+
+def keep_of(spec: Mapping[str, Any] | None) -> int:
+    """How many of a running trial's checkpoints stay, by its experiment's spec as it is kept."""
+    form = (spec or {}).get("checkpoints") or {}
+    return int(form.get("keep", KEEP))
+
+
+def parse_place(spec: Mapping[str, Any]) -> Place | None:
+    """`spec.checkpoints`. Raises InvalidSpec."""
+    form = spec.get("checkpoints")
+    if not form:
+        return None
+    if (spec.get("metrics") or {}).get("from", "push") != "push":
+        raise InvalidSpec("checkpoints", "the trial commits them itself, as it reports: leave metrics.from at push")
+    keep = int(form.get("keep", KEEP))
+    if not 1 <= keep <= MOST_KEPT:
+        raise InvalidSpec("checkpoints.keep", f"is {keep}; keep 1 to {MOST_KEPT}")
+    path = _path(str(form.get("path", DEFAULT_PATH)), "checkpoints.path")
+    return Place(_claim(form.get("claim"), "checkpoints.claim"), path, keep)
+
+
+def parse_given(spec: Mapping[str, Any]) -> Given | None:
+    """`spec.initCheckpoint`. Raises InvalidSpec."""
+    form = spec.get("initCheckpoint")
+    if not form:
+        return None
+    path = _path(str(form.get("path", "")), "initCheckpoint.path")
+    return Given(_claim(form.get("claim"), "initCheckpoint.claim"), path)
+
+
+def _claim(name: Any, field: str) -> str:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InvalidSpec(field, f"{name!r} is no name; name a PersistentVolumeClaim of the experiment's namespace")
+    return name
+
+
+def _path(path: str, field: str) -> str:
+    bare = path.rstrip("/")
+    if bare and any(part in ("", ".", "..") for part in bare.split("/")):
+        raise InvalidSpec(field, f"{path!r}: write a path within the claim, such as checkpoints or team/runs")
+    return bare

@@ -12,27 +12,55 @@ A report is there when `report` returns: it waits for the commit and, while kube
 again (under the same key, so it counts once). Outside a cluster the metrics are printed and nothing fails, so the same
 script runs on a laptop. From a shell: ``python3 kubetune_trial.py report --step 3 accuracy=0.9``.
 
+A trial whose pod is lost goes on where it stopped, if it keeps checkpoints (docs/checkpoints.md):
+
+    folder = kt.load_checkpoint()
+    for epoch in range(folder.step + 1 if folder else 0, 100):
+        ...
+        with kt.save_checkpoint(epoch) as folder:
+            torch.save(model.state_dict(), f"{folder}/model.pt")
+
 Threads may share it. Of the processes of one trial, let one report.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
+import hashlib
 import http.client
 import json
 import math
 import operator
 import os
 import random
+import re
+import shutil
 import ssl
+import stat
 import sys
+import tempfile
 import threading
 import time
 import urllib.parse
 import uuid
-from typing import Any, Union
+from typing import Any, Iterable, Iterator, Union  # noqa: UP035 - Python 3.8
 
-__all__ = ["Refused", "Unreachable", "attempt", "finish", "parameters", "report", "seed", "should_stop", "trial"]
+__all__ = [
+    "Checkpoint",
+    "Refused",
+    "Unreachable",
+    "attempt",
+    "finish",
+    "load_checkpoint",
+    "parameters",
+    "report",
+    "save_checkpoint",
+    "seed",
+    "should_stop",
+    "trial",
+]
 
 Value = Union[float, int, str, bool]  # noqa: UP007 - Python 3.8
 
@@ -87,6 +115,55 @@ def finish(status: str = "complete", message: str = "") -> None:
     if status not in ("complete", "failed", "pruned"):
         raise ValueError(f"status: {status!r} is none of complete, failed, pruned")
     _session.finish(status, str(message))
+
+
+@contextlib.contextmanager
+def save_checkpoint(step: int) -> Iterator[str]:
+    """A new folder to write the trial's state into; at the end of the block it is a checkpoint, whole or not at all.
+
+    Every file's SHA-256 goes into a manifest, everything is written through to the disk, the folder gets its name, and
+    the gateway is told: only then does it count. An exception in the block leaves nothing. Without
+    ``spec.checkpoints`` what is written is thrown away, so that the same script runs anywhere.
+
+    Args:
+        step: the last one that is done, such as the epoch that was reported; the trial goes on after it.
+
+    Raises:
+        ValueError: nothing was written, or something that is no file (a link, a socket).
+        OSError: the volume is full, say. Refused, Unreachable: the gateway was not told, so it does not count.
+    """
+    number = _step(step)
+    if number is None:
+        raise TypeError("step: name the step that the checkpoint is of, such as the epoch")
+    with _store().saving(number) as folder:
+        yield folder
+
+
+def load_checkpoint() -> Checkpoint | None:
+    """The folder of what to go on from, read only; None: the trial begins anew.
+
+    The latest checkpoint of the trial, from whichever attempt; for a trial that goes on where another one stopped, that
+    one's; else what ``spec.initCheckpoint`` gives. Its files are as they were written: a damaged checkpoint is said on
+    standard error, and the one before it is taken.
+
+    Raises:
+        Refused, Unreachable: the gateway does not say.
+    """
+    return _store().load() or _given()
+
+
+class Checkpoint(str):
+    """The path of a checkpoint's folder. ``step``: the last one that was done, -1 for what ``spec.initCheckpoint``
+    gives; ``trial`` and ``attempt``: whose it is, None outside a cluster and for what was given."""
+
+    step: int
+    trial: int | None
+    attempt: int | None
+
+    def __new__(cls, path: str, step: int, trial: int | None = None, attempt: int | None = None) -> Checkpoint:
+        made = super().__new__(cls, path)
+        made.step, made.trial, made.attempt = step, trial, attempt
+        return made
 
 
 def parameters() -> dict[str, Value]:
@@ -150,6 +227,7 @@ class _Session:
         self._connection: http.client.HTTPConnection | None = None
         self._stop = False
         self._asked = -math.inf  # monotonic
+        self._answer: dict[str, Any] | None = None  # the last one; None: what was sent is of no interest any more
 
     def report(self, step: int | None, metrics: dict[str, float]) -> bool:
         if not metrics:
@@ -170,6 +248,12 @@ class _Session:
             return
         self._tell("POST", "/v1/finish", {"status": status, "message": message})
 
+    def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """The gateway's answer; None: the trial has ended, or another attempt runs, and it is to stop."""
+        with self._lock:
+            self._tell(method, path, body)
+            return self._answer
+
     def should_stop(self) -> bool:
         with self._lock:
             if _gateway() and not self._stop and time.monotonic() - self._asked > ASK_AGAIN:
@@ -186,6 +270,7 @@ class _Session:
             if patience is None:
                 patience = float(os.environ.get("KUBETUNE_PATIENCE") or PATIENCE)
             status, answer = self._insist(method, path, data, time.monotonic() + patience)
+            self._answer = None if status == 409 else answer
             if status == 409:  # the trial has ended, or another attempt runs: nothing that is sent counts any more
                 self._stop = True
             elif status >= 400:
@@ -264,6 +349,212 @@ def _token() -> str:
 _session = _Session()
 
 
+# ---- checkpoints
+
+
+_MANIFEST = ".kubetune.json"  # in each checkpoint: its step, and size and SHA-256 of each file
+_CHUNK = 1 << 20
+
+
+class _Damaged(Exception):  # noqa: N818
+    """A checkpoint is not what was committed."""
+
+
+class _Nowhere:
+    """There is no place for checkpoints: what is written is thrown away."""
+
+    @contextlib.contextmanager
+    def saving(self, step: int) -> Iterator[str]:
+        folder = tempfile.mkdtemp(prefix="checkpoint-")
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def load(self) -> Checkpoint | None:
+        return None
+
+
+class _OnDisk:
+    """Checkpoints in a folder: that of the experiment on its volume, as ``TRIAL/ATTEMPT-STEP-…``. A trial reads those
+    of others. Outside a cluster the folder itself says which ones are there."""
+
+    def __init__(self, root: str) -> None:
+        self._root = root
+        self._own = os.path.join(root, str(trial() or 0))
+        self._attempt = attempt() or 1
+
+    @contextlib.contextmanager
+    def saving(self, step: int) -> Iterator[str]:
+        name = f"{self._attempt}-{step}-{uuid.uuid4().hex[:8]}".replace("--", "-n")  # n: below zero
+        partial, whole = os.path.join(self._own, f".{name}"), os.path.join(self._own, name)
+        os.makedirs(partial)
+        try:
+            yield partial
+            digest, size, files = _seal(partial, step)
+            os.rename(partial, whole)
+            _sync(self._own)
+            self._commit(step, f"{os.path.basename(self._own)}/{name}", digest, size, files)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+
+    def _commit(self, step: int, location: str, digest: str, size: int, files: int) -> None:
+        if not _gateway():
+            self._clear([os.path.join(self._root, each["location"]) for each in self._listed()[2:]])
+            return
+        body = {"step": step, "location": location, "digest": digest, "bytes": size, "files": files}
+        answer = _session.ask("POST", "/v1/checkpoint", body)
+        remove: list[str] = (answer or {}).get("remove") or []
+        self._clear([path for path in map(self._path, remove) if path])
+        if remove:
+            with contextlib.suppress(Unreachable, Refused):  # somebody is told again
+                _session.ask("POST", "/v1/checkpoint/removed", {"locations": remove})
+
+    def load(self) -> Checkpoint | None:
+        answer = _session.ask("GET", "/v1/checkpoint") if _gateway() else {"checkpoints": self._listed()}
+        if answer is None:
+            return None
+        self._sweep({each["location"] for each in answer["checkpoints"]})
+        damaged: list[str] = []
+        for each in answer["checkpoints"]:
+            try:
+                _check(self._path(each["location"]) or "", each["digest"])
+            except _Damaged as fault:
+                print(f"kubetune_trial: checkpoint {each['location']}: {fault}", file=sys.stderr, flush=True)
+                damaged.append(each["location"])
+                continue
+            return self._resume(each, damaged)
+        return self._resume(None, damaged) if damaged else None
+
+    def _resume(self, one: dict[str, Any] | None, damaged: list[str]) -> Checkpoint | None:
+        if _gateway():
+            body = {"location": one["location"] if one else None, "damaged": damaged[:100]}
+            _session.ask("POST", "/v1/checkpoint/resume", body)
+        if one is None:
+            return None
+        return Checkpoint(self._path(one["location"]) or "", one["step"], one.get("trial"), one.get("attempt"))
+
+    def _sweep(self, known: set[str]) -> None:
+        """Remove what earlier attempts of this trial began and did not commit."""
+        number = os.path.basename(self._own)
+        for name in _listdir(self._own):
+            begun = re.match(r"[.]?([0-9]+)-", name)
+            if begun and int(begun.group(1)) < self._attempt and f"{number}/{name}" not in known:
+                self._clear([os.path.join(self._own, name)])
+
+    def _path(self, location: str) -> str | None:
+        """Never outside the experiment's folder, whatever is asked for."""
+        if not re.match(r"[0-9]+/[0-9]+-[A-Za-z0-9][A-Za-z0-9._-]*\Z", location):
+            return None
+        return os.path.join(self._root, *location.split("/"))
+
+    def _clear(self, paths: Iterable[str]) -> None:
+        for path in paths:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def _listed(self) -> list[dict[str, Any]]:
+        """Outside a cluster: what is there, the latest first."""
+        found = []
+        for name in _listdir(self._own):
+            path = os.path.join(self._own, name, _MANIFEST)
+            with contextlib.suppress(OSError, ValueError, KeyError), open(path, "rb") as file:
+                location = f"{os.path.basename(self._own)}/{name}"
+                one = {"location": location, "step": json.load(file)["step"], "digest": None}
+                if not name.startswith("."):
+                    found.append((os.fstat(file.fileno()).st_mtime_ns, one))
+        return [each for _, each in sorted(found, key=operator.itemgetter(0), reverse=True)]
+
+
+def _store() -> _OnDisk | _Nowhere:
+    root = os.environ.get("KUBETUNE_CHECKPOINTS", "")
+    return _OnDisk(root) if root else _Nowhere()
+
+
+def _given() -> Checkpoint | None:
+    """What ``spec.initCheckpoint`` gives every trial."""
+    folder = os.environ.get("KUBETUNE_INIT_CHECKPOINT", "")
+    return Checkpoint(folder, -1) if folder else None
+
+
+def _seal(folder: str, step: int) -> tuple[str, int, int]:
+    """Write the manifest, and everything through to the disk. Returns the manifest's SHA-256, bytes, and files."""
+    files: dict[str, dict[str, Any]] = {}
+    for path in _files(folder):
+        with open(path, "rb+") as file:
+            digest, size = _digest(file)
+            os.fsync(file.fileno())
+        files[os.path.relpath(path, folder).replace(os.sep, "/")] = {"sha256": digest, "bytes": size}
+    if not files:
+        raise ValueError("nothing was written into the checkpoint's folder")
+    text = json.dumps({"step": step, "files": files}, sort_keys=True).encode()
+    with open(os.path.join(folder, _MANIFEST), "wb") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    for inner, _, _ in os.walk(folder):
+        _sync(inner)
+    return hashlib.sha256(text).hexdigest(), sum(each["bytes"] for each in files.values()), len(files)
+
+
+def _files(folder: str) -> list[str]:
+    found = []
+    for inner, folders, names in os.walk(folder):
+        for name in names + [name for name in folders if os.path.islink(os.path.join(inner, name))]:
+            path = os.path.join(inner, name)
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                raise ValueError(f"{os.path.relpath(path, folder)} is no file; write files and folders only")
+            if path != os.path.join(folder, _MANIFEST):
+                found.append(path)
+    return sorted(found)
+
+
+def _check(folder: str, digest: str | None) -> None:
+    """Whether a checkpoint is as it was written. Raises _Damaged or OSError."""
+    try:
+        with open(os.path.join(folder, _MANIFEST), "rb") as file:
+            text = file.read()
+        if digest is not None and hashlib.sha256(text).hexdigest() != digest:
+            raise _Damaged("is damaged: its manifest is not the one that was committed")
+        listed = json.loads(text)["files"]
+        for name, wanted in sorted(listed.items()):
+            with open(os.path.join(folder, *name.split("/")), "rb") as file:
+                if _digest(file) != (wanted["sha256"], wanted["bytes"]):
+                    raise _Damaged(f"is damaged: {name} is not as it was written")
+    except OSError as fault:
+        if fault.errno not in (errno.ENOENT, errno.ENOTDIR, errno.EIO):
+            raise
+        raise _Damaged(f"is damaged: {fault}") from fault
+    except (ValueError, KeyError, TypeError) as fault:
+        raise _Damaged(f"is damaged: its manifest cannot be read ({fault})") from fault
+
+
+def _digest(file: Any) -> tuple[str, int]:
+    """SHA-256 and length of a file from where it stands."""
+    made, size = hashlib.sha256(), 0
+    for chunk in iter(lambda: file.read(_CHUNK), b""):
+        made.update(chunk)
+        size += len(chunk)
+    return made.hexdigest(), size
+
+
+def _sync(folder: str) -> None:
+    """A folder's entries, through to the disk, where the file system has a way to."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _listdir(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
 def _new_session() -> None:
     """A forked process (a data loader's, say) must not talk over its parent's connection."""
     global _session
@@ -278,7 +569,8 @@ if hasattr(os, "register_at_fork"):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """``report [--step N] NAME=VALUE…`` prints ``stop`` if the trial is to stop; ``finish [--status S] [--message M]``.
+    """``report [--step N] NAME=VALUE…`` prints ``stop`` if the trial is to stop; ``finish [--status S] [--message M]``;
+    ``save --step N FOLDER`` makes a checkpoint of a folder; ``load`` prints step and folder of what to go on from.
 
     Returns the exit code: 0 it is there, 1 it is not, 2 it was written wrongly.
     """
@@ -290,16 +582,40 @@ def main(arguments: list[str] | None = None) -> int:
     finishing = commands.add_parser("finish", help="say how the trial ended")
     finishing.add_argument("--status", default="complete", choices=("complete", "failed", "pruned"))
     finishing.add_argument("--message", default="")
+    saving = commands.add_parser("save", help="make a checkpoint of a folder's files")
+    saving.add_argument("--step", type=int, required=True, help="the last one that is done")
+    saving.add_argument("folder", metavar="FOLDER")
+    commands.add_parser("load", help="print STEP FOLDER of the checkpoint to go on from; nothing: begin anew")
     given = parser.parse_args(arguments)
     try:
-        if given.command == "finish":
-            finish(given.status, given.message)
-        elif _session.report(given.step, dict(given.metrics)):
-            print("stop")
-    except (Refused, Unreachable) as error:
+        _run(given)
+    except (Refused, Unreachable, OSError, ValueError) as error:
         print(f"kubetune_trial: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _run(given: argparse.Namespace) -> None:
+    if given.command == "finish":
+        finish(given.status, given.message)
+    elif given.command == "save":
+        with save_checkpoint(given.step) as folder:
+            _copy(given.folder, folder)
+    elif given.command == "load":
+        found = load_checkpoint()
+        if found:
+            print(found.step, found)
+    elif _session.report(given.step, dict(given.metrics)):
+        print("stop")
+
+
+def _copy(source: str, target: str) -> None:
+    for name in os.listdir(source):
+        path, copy = os.path.join(source, name), os.path.join(target, name)
+        if os.path.isdir(path):
+            shutil.copytree(path, copy)
+        else:
+            shutil.copy2(path, copy)
 
 
 def _assignment(text: str) -> tuple[str, float]:

@@ -25,6 +25,8 @@ OWN = {
     "leases",
     "steering",
     "warm_trials",
+    "checkpoints",
+    "resumes",
     "kubetune_version",
 }
 

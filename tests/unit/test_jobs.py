@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from kubetune.api import names
+from kubetune.api.checkpoints import InitCheckpoint, Place
 from kubetune.api.spec import Categorical, Double, Int, Json, Metrics, Parameter
 from kubetune.controller import jobs
 from kubetune.controller.jobs import Wiring
@@ -254,6 +255,41 @@ def test_a_trial_whose_log_is_read_has_neither_token_nor_gateway() -> None:
 )
 def test_the_pod_says_how_its_log_is_read(metrics: Metrics, annotations: dict[str, str]) -> None:
     assert build(metrics=metrics)["spec"]["template"]["metadata"].get("annotations", {}) == annotations
+
+
+# ---- checkpoints
+
+
+def test_checkpoints_are_the_experiments_own_folder_of_the_claim() -> None:
+    own = {"volumes": [{"name": "data", "emptyDir": {}}]}
+    job = build(own, checkpoints=Place("shared", "team/runs"), init_checkpoint=InitCheckpoint("weights", "resnet"))
+    pod = pod_of(job)
+    assert pod["volumes"][0] == own["volumes"][0]
+    assert {
+        "name": names.CHECKPOINT_VOLUME,
+        "persistentVolumeClaim": {"claimName": "shared"},
+    } in pod["volumes"]
+    mounts = {each["name"]: each for each in pod["containers"][0]["volumeMounts"]}
+    assert mounts[names.CHECKPOINT_VOLUME]["subPath"] == f"team/runs/{o.UID}"
+    assert "readOnly" not in mounts[names.CHECKPOINT_VOLUME]
+    assert (mounts[names.INIT_VOLUME]["subPath"], mounts[names.INIT_VOLUME]["readOnly"]) == ("resnet", True)
+    seen = environment(job)
+    assert seen[names.ENV_CHECKPOINTS] == mounts[names.CHECKPOINT_VOLUME]["mountPath"]
+    assert seen[names.ENV_INIT_CHECKPOINT] == mounts[names.INIT_VOLUME]["mountPath"]
+
+
+def test_all_of_a_claim_has_no_path() -> None:
+    pod = pod_of(build(checkpoints=Place("shared", ""), init_checkpoint=InitCheckpoint("weights")))
+    mounts = {each["name"]: each for each in pod["containers"][0]["volumeMounts"]}
+    assert mounts[names.CHECKPOINT_VOLUME]["subPath"] == o.UID
+    assert "subPath" not in mounts[names.INIT_VOLUME]
+
+
+def test_only_the_trials_own_container_has_them() -> None:
+    pod = {"containers": [{"name": "trial", "image": "a"}, {"name": "beside", "image": "b"}]}
+    job = build(pod, checkpoints=Place("shared"), init_checkpoint=InitCheckpoint("weights"))
+    assert "volumeMounts" not in pod_of(job)["containers"][1]
+    assert not {names.ENV_CHECKPOINTS, names.ENV_INIT_CHECKPOINT} & environment(job, 1).keys()
 
 
 # ---- security

@@ -32,7 +32,7 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
+class InitCheckpoint:
     """`spec.initCheckpoint`: a folder on a claim of the namespace that every trial starts from, read only."""
 
     claim: str
@@ -114,13 +114,13 @@ def parse_place(spec: Mapping[str, Any]) -> Place | None:
     return Place(_claim(form.get("claim"), "checkpoints.claim"), path, keep)
 
 
-def parse_given(spec: Mapping[str, Any]) -> Given | None:
+def parse_given(spec: Mapping[str, Any]) -> InitCheckpoint | None:
     """`spec.initCheckpoint`. Raises InvalidSpec."""
     form = spec.get("initCheckpoint")
     if not form:
         return None
     path = _path(str(form.get("path", "")), "initCheckpoint.path")
-    return Given(_claim(form.get("claim"), "initCheckpoint.claim"), path)
+    return InitCheckpoint(_claim(form.get("claim"), "initCheckpoint.claim"), path)
 
 
 def _claim(name: Any, field: str) -> str:

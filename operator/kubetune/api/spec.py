@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAlias
 
 from kubetune.api import algorithm, expression, narrow, stages
 from kubetune.api.algorithm import Algorithm as Algorithm
+from kubetune.api.checkpoints import InitCheckpoint, Place, parse_given, parse_place
 from kubetune.api.parameters import Categorical as Categorical
 from kubetune.api.parameters import Double as Double
 from kubetune.api.parameters import Int as Int
@@ -126,6 +127,8 @@ class ExperimentSpec:
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
     stages: tuple[Stage, ...] = ()  # (): one search by ``sampler``; else that is the first one's
     before: int = 0  # trials of earlier stages: what goes through a space by number counts from there
+    checkpoints: Place | None = None  # where trials keep theirs
+    init_checkpoint: InitCheckpoint | None = None  # what every trial starts from
 
     @property
     def key(self) -> str:
@@ -205,6 +208,8 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         narrow=narrow.parse(spec.get("narrow") or {}, parameters),
         given=(*_initial(spec), *_enqueued(spec)),
         stages=searches,
+        checkpoints=parse_place(spec),
+        init_checkpoint=parse_given(spec),
     )
 
 

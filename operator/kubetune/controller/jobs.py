@@ -128,6 +128,7 @@ def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params | None,
         container["securityContext"] = _container_security(container.get("securityContext") or {})
     if spec.metrics.source == "push":
         _mount_token(pod, trial)
+    _mount_checkpoints(spec, pod, trial)
     tolerations = _tolerations(containers, pod.get("tolerations") or ())
     if tolerations:
         pod["tolerations"] = tolerations
@@ -169,6 +170,10 @@ def _environment(
     ]
     if spec.seed is not None:
         variables.append((names.ENV_SEED, str(spec.seed + number)))
+    if wiring is not None and spec.checkpoints is not None:
+        variables.append((names.ENV_CHECKPOINTS, names.CHECKPOINT_DIRECTORY))
+    if wiring is not None and spec.init_checkpoint is not None:
+        variables.append((names.ENV_INIT_CHECKPOINT, names.INIT_DIRECTORY))
     if wiring is not None and spec.metrics.source == "push":
         variables.append((names.ENV_GATEWAY, wiring.gateway_url))
         variables.append((names.ENV_TOKEN_FILE, f"{names.TOKEN_DIRECTORY}/token"))
@@ -191,6 +196,31 @@ def _mount_token(pod: Json, trial: Json) -> None:
     mount = {"name": names.TOKEN_VOLUME, "mountPath": names.TOKEN_DIRECTORY, "readOnly": True}
     pod["volumes"] = [*(pod.get("volumes") or ()), volume]
     trial["volumeMounts"] = [*(trial.get("volumeMounts") or ()), mount]
+
+
+def _mount_checkpoints(spec: ExperimentSpec, pod: Json, trial: Json) -> None:
+    """The experiment's own folder of the claim: its trials read each other's, and no other experiment's."""
+    place, given = spec.checkpoints, spec.init_checkpoint
+    mounts: list[Json] = []
+    volumes: list[Json] = []
+    if place is not None:
+        mounts.append(
+            {
+                "name": names.CHECKPOINT_VOLUME,
+                "mountPath": names.CHECKPOINT_DIRECTORY,
+                "subPath": place.folder(spec.uid),
+            }
+        )
+        volumes.append({"name": names.CHECKPOINT_VOLUME, "persistentVolumeClaim": {"claimName": place.claim}})
+    if given is not None:
+        inside = {"subPath": given.path} if given.path else {}
+        mounts.append(
+            {"name": names.INIT_VOLUME, "mountPath": names.INIT_DIRECTORY, "readOnly": True, **inside},
+        )
+        volumes.append({"name": names.INIT_VOLUME, "persistentVolumeClaim": {"claimName": given.claim}})
+    if mounts:
+        pod["volumes"] = [*(pod.get("volumes") or ()), *volumes]
+        trial["volumeMounts"] = [*(trial.get("volumeMounts") or ()), *mounts]
 
 
 # ---- security: fit for the restricted Pod Security Standard, unless the user says otherwise

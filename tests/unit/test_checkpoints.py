@@ -1,0 +1,58 @@
+"""Which checkpoints may go, which are offered, and what the spec says of them."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kubetune.api import checkpoints
+from kubetune.api.checkpoints import Checkpoint, InitCheckpoint, Kept, Place
+from kubetune.api.parameters import InvalidSpec
+
+KEPT = st.lists(st.tuples(st.booleans(), st.booleans()), max_size=12).map(
+    lambda flags: [
+        Kept(Checkpoint(0, 1, place, f"0/1-{place}", "0" * 64, 1, 1), damaged, released)
+        for place, (damaged, released) in enumerate(flags)
+    ]
+)
+
+
+@given(kept=KEPT, keep=st.integers(1, 10))
+def test_what_a_trial_would_resume_from_never_goes(kept: list[Kept], keep: int) -> None:
+    before = checkpoints.candidates(kept)
+    gone = {each.checkpoint.location for each in checkpoints.superseded(kept, keep)}
+    stay = [each for each in before if each.location not in gone]
+    assert stay == before[:keep]
+    assert all(each.checkpoint.location in gone for each in kept if each.damaged and not each.released)
+    assert not gone & {each.checkpoint.location for each in kept if each.released}
+
+
+def test_the_spec() -> None:
+    assert checkpoints.parse_place({}) is None
+    assert checkpoints.parse_given({}) is None
+    assert checkpoints.parse_place({"checkpoints": {"claim": "c"}}) == Place("c", "kubetune", 2)
+    assert checkpoints.parse_place({"checkpoints": {"claim": "c", "path": "a/b/", "keep": 1}}) == Place("c", "a/b", 1)
+    assert checkpoints.parse_given({"initCheckpoint": {"claim": "c"}}) == InitCheckpoint("c")
+    assert checkpoints.keep_of({"checkpoints": {"claim": "c", "keep": 7}}) == 7
+    assert checkpoints.keep_of(None) == checkpoints.KEEP
+
+
+@pytest.mark.parametrize(
+    ("spec", "field"),
+    [
+        ({"checkpoints": {"claim": ""}}, "checkpoints.claim"),
+        ({"checkpoints": {"claim": "A b"}}, "checkpoints.claim"),
+        ({"checkpoints": {"keep": 1}}, "checkpoints.claim"),
+        ({"checkpoints": {"claim": "c", "path": "/a"}}, "checkpoints.path"),
+        ({"checkpoints": {"claim": "c", "path": "a/../b"}}, "checkpoints.path"),
+        ({"checkpoints": {"claim": "c", "keep": 11}}, "checkpoints.keep"),
+        ({"checkpoints": {"claim": "c"}, "metrics": {"from": "log"}}, "checkpoints"),
+        ({"initCheckpoint": {"claim": "c", "path": ".."}}, "initCheckpoint.path"),
+    ],
+)
+def test_what_cannot_be_is_told_by_its_field(spec: dict[str, Any], field: str) -> None:
+    read = checkpoints.parse_place if "checkpoints" in spec else checkpoints.parse_given
+    with pytest.raises(InvalidSpec) as caught:
+        read(spec)
+    assert caught.value.field == field

@@ -32,6 +32,7 @@ class Ended:
     params: Floats  # as `Columns` has them
     values: Floats  # nan: none
     lasts: Floats  # value of the last report; nan: none
+    penalties: Floats  # by how much constraints are broken, 0: feasible; nan: there are none, or it is not known
 
     def __len__(self) -> int:
         """With those left out."""
@@ -48,6 +49,7 @@ class Ended:
             self.params[places],
             self.values[places],
             self.lasts[places],
+            self.penalties[places],
         )
 
 
@@ -91,4 +93,4 @@ class Log:
 
 
 def _columns(ended: Ended) -> tuple[npt.NDArray[Any], ...]:
-    return ended.numbers, ended.states, ended.params, ended.values, ended.lasts
+    return ended.numbers, ended.states, ended.params, ended.values, ended.lasts, ended.penalties

@@ -161,12 +161,13 @@ class History:
         excess = dict(zip(self._constraints, self._excess[number].tolist(), strict=True))
         return None if not excess or any(map(math.isnan, excess.values())) else excess
 
-    def _penalties(self, rows: npt.NDArray[np.int64]) -> Floats:
-        """As `api.trial.penalty`; 0 where it is not known."""
+    def _penalties(self, rows: npt.NDArray[np.int64], unknown: float = 0.0) -> Floats:
+        """As `api.trial.penalty`."""
         total = np.zeros(len(rows))
         for excess in self._excess[rows].T:  # one after the other, to the last bit as `penalty` adds them
             total += np.where(excess > 0, excess, 0.0)
-        return total
+        known = ~np.isnan(self._excess[rows]).any(axis=1) if self._constraints else False
+        return np.where(known, total, unknown)
 
     def __iter__(self) -> Iterator[Past]:
         return (self[number] for number in range(self._count))
@@ -336,7 +337,16 @@ class History:
         return float(self._ended[number]), number
 
     def _logged(self, rows: npt.NDArray[np.int64], first: int) -> Ended:
-        return Ended(0, first, rows, self._states[rows], self._params[rows], self._values[rows], self._lasts[rows])
+        return Ended(
+            0,
+            first,
+            rows,
+            self._states[rows],
+            self._params[rows],
+            self._values[rows],
+            self._lasts[rows],
+            self._penalties(rows, unknown=np.nan),
+        )
 
     def taken(self) -> frozenset[int]:
         """Points not to be asked for again: those that run; in a small space all that ever ran, until none is left."""

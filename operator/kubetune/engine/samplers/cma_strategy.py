@@ -15,6 +15,7 @@ import numpy as np
 import optuna
 from optuna._transform import _SearchSpaceTransform
 
+from kubetune.engine import feasible
 from kubetune.engine.columns import Floats
 from kubetune.engine.ended import Ended
 from kubetune.engine.history import COMPLETE, PRUNED
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     Optimizer: TypeAlias = cmaes.CMA | cmaes.SepCMA | cmaes.CMAwM
 
-Solution: TypeAlias = tuple[Floats, float]  # where in the unit cube, and the loss there
+Solution: TypeAlias = tuple[Floats, float, float]  # where in the unit cube, the loss there, what it breaks
 
 FEWEST = 10  # trials that a distribution is estimated from: of its best tenth there is one
 _LARGEST = 1e300  # losses that are infinite count as that: differences among losses stay numbers
@@ -113,22 +114,24 @@ class Strategy:
             usable |= (more.states == PRUNED) & ~np.isnan(more.lasts)
         losses = self._sign * np.where(more.states == COMPLETE, more.values[:, 0], more.lasts)
         losses = np.clip(losses, -_LARGEST, _LARGEST)
+        broken = feasible.broken(more.penalties)
         points = self._cube.enter(more.params)
         for row, number in enumerate(more.numbers.tolist()):
             self._newest = max(self._newest, number)
             if number < self._settings.startup:
-                self._started(points[row], losses[row], bool(usable[row]))
+                self._started(points[row], float(losses[row]), float(broken[row]), bool(usable[row]))
             elif usable[row] and number > self._asked_before:
-                self._generation.append((self._drawn(number, more.params[row], points[row]), float(losses[row])))
+                x = self._drawn(number, more.params[row], points[row])
+                self._generation.append((x, float(losses[row]), float(broken[row])))
             self._tell()
 
-    def _started(self, x: Floats, loss: float, usable: bool) -> None:
+    def _started(self, x: Floats, loss: float, broken: float, usable: bool) -> None:
         """A startup trial ended: no generation's, but what a warm start knows."""
         if not self._settings.warm:
             return
         self._awaited -= 1
         if usable:
-            self._startup.append((x, loss))
+            self._startup.append((x, loss, broken))
         if len(self._startup) >= FEWEST:
             self._begin(None, None)
 
@@ -137,7 +140,7 @@ class Strategy:
         while not self._awaited and len(self._generation) >= self._optimizer.population_size:
             size = self._optimizer.population_size
             generation, self._generation = self._generation[:size], self._generation[size:]
-            self._optimizer.tell(generation)
+            self._optimizer.tell(_judged(generation))
             _symmetrize(self._optimizer)
             over = self._settings.restarts != "none" and self._optimizer.should_stop()
             if over or not _finite(self._optimizer):
@@ -158,7 +161,7 @@ class Strategy:
 
         sigma, cov = self._settings.sigma0 or float(np.min(self._cube.bounds[:, 1] - self._cube.bounds[:, 0]) / 6), None
         if mean is None and len(self._startup) >= FEWEST:
-            mean, sigma, cov = cmaes.get_warm_start_mgd(self._startup)
+            mean, sigma, cov = cmaes.get_warm_start_mgd(_judged(self._startup))
         elif mean is None:
             mean = self._cube.bounds.mean(axis=1)
         arguments: dict[str, Any] = {
@@ -207,6 +210,13 @@ class Strategy:
                     return np.where(self._cube.rounded, raw, point)
         self._strangers += bool(self._before)
         return point
+
+
+def _judged(solutions: Sequence[Solution]) -> list[tuple[Floats, float]]:
+    """With one number to be minimised: CMA-ES looks at the order only."""
+    points, losses, broken = zip(*solutions, strict=True)
+    judged = feasible.fitness(np.array(losses), np.array(broken))
+    return list(zip(points, judged.tolist(), strict=True))
 
 
 def _symmetrize(optimizer: "Optimizer") -> None:

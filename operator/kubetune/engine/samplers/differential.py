@@ -4,7 +4,8 @@ Storn and Price, Journal of Global Optimization 11 (1997): DE/rand/1/bin and DE/
 candidate for place ``number`` modulo the population's size; the best one there so far stands there. So the population
 is known from the record, in whichever order trials end, and any number may be under way. Mutation and crossover are
 those of scipy.optimize.differential_evolution (tests/unit/test_sampler_evolution.py holds them to it); what leaves the
-bounds is reflected. A choice has no differences: it is the base's where the two others agree, else drawn.
+bounds is reflected. Who breaks constraints loses against who does not, or who does less (Deb 2000; scipy's asks for
+less of each constraint). A choice has no differences: it is the base's where the two others agree, else drawn.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ import numpy.typing as npt
 from optuna.distributions import CategoricalDistribution
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import options
+from kubetune.engine import feasible, options
 from kubetune.engine.columns import Columns, Floats
 from kubetune.engine.ended import Ended
 from kubetune.engine.history import COMPLETE, View
@@ -55,17 +56,23 @@ class Population:
 
     def __init__(self, size: int, columns: int, sign: float) -> None:
         self._sign = sign
-        self.losses = np.full(size, np.inf)
+        self.losses, self.broken = np.full(size, np.inf), np.full(size, np.inf)
         self.rows = np.full((size, columns), np.nan)
         self.filled = np.zeros(size, dtype=np.bool_)
 
     def learn(self, more: Ended) -> None:
         complete = (more.states == COMPLETE).nonzero()[0]
         places = more.numbers[complete] % len(self.losses)
-        losses = self._sign * more.values[complete, 0]
-        for row, place, loss in zip(complete.tolist(), places.tolist(), losses.tolist(), strict=True):
-            if loss <= self.losses[place]:
-                self.losses[place], self.rows[place], self.filled[place] = loss, more.params[row], True
+        losses = (self._sign * more.values[complete, 0]).tolist()
+        broken = feasible.broken(more.penalties[complete]).tolist()
+        for row, place, loss, penalty in zip(complete.tolist(), places.tolist(), losses, broken, strict=True):
+            if (penalty, loss) <= (self.broken[place], self.losses[place]):
+                self.losses[place], self.broken[place] = loss, penalty
+                self.rows[place], self.filled[place] = more.params[row], True
+
+    def best(self) -> int:
+        """The place where the best of all stands."""
+        return int(np.argmin(feasible.ranks(self.losses, self.broken)))
 
 
 class DifferentialSampler(Sampler):
@@ -107,7 +114,7 @@ class DifferentialSampler(Sampler):
         rng = np.random.RandomState(seed_of(self._spec, number, again))
         base, one, other = rng.choice(others, 3, replace=False).tolist()
         if self._settings.best:
-            base = int(np.argmin(population.losses))
+            base = population.best()
         rows = population.rows[[place, base, one, other]]
         numeric = 0 if self._cube is None else len(self._cube.bounds)
         total = numeric + len(self._choices)

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 
 from kubetune.api.spec import Double, ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import options
+from kubetune.engine import feasible, options
 from kubetune.engine.columns import Floats
 from kubetune.engine.history import COMPLETE, RUNNING, History, View
 from kubetune.engine.samplers.base import Sampler, Sight, seed_of
@@ -31,6 +31,7 @@ STARTS = 3_000_000  # which of a number's seeds draws where a descent begins
 _BETA1, _BETA2, _EPSILON = 0.9, 0.999, 1e-8
 
 Key: TypeAlias = tuple[str, ...]
+Told: TypeAlias = tuple[float, float]  # a trial's value, to be minimised, and what it breaks
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,15 @@ def descent(start: Floats, settings: Settings) -> Generator[Floats, Floats, None
 def around(centre: Floats, step: float) -> Floats:
     sides = np.eye(len(centre)) * step
     return np.clip(np.vstack([centre[None], centre - sides, centre + sides]), 0.0, 1.0)
+
+
+def judged(values: Floats, broken: Floats) -> Floats:
+    """A round's values with constraints: those that break some are no better than the worst that keeps them, and the
+    worse the more they break (`feasible.fitness`). So the slope at the edge points back."""
+    known = ~np.isnan(values)
+    made = values.copy()
+    made[known] = feasible.fitness(values[known], broken[known])
+    return made
 
 
 def difference(points: Floats, values: Floats) -> Floats:
@@ -98,7 +108,7 @@ class GradientSampler(Sampler):
             place += 1
         return self._unit.columns.decode(row.tolist())
 
-    def _open(self, place: int, known: Mapping[Key, float | None]) -> Floats | None:
+    def _open(self, place: int, known: Mapping[Key, Told | None]) -> Floats | None:
         """The first point of a descent that was not asked for. None: it is over, or its round is under way."""
         rounds = descent(self._start(place), self._settings)
         points = next(rounds)
@@ -108,11 +118,13 @@ class GradientSampler(Sampler):
             for key, row in zip(keys, rows, strict=True):
                 if key not in known:
                     return np.asarray(row)
-            values = [known[key] for key in keys]
-            if any(value is None for value in values):
+            told = [known[key] for key in keys]
+            ended = [each for each in told if each is not None]
+            if len(ended) < len(told):
                 return None
+            values, broken = np.array(ended, dtype=np.float64).T
             try:
-                points = rounds.send(np.array(values, dtype=np.float64))
+                points = rounds.send(judged(values, broken))
             except StopIteration:
                 return None
 
@@ -121,16 +133,18 @@ class GradientSampler(Sampler):
             return np.full(self._unit.width, 0.5)
         return np.random.default_rng(seed_of(self._spec, place, STARTS)).random(self._unit.width)
 
-    def _known(self, view: View) -> dict[Key, float | None]:
-        """Values by point; None: a trial is RUNNING there; nan: one ended without a value."""
-        found: dict[Key, float | None] = {}
+    def _known(self, view: View) -> dict[Key, Told | None]:
+        """By point; None: a trial is RUNNING there; nan: one ended without a value."""
+        found: dict[Key, Told | None] = {}
         for row in view.params[view.states == RUNNING]:
             found[_key(row)] = None
         if view.past is not None:
             complete = view.past.states == COMPLETE
             values = np.where(complete, self._sign * view.past.values[:, 0], np.nan)
-            for row, value in zip(view.past.params, values.tolist(), strict=True):
-                found[_key(row)] = value if np.isfinite(value) else np.nan
+            values[~np.isfinite(values)] = np.nan
+            broken = feasible.broken(view.past.penalties)
+            for row, *told in zip(view.past.params, values.tolist(), broken.tolist(), strict=True):
+                found[_key(row)] = (told[0], told[1])
         return found
 
 

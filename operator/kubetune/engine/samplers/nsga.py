@@ -2,10 +2,13 @@
 
 Selection, crossover and mutation are Optuna's. A generation is the next ``populationSize`` trials that completed, in
 the order of ending (docs/decisions/0080-whole-pasts.md): one trial at a time that is Optuna's, and so are the draws.
-Pruned and failed trials have no values to compare and are left out, as there.
+Pruned and failed trials have no values to compare and are left out, as there. Where there are constraints, selection
+is by Deb's constrained domination: what Optuna's samplers do with each trial's constraints, of which they look at the
+sum of what is broken.
 """
 
 import functools
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -43,19 +46,22 @@ _CROSSOVERS: Mapping[str, type[nsgaii.BaseCrossover]] = {
     "spx": nsgaii.SPXCrossover,
     "undx": nsgaii.UNDXCrossover,
 }
+NO_CONSTRAINTS: Mapping[str, float] = {}
 
 
 class Individual:
     """What Optuna's genetic samplers read of a trial."""
 
-    __slots__ = ("number", "params", "values")
+    __slots__ = ("constraints", "number", "params", "values")
     state = optuna.trial.TrialState.COMPLETE
-    constraints: Mapping[str, float] = {}
 
-    def __init__(self, number: int, params: Params, values: list[float]) -> None:
+    def __init__(
+        self, number: int, params: Params, values: list[float], constraints: Mapping[str, float] = NO_CONSTRAINTS
+    ) -> None:
         self.number = number
         self.params = params
         self.values = values
+        self.constraints = constraints
 
 
 Population: TypeAlias = list[Individual]  # in order of number
@@ -75,7 +81,9 @@ class Generations:
     def learn(self, more: Ended) -> None:
         for row in (more.states == COMPLETE).nonzero()[0].tolist():
             params = self._decode(more.params[row].tolist())
-            self._children.append(Individual(int(more.numbers[row]), params, more.values[row].tolist()))
+            broken = float(more.penalties[row])
+            constraints = NO_CONSTRAINTS if math.isnan(broken) else {"": broken}
+            self._children.append(Individual(int(more.numbers[row]), params, more.values[row].tolist(), constraints))
             if len(self._children) == self._size:
                 self._generation += 1
                 chosen = self._select(_sorted(self._children) + self.parents, self._generation)
@@ -150,7 +158,12 @@ class NsgaSampler(Sampler):
     def _select(self, population: Population, generation: int) -> Population:
         """As losses: Optuna's NSGA-III takes less for better whatever the directions."""
         losses = [
-            Individual(each.number, each.params, [s * v for s, v in zip(self._signs, each.values, strict=True)])
+            Individual(
+                each.number,
+                each.params,
+                [s * v for s, v in zip(self._signs, each.values, strict=True)],
+                each.constraints,
+            )
             for each in population
         ]
         sampler = self._make(seed_of(self._spec, -generation))

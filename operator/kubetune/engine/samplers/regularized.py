@@ -2,7 +2,8 @@
 
 Real, Aggarwal, Huang and Le, AAAI 2019 (arXiv 1802.01548), algorithm 1, as used for architecture search. The
 population is the last ``populationSize`` trials that completed, in the order in which they ended: every child enters
-it, and ages out of it. So nothing but the record is needed to know it, with any number of trials under way.
+it, and ages out of it. So nothing but the record is needed to know it, with any number of trials under way. Where
+there are constraints, the best is as Deb (2000) has it: see `feasible`.
 """
 
 import functools
@@ -10,10 +11,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from optuna.distributions import CategoricalDistribution
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import options
+from kubetune.engine import feasible, options
 from kubetune.engine.columns import Columns, Floats
 from kubetune.engine.history import COMPLETE, View
 from kubetune.engine.samplers import prior
@@ -45,13 +47,13 @@ class RegularizedSampler(Sampler):
         self._sign = 1.0 if spec.objectives[0].direction == "minimize" else -1.0
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
-        rows, losses = self._population(view)
+        rows, ranks = self._population(view)
         if number < self._size or not len(rows):
             return self._random.choose(view, number)
-        return self._random.rather(view, number, functools.partial(self._child, rows, losses, number), times=10)
+        return self._random.rather(view, number, functools.partial(self._child, rows, ranks, number), times=10)
 
-    def _population(self, view: View) -> tuple[Floats, Floats]:
-        """Parameters and losses of those alive, oldest first."""
+    def _population(self, view: View) -> tuple[Floats, npt.NDArray[np.int64]]:
+        """Parameters of those alive, oldest first, and how good each is among them."""
         if view.past is None:
             raise ValueError("a sampler that learns from its whole past was not shown it")
         first = max(0, len(view.past) - 8 * self._size)  # most likely there are enough among these
@@ -59,12 +61,13 @@ class RegularizedSampler(Sampler):
         if len(alive) < self._size and first:
             alive = (view.past.states == COMPLETE).nonzero()[0]
         alive = alive[-self._size :]
-        return view.past.params[alive], self._sign * view.past.values[alive, 0]
+        losses, broken = self._sign * view.past.values[alive, 0], feasible.broken(view.past.penalties[alive])
+        return view.past.params[alive], feasible.ranks(losses, broken)
 
-    def _child(self, rows: Floats, losses: Floats, number: int, again: int) -> dict[str, ParamValue]:
+    def _child(self, rows: Floats, ranks: npt.NDArray[np.int64], number: int, again: int) -> dict[str, ParamValue]:
         rng = np.random.RandomState(seed_of(self._spec, number, again))
         drawn = rng.randint(len(rows), size=self._tournament)
-        parent = self._asker.told(self._columns.decode(rows[drawn[np.argmin(losses[drawn])]].tolist()))
+        parent = self._asker.told(self._columns.decode(rows[drawn[np.argmin(ranks[drawn])]].tolist()))
         space = self._asker.distributions
         chosen = {other: parent[other] for other in space if other in parent}  # what it has: there may be conditions
         name = sorted(chosen)[rng.randint(len(chosen))]

@@ -33,6 +33,7 @@ class Ended:
     values: Floats  # nan: none
     lasts: Floats  # value of the last report; nan: none
     penalties: Floats  # by how much constraints are broken, 0: feasible; nan: there are none, or it is not known
+    slopes: Floats  # of the first objective along each column; nan: not reported. No columns: nobody asked for them
 
     def __len__(self) -> int:
         """With those left out."""
@@ -50,6 +51,7 @@ class Ended:
             self.values[places],
             self.lasts[places],
             self.penalties[places],
+            self.slopes[places],
         )
 
 
@@ -93,4 +95,4 @@ class Log:
 
 
 def _columns(ended: Ended) -> tuple[npt.NDArray[Any], ...]:
-    return ended.numbers, ended.states, ended.params, ended.values, ended.lasts, ended.penalties
+    return ended.numbers, ended.states, ended.params, ended.values, ended.lasts, ended.penalties, ended.slopes

@@ -536,7 +536,16 @@ class _Committed:
 
 def _past(trial: EndedTrial) -> Past:
     """An ended trial as samplers see it."""
-    return Past(trial.number, trial.state, trial.params, trial.values, trial.last, trial.ended, trial.constraints)
+    return Past(
+        trial.number,
+        trial.state,
+        trial.params,
+        trial.values,
+        trial.last,
+        trial.ended,
+        trial.constraints,
+        trial.gradient,
+    )
 
 
 def _broken(trial: Past) -> dict[str, float]:

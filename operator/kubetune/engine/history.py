@@ -45,6 +45,7 @@ class Past:
     last: tuple[int, float] | None = None
     ended: float = 0.0
     constraints: Mapping[str, float] | None = None
+    gradient: Mapping[str, float] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -127,7 +128,9 @@ class History:
         self._ranking = array.array("q")  # one objective: COMPLETE trials, best first, earliest of equals
         self._busy: collections.Counter[int] = collections.Counter()  # points that trials are RUNNING at
         self._asked: set[int] = set()  # points of a small space that were ever asked for
+        self._gradients: dict[int, Mapping[str, float]] = {}  # of the few trials that report one
         self._log: Log | None = None  # once a sampler looks at it
+        self._log_slopes = False
         self._unlogged: list[int] = []  # numbers of trials that ended since
         self._newest = (-math.inf, 0)  # when the last one in the log ended, and its number
         self._older: View | None = None
@@ -219,6 +222,8 @@ class History:
         self._ended[first:end] = [trial.ended for trial in trials]
         self._excess[first:end] = [self._row(trial.constraints) for trial in trials]
         for trial in trials:
+            if trial.gradient is not None:
+                self._gradients[trial.number] = trial.gradient
             if self._points.small or trial.state is TrialState.RUNNING:
                 self._ask(trial)
 
@@ -254,6 +259,8 @@ class History:
         self._steps[number], self._lasts[number] = (_NO_STEP, np.nan) if trial.last is None else trial.last
         self._ended[number] = trial.ended
         self._excess[number] = self._row(trial.constraints)
+        if trial.gradient is not None:
+            self._gradients[number] = trial.gradient
 
     def _grow(self, least: int = 64) -> None:
         """Room for half as many more."""
@@ -300,9 +307,9 @@ class History:
             rows = rows[np.linspace(0, len(rows) - 1, most).astype(np.int64)]
         return self._params[rows], self._values[rows]
 
-    def view(self, best: int, latest: int, running: int, whole: bool = False) -> View:
+    def view(self, best: int, latest: int, running: int, whole: bool = False, slopes: bool = False) -> View:
         """A bounded part: the best, the latest that taught something, the latest running. ``whole``: and besides all
-        that ended, in the order in which they did."""
+        that ended, in the order in which they did, those of others first; with the gradients that they reported."""
         of_running = itertools.islice(reversed(self._running), running)
         learned = self._learned[max(0, len(self._learned) - latest) :]
         rows = np.unique(np.array([*self.best(best), *learned, *of_running], dtype=np.int64))
@@ -314,13 +321,15 @@ class History:
             self._steps[rows],
             self._lasts[rows],
             self.taken(),
-            self._whole() if whole else None,
+            self._whole(slopes) if whole else None,
             self._penalties(rows) if self._constraints else None,
         )
-        return own if self._older is None else own.after(self._older)
+        return own if self._older is None or whole else own.after(self._older)
 
-    def _whole(self) -> Ended:
+    def _whole(self, slopes: bool) -> Ended:
         """What ended since is added; an end before the last one known (a clock was set back) begins another log."""
+        if slopes != self._log_slopes:
+            self._log, self._log_slopes = None, slopes
         new = np.array(sorted(self._unlogged, key=self._moment), dtype=np.int64)
         self._unlogged = []
         if self._log is not None and len(new) and self._moment(int(new[0])) > self._newest:
@@ -328,7 +337,8 @@ class History:
         elif self._log is None or len(new):
             ended = np.flatnonzero(self._states[: self._count] != RUNNING)
             new = ended[np.lexsort((ended, self._ended[ended]))]
-            self._log = Log(self._logged(new, 0))
+            self._log = Log(self._others(slopes))
+            self._log.extend(self._logged(new, len(self._log)))
         if len(new):
             self._newest = self._moment(int(new[-1]))
         return self._log.upto(len(self._log))
@@ -346,7 +356,26 @@ class History:
             self._values[rows],
             self._lasts[rows],
             self._penalties(rows, unknown=np.nan),
+            self._slopes(rows) if self._log_slopes else np.empty((len(rows), 0)),
         )
+
+    def _slopes(self, rows: npt.NDArray[np.int64]) -> Floats:
+        none: Mapping[str, float] = {}
+        reported = [self._gradients.get(number, none) for number in rows.tolist()]
+        names = self._columns.names
+        slopes = [[each.get(name, math.nan) for name in names] for each in reported]
+        return np.array(slopes, dtype=np.float64).reshape(len(rows), len(names))
+
+    def _others(self, slopes: bool) -> Ended:
+        """Trials of others: older than all of the study's own."""
+        older = self._older
+        if older is None:
+            return self._logged(np.empty(0, dtype=np.int64), 0)
+        count = len(older.numbers)
+        penalties = np.full(count, np.nan) if older.penalties is None else older.penalties
+        width = len(self._columns.names) if slopes else 0
+        none = np.full((count, width), np.nan)
+        return Ended(0, 0, older.numbers, older.states, older.params, older.values, older.lasts, penalties, none)
 
     def taken(self) -> frozenset[int]:
         """Points not to be asked for again: those that run; in a small space all that ever ran, until none is left."""

@@ -18,6 +18,7 @@ Json: TypeAlias = dict[str, Any]
 
 MOST_REPORTS = 1000  # in one request
 MOST_METRICS = 100  # in one report
+MOST_SLOPES = 100  # parameters in the gradient of one report
 NAME_LENGTH = 256
 KEY_LENGTH = 128
 MESSAGE_LENGTH = 4096  # of a finish; the rest is cut off
@@ -82,7 +83,7 @@ def read_finish(body: bytes) -> tuple[str, str]:
 def _report(form: Any, where: str) -> Reported:
     if not isinstance(form, dict):
         raise BadRequest(f"{where.rstrip('.')}: {_shown(form)} is not a report such as {{'metrics': {{'loss': 0.1}}}}")
-    _only(form, ("metrics", "step", "key"), where, "the fields are metrics, step and key")
+    _only(form, ("metrics", "step", "key", "gradient"), where, "the fields are metrics, step, key and gradient")
     metrics = form.get("metrics")
     if not isinstance(metrics, dict) or not metrics:
         raise BadRequest(f"{where}metrics: {_shown(metrics)} is not an object of at least one metric, name to number")
@@ -93,8 +94,22 @@ def _report(form: Any, where: str) -> Reported:
         step=_step(form.get("step"), f"{where}step"),
         metrics={
             _name(name, f"{where}metrics"): _number(value, f"{where}metrics.{name}") for name, value in metrics.items()
-        },
+        }
+        | _gradient(form.get("gradient", {}), f"{where}gradient"),
     )
+
+
+def _gradient(form: Any, where: str) -> dict[str, float]:
+    """As the metrics that it is kept as. Whether the trial has such parameters is judged with its row."""
+    if not isinstance(form, dict):
+        raise BadRequest(f"{where}: {_shown(form)} is not an object, parameter to number")
+    if len(form) > MOST_SLOPES:
+        raise BadRequest(f"{where}: {len(form)} parameters; report at most {MOST_SLOPES}")
+    found = {name: _number(value, f"{where}.{name}") for name, value in form.items()}
+    for name, value in found.items():
+        if not math.isfinite(value):
+            raise BadRequest(f"{_cut(where + '.' + name)}: {value} is no slope; leave it out, or let the trial fail")
+    return {rules.GRADIENT + _name(name, where): value for name, value in found.items()}
 
 
 def _only(form: Mapping[str, Any], fields: Sequence[str], where: str, hint: str) -> None:

@@ -146,6 +146,7 @@ class EndedTrial(NamedTuple):
     steps: int
     last: tuple[int, float] | None
     constraints: Mapping[str, float] | None = None
+    gradient: Mapping[str, float] | None = None  # as `rules.gradient`
 
 
 Settle = Callable[[Sequence[Report], Finish | None], Ending]

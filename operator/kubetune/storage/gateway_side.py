@@ -229,7 +229,7 @@ def _take(batch: _Batch, incoming: base.Incoming, now: float) -> base.Answer | E
         return refusal or base.NotCurrent(f"there is no trial {who.number}")
     try:
         step = rules.step_after(row.last_step, incoming.step)
-        report = Report(row.last_seq + 1, who.attempt, step, rules.clean_metrics(incoming.metrics), now)
+        report = Report(row.last_seq + 1, who.attempt, step, rules.metrics_of(row, incoming.metrics), now)
     except ValueError as error:
         return error
     batch.trials[key] = rules.with_report(row, report)

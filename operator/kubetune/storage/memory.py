@@ -512,7 +512,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         try:
             trial = self._trial(who)
             step = rules.step_after(trial.row.last_step, incoming.step)
-            metrics = rules.clean_metrics(incoming.metrics)
+            metrics = rules.metrics_of(trial.row, incoming.metrics)
         except (base.NotCurrent, base.NotRecorded, ValueError) as refusal:
             return refusal
         report = Report(trial.row.last_seq + 1, who.attempt, step, metrics, self.clock())

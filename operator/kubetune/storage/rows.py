@@ -17,7 +17,7 @@ from kubetune.api.trial import (
     penalty,
     to_json_metrics,
 )
-from kubetune.storage import base
+from kubetune.storage import base, rules
 
 STUDY_COLUMNS = (
     "e.uid, e.namespace, e.name, e.study_name, e.created, e.ended, e.end_reason, e.end_message, e.metrics, e.directions"
@@ -51,10 +51,11 @@ _STATES = {str(state): state for state in TrialState}
 _REASONS = {str(reason): reason for reason in Reason}
 
 # One query for all trials that ended; a table of 100,000 is read in order of its index, page by page.
-ENDED_TRIALS = """
+ENDED_TRIALS = f"""
     SELECT t.number, t.state, t.reason, t.params::text, t.objective_values, t.ended, cardinality(t.series_steps),
         t.series_steps[cardinality(t.series_steps)], t.series_values[cardinality(t.series_steps)],
-        t.constraint_values
+        t.constraint_values,
+        CASE WHEN position('"{rules.GRADIENT}' in t.last_metrics::text) > 0 THEN t.last_metrics END
     FROM kubetune.experiment_trials t
     WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.number > %s
         AND t.state <> 'RUNNING'
@@ -187,8 +188,9 @@ def ended(found: Sequence[Row]) -> list[base.EndedTrial]:
             steps or 0,
             None if step is None else (step, value),
             None if constraints is None else from_json_metrics(constraints),
+            None if last_metrics is None else rules.gradient(from_json_metrics(last_metrics)),
         )
-        for (number, state, reason, _, values, ended, steps, step, value, constraints), given in zip(
+        for (number, state, reason, _, values, ended, steps, step, value, constraints, last_metrics), given in zip(
             found, params, strict=True
         )
     ]

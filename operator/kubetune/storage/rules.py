@@ -20,6 +20,7 @@ from kubetune.api.trial import (
 from kubetune.storage import base
 
 STEP_LIMIT = 2**63  # a step is a signed 64-bit number
+GRADIENT = "gradient:"  # before a parameter's name: the metric that is the first objective's slope along it
 
 
 def clean(text: str) -> str:
@@ -30,6 +31,28 @@ def clean(text: str) -> str:
 def clean_metrics(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics with names that can be stored and values that are floats."""
     return {clean(name): float(value) for name, value in metrics.items()}
+
+
+def metrics_of(row: TrialRow, metrics: Mapping[str, float]) -> dict[str, float]:
+    """What a report of this trial is kept as.
+
+    Raises ValueError for the slope along something that is no continuous parameter of the trial.
+    """
+    cleaned = clean_metrics(metrics)
+    for name in cleaned:
+        if name.startswith(GRADIENT) and not isinstance(row.params.get(name.removeprefix(GRADIENT)), float):
+            has = ", ".join(each for each, value in sorted(row.params.items()) if isinstance(value, float))
+            raise ValueError(
+                f"gradient.{name.removeprefix(GRADIENT)[:80]}: trial {row.number} has no such continuous parameter; "
+                f"it has {has or 'none'}"
+            )
+    return cleaned
+
+
+def gradient(last_metrics: Mapping[str, float]) -> dict[str, float] | None:
+    """The slope of the first objective along each parameter that it was last reported for."""
+    found = {name.removeprefix(GRADIENT): slope for name, slope in last_metrics.items() if name.startswith(GRADIENT)}
+    return found or None
 
 
 def step_after(last_step: int | None, step: int | None) -> int:
@@ -216,6 +239,7 @@ def summary(row: TrialRow, curve: Mapping[int, float]) -> base.EndedTrial:
         len(curve),
         None if last is None else (last, curve[last]),
         row.constraints,
+        gradient(row.last_metrics),
     )
 
 

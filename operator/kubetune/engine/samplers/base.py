@@ -18,6 +18,7 @@ class Sight:
     latest: int = 0
     running: int = 0
     whole: bool = False  # and all that ended, in the order in which they did
+    slopes: bool = False  # with the gradients that they reported
 
 
 class Sampler(abc.ABC):

@@ -44,7 +44,8 @@ class BranchSampler(Sampler):
         """Of what every trial has. No point of that is taken: it has branches."""
         past = view.past
         if past is not None:
-            past = dataclasses.replace(past, params=past.params[:, self._places])
+            slopes = past.slopes[:, self._places] if past.slopes.shape[1] else past.slopes
+            past = dataclasses.replace(past, params=past.params[:, self._places], slopes=slopes)
         return dataclasses.replace(view, params=view.params[:, self._places], past=past, taken=frozenset())
 
     def _filled(self, known: Params, number: int, again: int) -> dict[str, ParamValue]:

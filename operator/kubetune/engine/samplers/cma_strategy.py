@@ -117,6 +117,9 @@ class Strategy:
         broken = feasible.broken(more.penalties)
         points = self._cube.enter(more.params)
         for row, number in enumerate(more.numbers.tolist()):
+            if number < 0:
+                self._heard(points[row], float(losses[row]), float(broken[row]), bool(usable[row]))
+                continue
             self._newest = max(self._newest, number)
             if number < self._settings.startup:
                 self._started(points[row], float(losses[row]), float(broken[row]), bool(usable[row]))
@@ -124,6 +127,14 @@ class Strategy:
                 x = self._drawn(number, more.params[row], points[row])
                 self._generation.append((x, float(losses[row]), float(broken[row])))
             self._tell()
+
+    def _heard(self, x: Floats, loss: float, broken: float, usable: bool) -> None:
+        """Of another experiment's trial, which comes before all others: the first distribution is that of their best
+        tenth (Nomura et al., AAAI 2021)."""
+        if usable:
+            self._startup.append((x, loss, broken))
+        if len(self._startup) >= FEWEST:
+            self._begin(None, None)
 
     def _started(self, x: Floats, loss: float, broken: float, usable: bool) -> None:
         """A startup trial ended: no generation's, but what a warm start knows."""

@@ -3,19 +3,26 @@
 The inner sampler knows the narrower space only. Of the trials outside of it TPE keeps all numbers: its estimators take
 observations beyond the bounds, as Optuna's do where a range changes between trials. A choice that is not allowed any
 more has no place in the narrower space: to TPE such a trial is one without that parameter, which still counts for what
-is good and what is bad. Samplers with a model of the whole box (`gp`) are not shown trials outside of it.
+is good and what is bad. Samplers with a model of the whole box (`gp`), and those whose population is made of the trials
+that ended, are not shown trials outside of it: the population is what of it lies inside, and fills up again.
 """
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
 from kubetune.api.spec import Categorical, ExperimentSpec, InvalidSpec, Parameter, ParamValue
 from kubetune.engine.columns import Columns, Floats, Points
+from kubetune.engine.ended import Ended
 from kubetune.engine.history import History, View
 from kubetune.engine.samplers.base import Sampler
 
 TAKES_ANY = frozenset({"tpe", "random", "qmc"})  # trials outside may be shown to them
+REFUSE: Mapping[str, str] = {
+    "cmaes": "its distribution is one of the whole box; begin another experiment with warmStart from this one",
+    "external": "its searcher was told the whole space; let the searcher narrow it",
+}
 
 
 def within(spec: ExperimentSpec) -> ExperimentSpec:
@@ -27,10 +34,10 @@ class NarrowedSampler(Sampler):
     """Asks ``inner``, which was built for `within`."""
 
     def __init__(self, spec: ExperimentSpec, inner: Sampler) -> None:
-        if inner.sight.whole or inner.capacity() is not None:
-            raise InvalidSpec(
-                "narrow", f"{spec.sampler.name} cannot be narrowed while it runs; tpe, random, qmc and gp can"
-            )
+        name = spec.sampler.name
+        why = "it tries every point by its number" if inner.capacity() is not None else REFUSE.get(name)
+        if why is not None:
+            raise InvalidSpec("narrow", f"{name} cannot be narrowed while it runs: {why}; tpe, gp and most others can")
         self._inner = inner
         self._keeps = spec.sampler.name in TAKES_ANY
         self._declared = Columns(spec.parameters)
@@ -44,7 +51,8 @@ class NarrowedSampler(Sampler):
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
         params, inside = self._translated(view.params)
-        shown = dataclasses.replace(view, params=params, taken=self._taken(view.taken))
+        past = None if view.past is None else self._past(view.past)
+        shown = dataclasses.replace(view, params=params, taken=self._taken(view.taken), past=past)
         return self._inner.choose(shown if self._keeps else _rows(shown, inside), number)
 
     def _translated(self, params: Floats) -> tuple[Floats, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
@@ -59,6 +67,21 @@ class NarrowedSampler(Sampler):
             elif not isinstance(bounds, Categorical):
                 inside &= ~known | ((column >= bounds.low) & (column <= bounds.high))
         return made, inside
+
+    def _past(self, past: Ended) -> Ended:
+        """Those inside. Of two pasts of which one is the beginning of the other it still is."""
+        params, inside = self._translated(past.params)
+        return Ended(
+            past.key,
+            0,
+            past.numbers[inside],
+            past.states[inside],
+            params[inside],
+            past.values[inside],
+            past.lasts[inside],
+            past.penalties[inside],
+            past.slopes[inside],
+        )
 
     def _taken(self, taken: frozenset[int]) -> frozenset[int]:
         """The points that are inside, by the narrower space's numbers."""

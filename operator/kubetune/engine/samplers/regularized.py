@@ -48,9 +48,16 @@ class RegularizedSampler(Sampler):
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
         rows, ranks = self._population(view)
-        if number < self._size or not len(rows):
+        if number < self._size - self._given(view) or not len(rows):
             return self._random.choose(view, number)
         return self._random.rather(view, number, functools.partial(self._child, rows, ranks, number), times=10)
+
+    def _given(self, view: View) -> int:
+        """How many of the first population are trials of other experiments."""
+        if view.past is None:
+            return 0
+        others = int(np.searchsorted(view.past.numbers[: self._size] >= 0, True))
+        return int(np.count_nonzero(view.past.states[:others] == COMPLETE))
 
     def _population(self, view: View) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Parameters of those alive, oldest first, and how good each is among them."""

@@ -64,6 +64,12 @@ class _Axis:
         steps = np.arange(count) if count <= MANY else np.unique(dice.integers(0, count, MANY))
         return self.encode(np.asarray(self.parameter.low + steps * float(self.parameter.step), dtype=np.float64))
 
+    def slopes(self, numbers: Floats, slopes: Floats) -> Floats:
+        """Of a continuous parameter, by the chain rule: along its place in the cube instead of along its value."""
+        assert not isinstance(self.parameter, Categorical)
+        low, high = self._bounds(self.parameter)
+        return np.asarray(slopes * (high - low) * (numbers if self.parameter.log else 1.0), dtype=np.float64)
+
     @staticmethod
     def _steps(parameter: Double | Int) -> int:
         assert parameter.step is not None
@@ -103,6 +109,11 @@ class Unit:
 
     def encode(self, rows: Floats) -> Floats:
         return np.hstack([axis.encode(rows[:, axis.place]) for axis in self._axes])
+
+    def slopes(self, rows: Floats, slopes: Floats) -> Floats:
+        """Slopes along each column, at these rows, as slopes along the axes of the cube; of continuous parameters."""
+        along = [axis.slopes(rows[:, axis.place], slopes[:, axis.place]) for axis in self._axes if axis.continuous]
+        return np.column_stack(along) if along else np.empty((len(rows), 0))
 
     def decode(self, points: Floats) -> Floats:
         """The nearest rows: in steps where there are steps, one value of each choice, nan where a condition fails."""

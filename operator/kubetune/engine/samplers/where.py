@@ -11,7 +11,7 @@ from kubetune.engine.samplers.base import Sampler
 from kubetune.engine.samplers.narrowed import within
 from kubetune.engine.samplers.random import RandomSampler
 
-AGAIN = frozenset({"tpe", "random"})  # another number is another draw
+AGAIN = frozenset({"tpe", "random", "cmaes", "nsgaii", "nsgaiii", "regularizedEvolution"})  # by number, another draw
 TRIES = 4
 DRAWS = 2000  # at random
 _NUMBERS = 10_000_000  # from here on no trial has a number

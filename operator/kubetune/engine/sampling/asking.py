@@ -76,4 +76,5 @@ def _bare(spec: ExperimentSpec) -> ExperimentSpec:
         narrow=spec.narrow,
         where=spec.where,
         before=spec.before,
+        constraints=spec.constraints,
     )

@@ -82,19 +82,24 @@ class Unreachable(RuntimeError):  # noqa: N818
     """The gateway did not take the report in time; KUBETUNE_PATIENCE seconds is how long it is tried."""
 
 
-def report(step: int | None = None, **metrics: Any) -> bool:
+def report(step: int | None = None, *, gradient: Any = None, **metrics: Any) -> bool:
     """Report metrics of one step; returns whether the trial is to stop (then save what you want to keep, exit 0).
 
     Args:
         step: a whole number, such as the epoch. None: one more than the last one, from 0.
         metrics: name to number: anything that float() takes, also of numpy or torch. NaN and infinity are reported
             as such. A name that is no Python name goes as ``**{"val/loss": 0.3}``.
+        gradient: the first objective's slope along continuous parameters, each by its own unit, such as
+            ``{"lr": 0.3}``, for the sampler ``gradient``. Of each the last one reported counts.
 
     Raises:
-        TypeError, ValueError: a metric is no number, or the step no whole number.
+        TypeError, ValueError: a metric is no number, or the step no whole number; a slope is not finite.
         Refused, Unreachable: the report is not there.
     """
-    return _session.report(_step(step), {name: _number(name, value) for name, value in metrics.items()})
+    if gradient is not None and not hasattr(gradient, "items"):
+        metrics["gradient"], gradient = gradient, None  # a metric of that name
+    slopes = {name: _slope(name, value) for name, value in (gradient or {}).items()}
+    return _session.report(_step(step), {name: _number(name, value) for name, value in metrics.items()}, slopes)
 
 
 def should_stop() -> bool:
@@ -200,6 +205,13 @@ def _number(name: str, value: Any) -> float:
         raise TypeError(f"{name}: {value!r} is not a number: {error}") from error
 
 
+def _slope(name: str, value: Any) -> float:
+    slope = _number("gradient." + name, value)
+    if not math.isfinite(slope):
+        raise ValueError(f"gradient.{name}: {slope!r} is no slope; leave it out")
+    return slope
+
+
 def _step(step: Any) -> int | None:
     if step is None:
         return None
@@ -229,14 +241,17 @@ class _Session:
         self._asked = -math.inf  # monotonic
         self._answer: dict[str, Any] | None = None  # the last one; None: what was sent is of no interest any more
 
-    def report(self, step: int | None, metrics: dict[str, float]) -> bool:
+    def report(self, step: int | None, metrics: dict[str, float], gradient: dict[str, float] | None = None) -> bool:
         if not metrics:
             raise ValueError("report at least one metric, such as report(3, accuracy=0.9)")
         if not _gateway():
             words = [] if step is None else [f"step={step}"]
-            print(*words, *(f"{name}={value!r}" for name, value in metrics.items()), flush=True)
+            slopes = [f"gradient:{name}={value!r}" for name, value in (gradient or {}).items()]
+            print(*words, *(f"{name}={value!r}" for name, value in metrics.items()), *slopes, flush=True)
             return False
         body: dict[str, Any] = {"metrics": {name: _json_number(value) for name, value in metrics.items()}}
+        if gradient:
+            body["gradient"] = gradient
         body["key"] = uuid.uuid4().hex
         if step is not None:
             body["step"] = step

@@ -272,6 +272,24 @@ class TestCreatingTrials:
         assert [row.constraints for row in storage.load_trials(uid)] == [known, None, None]
         assert [row.constraints for row in storage.load_ended(uid, -1, 9)] == [known, None]
 
+    def test_the_gradient_that_a_trial_reported_last_is_known_of_its_end(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        params: dict[str, ParamValue] = {"x": 0.5, "layers": 2}
+        space: dict[str, Parameter] = {"x": Double(0.0, 1.0), "layers": Int(1, 3)}
+        experiment.create(0, 1, space=space, params=params)
+        for slope in (3.0, -0.5):
+            report = experiment.incoming_of(0, {"loss": 1.0, "gradient:x": slope})
+            assert isinstance(storage.accept([report])[0], base.Answer)
+        for wrong in ("layers", "y"):
+            (refused,) = storage.accept([experiment.incoming_of(1, {"loss": 1.0, f"gradient:{wrong}": 1.0})])
+            assert isinstance(refused, ValueError)
+            assert str(refused) == f"gradient.{wrong}: trial 1 has no such continuous parameter; it has x"
+        experiment.report(1)
+        experiment.finish(0, completed(1.0))
+        experiment.finish(1, completed(1.0))
+        storage.remove_reports(-1.0)
+        assert [row.gradient for row in storage.load_ended(uid, -1, 9)] == [{"x": -0.5}, None]
+
     def test_each_set_that_people_gave_becomes_one_trial(self, experiment: Experiment) -> None:
         storage, uid = experiment.storage, experiment.uid
         assert storage.sources(uid) == frozenset()

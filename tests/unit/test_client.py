@@ -116,6 +116,16 @@ def test_what_is_no_number_in_json(gateway: gateway_world.Running, experiment: E
     assert (metrics["b"], metrics["c"]) == (math.inf, -math.inf)
 
 
+def test_a_gradient_is_there_beside_the_metrics(gateway: gateway_world.Running, experiment: Experiment) -> None:
+    kt.report(0, loss=1.0, gradient={"x": Scalar()})
+    kt.report(1, loss=0.9, gradient=3)
+    assert taken(experiment) == [(0, {"loss": 1.0, "gradient:x": 0.5}), (1, {"loss": 0.9, "gradient": 3.0})]
+    with pytest.raises(kt.Refused, match=r"gradient.lr: trial 0 has no such continuous parameter; it has x \(400\)"):
+        kt.report(2, loss=1.0, gradient={"lr": 0.1})
+    with pytest.raises(ValueError, match="x: nan is no slope"):
+        kt.report(2, loss=1.0, gradient={"x": math.nan})
+
+
 def test_a_stop_is_told_by_the_next_report(gateway: gateway_world.Running, experiment: Experiment) -> None:
     assert not kt.report(0, loss=1)
     experiment.storage.request_stop(experiment.uid, {0: Reason.PRUNED})

@@ -1,5 +1,6 @@
 """Samplers of the whole past with constraints: Deb's rules, Optuna's draws where it has them, and a feasible winner."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -90,7 +91,7 @@ def test_nsga_draws_as_optunas_does_with_the_same_constraints(name: str, setting
 
 def of(name: str, settings: Mapping[str, Any] | None = None, **changes: Any) -> ExperimentSpec:
     sampler = Algorithm(name, settings or {})
-    return spec(**{"sampler": sampler, "parameters": PLANE, "seed": 3, "constraints": LIMITS[:1], **changes})
+    return spec(**{"sampler": sampler, "parameters": PLANE, "seed": 2, "constraints": LIMITS[:1], **changes})
 
 
 def bowl(params: Params) -> tuple[float, ...]:
@@ -148,13 +149,20 @@ def test_a_restart_sees_what_was_broken(name: str) -> None:
     assert samplers.build(made).suggest(ignoring, 120) != samplers.build(made).suggest(history, 120)
 
 
-def test_at_the_edge_the_slope_points_back() -> None:
-    points = gradient.around(np.array([0.5, 0.5]), 0.1)  # the first parameter above 0.55 is not allowed
-    broken = np.maximum(points[:, 0] - 0.55, 0.0)
-    values = gradient.judged(-points[:, 0] + points[:, 1], broken)
-    assert gradient.difference(points, values)[0] > 0
-    values[2] = np.nan
-    assert np.isnan(gradient.judged(values, broken)).tolist() == np.isnan(values).tolist()
+def test_beyond_the_edge_the_slope_points_back_and_along() -> None:
+    """The objective falls to the right and upwards; the first parameter must not exceed 0.4."""
+    points = gradient.around(np.array([0.5, 0.5]), 0.1)
+
+    def told(edge: float) -> list[gradient.Told]:
+        none = np.full(2, np.nan)
+        return [gradient.Told(-3.0 * x - y, max(7.0 * (x - edge), 0.0), none) for x, y in points.tolist()]
+
+    assert gradient.measured(points, told(0.55)) == pytest.approx([-3.0, -1.0])  # the centre keeps it
+    assert gradient.measured(points, told(0.4)) == pytest.approx([-3.0 + 2 * np.sqrt(10.0), -1.0])
+    failed = [
+        dataclasses.replace(each, value=np.nan) if place in (1, 3) else each for place, each in enumerate(told(0.4))
+    ]
+    assert np.isfinite(gradient.measured(points, failed)).all()
 
 
 def test_a_small_population_of_equals_is_told_apart_by_what_they_break() -> None:

@@ -20,6 +20,11 @@ def test_one_report() -> None:
     ]
 
 
+def test_a_gradient_is_kept_among_the_metrics() -> None:
+    (report,) = read({"metrics": {"loss": 1}, "gradient": {"lr": -3, "momentum": 0.5}})
+    assert report.metrics == {"loss": 1.0, "gradient:lr": -3.0, "gradient:momentum": 0.5}
+
+
 def test_a_report_without_key_and_step_has_a_key_of_its_own() -> None:
     first, second = read({"reports": [{"metrics": {"loss": 1}}, {"metrics": {"loss": 1}}]})
     assert first.step is second.step is None
@@ -62,7 +67,13 @@ BAD = {
     "{}": "metrics: nothing is not an object of at least one metric",
     '{"metrics": {}}': "metrics: {} is not an object of at least one metric",
     '{"metrics": [1]}': "metrics: [1] is not an object",
-    '{"metric": {"loss": 1}}': "metric: there is no such field; the fields are metrics, step and key",
+    '{"metric": {"loss": 1}}': "metric: there is no such field; the fields are metrics, step, key and gradient",
+    '{"metrics": {"loss": 1}, "gradient": 0.5}': "gradient: 0.5 is not an object, parameter to number",
+    '{"metrics": {"loss": 1}, "gradient": {"lr": "steep"}}': "gradient.lr: 'steep' is not a number",
+    '{"metrics": {"loss": 1}, "gradient": {"lr": "NaN"}}': "gradient.lr: nan is no slope; leave it out",
+    '{"metrics": {"loss": 1}, "gradient": {"lr": 1e999}}': "gradient.lr: inf is no slope",
+    json.dumps({"metrics": LOSS, "gradient": {"x" * 257: 1}}): "gradient: the name",
+    json.dumps({"metrics": LOSS, "gradient": {f"p{n}": 1 for n in range(101)}}): "gradient: 101 parameters",
     '{"metrics": {"loss": 1}, "steps": 3}': "steps: there is no such field",
     '{"metrics": {"loss": "high"}}': "metrics.loss: 'high' is not a number",
     '{"metrics": {"loss": true}}': "metrics.loss: True is not a number",
@@ -104,7 +115,9 @@ json_values = st.recursive(
 
 @given(
     st.fixed_dictionaries(
-        {}, optional={"metrics": json_values, "step": json_values, "key": json_values, "reports": json_values}
+        {},
+        optional={"metrics": json_values, "step": json_values, "key": json_values, "reports": json_values}
+        | {"gradient": json_values},
     )
 )
 def test_any_json_is_taken_or_refused(body: object) -> None:

@@ -63,10 +63,20 @@ class TestReading:
         assert error.value.field == field
         assert error.value.message.startswith(message)
 
-    def test_a_sampler_that_goes_through_the_space_cannot(self) -> None:
-        parameters = {"x": Int(1, 9)}
-        made = spec(parameters=parameters, sampler=Algorithm("grid"), narrow={"x": Int(1, 3)})
-        with pytest.raises(InvalidSpec, match="narrow: grid cannot be narrowed while it runs"):
+    @pytest.mark.parametrize(
+        ("sampler", "why"),
+        [
+            (Algorithm("grid"), "it tries every point"),
+            (Algorithm("bruteForce"), "it tries every point"),
+            (Algorithm("cmaes"), "its distribution is one of the whole box; begin another experiment with warmStart"),
+            (Algorithm("external", {"service": "mine"}), "its searcher was told the whole space"),
+        ],
+    )
+    def test_a_sampler_that_goes_through_the_space_or_has_its_own_idea_of_it_cannot(
+        self, sampler: Algorithm, why: str
+    ) -> None:
+        made = spec(parameters={"x": Int(1, 9)}, sampler=sampler, narrow={"x": Int(1, 3)})
+        with pytest.raises(InvalidSpec, match=f"narrow: {sampler.name} cannot be narrowed while it runs: {why}"):
             check(made)
 
 
@@ -88,7 +98,9 @@ def history(count: int) -> History:
     return made
 
 
-@pytest.mark.parametrize("sampler", ["random", "tpe", "qmc"])
+@pytest.mark.parametrize(
+    "sampler", ["random", "tpe", "qmc", "nsgaii", "nsgaiii", "differentialEvolution", "regularizedEvolution"]
+)
 def test_all_that_is_asked_for_lies_within(sampler: str) -> None:
     made = spec(parameters=SPACE, sampler=Algorithm(sampler), narrow=NARROW, seed=1)
     past = history(40)
@@ -108,6 +120,36 @@ def test_tpe_still_learns_from_what_lies_outside() -> None:
         past.add(Past(number, TrialState.COMPLETE, {"lr": 0.5, "momentum": momentum}, (abs(momentum - 0.3),)))
     asked = [float(samplers.build(made).suggest(past, number)["momentum"]) for number in range(60, 90)]
     assert sum(abs(momentum - 0.3) < 0.15 for momentum in asked) > 24
+
+
+@pytest.mark.parametrize("sampler", ["nsgaii", "differentialEvolution", "regularizedEvolution"])
+def test_a_population_is_what_of_it_lies_inside(sampler: str) -> None:
+    """Trials outside change nothing: neither what is asked, nor what is replayed when more have ended."""
+    parameters: dict[str, Parameter] = {"x": Double(0.0, 1.0), "y": Double(0.0, 1.0)}
+    made = spec(parameters=parameters, sampler=Algorithm(sampler, {"populationSize": 5}), seed=4)
+    narrowed = samplers.build(dataclasses.replace(made, narrow={"x": Double(0.5, 1.0)}))
+    alone = samplers.build(dataclasses.replace(made, parameters={**parameters, "x": Double(0.5, 1.0)}))
+    both, inside = History([LOSS], parameters), History([LOSS], parameters)
+    numbers = itertools.count()
+    for number in range(40):
+        x = (number * 0.37) % 1.0
+        params = {"x": x, "y": (number * 0.61) % 1.0}
+        told = Past(number, TrialState.COMPLETE, params, (abs(x - 0.7) + params["y"],), None, float(number))
+        both.add(told)
+        if sampler != "differentialEvolution" and x >= 0.5:  # there the number is the place
+            inside.add(dataclasses.replace(told, number=next(numbers)))
+        params = dict(narrowed.suggest(both, 90 + number))
+        assert 0.5 <= float(params["x"]) <= 1.0
+        if len(inside) > 5:
+            assert params == alone.suggest(inside, 90 + number)
+
+
+def test_a_descent_begins_anew_in_the_narrower_space() -> None:
+    parameters: dict[str, Parameter] = {"x": Double(0.0, 1.0), "y": Double(0.0, 1.0)}
+    made = spec(parameters=parameters, sampler=Algorithm("gradient"), narrow={"x": Double(0.5, 1.0)}, seed=4)
+    past = History([LOSS], parameters)
+    past.add(Past(0, TrialState.COMPLETE, {"x": 0.5, "y": 0.5}, (1.0,), None, 1.0))
+    assert samplers.build(made).suggest(past, 1) == {"x": 0.75, "y": 0.5}
 
 
 def test_points_of_a_small_space_are_not_asked_for_twice() -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.optimize
 
-from kubetune.api.spec import Algorithm, Double, ExperimentSpec, Int, InvalidSpec, Parameter, ParamValue
+from kubetune.api.spec import Algorithm, Constraint, Double, ExperimentSpec, Int, InvalidSpec, Parameter, ParamValue
 from kubetune.api.trial import TrialState
 from kubetune.engine import samplers
 from kubetune.engine.history import History, Past
@@ -67,6 +67,89 @@ def test_it_moves_as_adam_does_along_the_slope() -> None:
             square[place] = 0.999 * square[place] + 0.001 * slope[place] ** 2
             hat, root = mean[place] / (1 - 0.9**turn), math.sqrt(square[place] / (1 - 0.999**turn))
             centre[place] -= rate * hat / (root + 1e-8)
+
+
+def slopes(params: Mapping[str, ParamValue]) -> dict[str, float]:
+    """Of `loss`, by hand, along the parameters' own values."""
+    lr = float(params["lr"])
+    away = 2 * (math.log10(lr) + 2) / (lr * math.log(10))
+    return {"lr": away, "x": 6 * (float(params["x"]) - 1), "y": 2 * (float(params["y"]) - 0.2)}
+
+
+def follow(made: ExperimentSpec, count: int, running: int = 0, sign: float = 1.0, first: int = 0) -> History:
+    """Trials report value and slope, from the ``first`` on."""
+    sampler, history = samplers.build(made), History(made.objectives, made.parameters)
+    for number in range(count):
+        history.add(Past(number, TrialState.RUNNING, sampler.suggest(history, number)))
+        if number >= running:
+            params = history[number - running].params
+            told = {name: sign * slope for name, slope in slopes(params).items()} if number >= first else None
+            ended = Past(
+                number - running, TrialState.COMPLETE, params, (sign * loss(params),), None, float(number), None, told
+            )
+            history.replace(ended)
+    return history
+
+
+def test_a_reported_gradient_moves_it_as_adam_does_one_trial_for_each_move() -> None:
+    """The paper's algorithm by the exact slope in the unit cube, the chain rule done by hand."""
+    made = of({"gradient": "reported"})
+    history = follow(made, 31)
+    centre, mean, square = np.full(3, 0.5), np.zeros(3), np.zeros(3)
+    for turn in range(1, 31):
+        assert unit(history[turn - 1].params) == pytest.approx(centre, abs=1e-9)
+        slope = np.array([2 * 16 * (centre[0] - 0.75), 6 * 64 * (centre[1] - 0.375), 2 * (centre[2] - 0.2)])
+        mean, square = 0.9 * mean + 0.1 * slope, 0.999 * square + 0.001 * slope**2
+        rate = 0.1 * (1 + math.cos(math.pi * (turn - 1) / 30)) / 2
+        centre = centre - rate * (mean / (1 - 0.9**turn)) / (np.sqrt(square / (1 - 0.999**turn)) + 1e-8)
+    assert loss(history[29].params) < 0.05
+    assert float(np.abs(unit(history[30].params) - unit(history[29].params)).sum()) > 0.1  # the next descent
+
+
+@pytest.mark.parametrize("running", [0, 6])
+def test_it_sees_by_itself_that_gradients_are_reported(running: int) -> None:
+    """Till then it measures: the first trials of either are the same."""
+    told, by_name = follow(of(), 60, running), follow(of({"gradient": "reported"}), 60, running)
+    assert told[0].params == by_name[0].params
+    if not running:
+        assert [trial.params for trial in told] == [trial.params for trial in by_name]
+    assert min(loss(trial.params) for trial in told) < 0.2
+    assert len({str(sorted(trial.params.items())) for trial in told}) == 60
+    assert follow(of({"gradient": "finiteDifference"}), 8, first=0)[7].params == run(of(), 8)[7].params
+
+
+def test_reported_gradients_of_what_is_maximised_point_up() -> None:
+    made = of({"gradient": "reported"}, objectives=(ACCURACY,))
+    assert [trial.params for trial in follow(made, 20, sign=-1.0)] == [
+        trial.params for trial in follow(of({"gradient": "reported"}), 20)
+    ]
+
+
+def test_a_trial_that_reports_none_or_a_part_is_no_slope_there() -> None:
+    """Who never reports one is moved by nothing: each trial is where another descent begins."""
+    never = run(of({"gradient": "reported"}), 20)
+    starts = [unit(trial.params) for trial in never]
+    assert min(float(np.abs(one - other).sum()) for one, other in itertools.combinations(starts, 2)) > 0.01
+    sampler, history = samplers.build(of({"gradient": "reported"})), History([LOSS], BOX)
+    for number in range(10):
+        params = sampler.suggest(history, number)
+        told = {"x": slopes(params)["x"]}
+        history.add(Past(number, TrialState.COMPLETE, params, (loss(params),), None, float(number), None, told))
+    last = unit(history[9].params)
+    assert (last[0], last[2]) == pytest.approx((0.5, 0.5))
+    assert abs(last[1] - 0.375) < 0.08
+
+
+def test_reported_gradients_are_there_after_a_restart() -> None:
+    made = of()
+    history, loaded = follow(made, 25), History([LOSS], BOX)
+    ended = (history[number] for number in range(25))
+    loaded.load(
+        Past(t.number, t.state, t.params, t.values, None, float(t.number), None, slopes(t.params)) for t in ended
+    )
+    assert samplers.build(made).suggest(loaded, 25) == samplers.build(made).suggest(history, 25)
+    both = loaded.view(0, 0, 0, whole=True).past, loaded.view(0, 0, 0, whole=True, slopes=True).past
+    assert [past.slopes.shape for past in both if past is not None] == [(25, 0), (25, 3)]
 
 
 def test_the_slope_is_that_of_scipy() -> None:
@@ -157,6 +240,11 @@ def test_it_beats_random_search_on_a_smooth_valley() -> None:
         (of(parameters={"n": Double(0.0, 1.0, step=0.1)}), "parameters.n: gradient moves along continuous"),
         (of(objectives=(LOSS, ACCURACY)), "objectives: gradient follows the slope of one metric"),
         (of({"learningRate": 0}), "sampler.settings.learningRate: needs a number"),
+        (of({"gradient": "guessed"}), "sampler.settings.gradient: needs one of auto, reported, finiteDifference"),
+        (
+            of({"gradient": "reported"}, constraints=(Constraint("latency", "max", 1.0),)),
+            "sampler.settings.gradient: reported gradients say nothing of constraints",
+        ),
         (of({"rounds": 0}), "sampler.settings.rounds: needs a whole number of at least 1"),
     ],
 )

@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+import math
+import statistics
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 
@@ -22,9 +25,10 @@ from kubetune.api.trial import Reason, TrialState
 from kubetune.engine import samplers, warm
 from kubetune.engine.check import check
 from kubetune.engine.engine import Engine
+from kubetune.engine.history import History, Past
 from kubetune.engine.samplers.base import seed_of
 from kubetune.storage import space
-from kubetune.storage.base import EndedTrial, KeptSpec
+from kubetune.storage.base import EndedTrial, KeptSpec, WarmTrial
 from kubetune.storage.memory import MemoryStorage
 from tests.unit.engine_objects import ACCURACY, SPACE, Trials, spec
 
@@ -165,6 +169,84 @@ def test_tpe_draws_as_optunas_does_after_add_trials() -> None:
         assert trial.params == params, number
         trial.report(0.05 * number, 0)
         study.tell(trial, 0.05 * number)
+
+
+SMOOTH: dict[str, Parameter] = {"x": Double(-4.0, 4.0), "y": Double(1e-4, 1.0, log=True)}
+
+
+def distance(params: Any) -> float:
+    """Least at 3.5, 0.5: far from the middle."""
+    return float((params["x"] - 3.5) ** 2 + (math.log10(params["y"] / 0.5)) ** 2)
+
+
+def begun(sampler: Algorithm, others: int, own: int = 0) -> tuple[ExperimentSpec, History]:
+    """A history that begins with so many random trials of another experiment."""
+    made = spec(parameters=SMOOTH, sampler=sampler, seed=6, warm_start=("other",))
+    drawn = samplers.build(spec(parameters=SMOOTH, seed=9))
+    history = History(made.objectives, SMOOTH)
+    found = []
+    for number in range(others):
+        params = drawn.suggest(History(made.objectives, SMOOTH), number)
+        found.append(WarmTrial("other", "u", number, TrialState.COMPLETE, params, (distance(params),), None))
+    if found:
+        history.begin_with(warm.view(made, found))
+    inner = samplers.build(made)
+    for number in range(own):
+        params = inner.suggest(history, number)
+        history.add(Past(number, TrialState.COMPLETE, params, (distance(params),), None, float(number)))
+    return made, history
+
+
+def test_cmaes_draws_from_the_distribution_of_their_best_tenth() -> None:
+    cmaes = pytest.importorskip("cmaes")
+    made, history = begun(Algorithm("cmaes"), 50)
+    past = history.view(0, 0, 0, whole=True).past
+    assert past is not None
+    assert past.numbers.tolist() == list(range(-50, 0))
+    points = np.column_stack([(past.params[:, 0] + 4) / 8, (np.log10(past.params[:, 1]) + 4) / 4])
+    mean, sigma, cov = cmaes.get_warm_start_mgd(list(zip(points, past.values[:, 0], strict=True)))
+    theirs = cmaes.CMA(mean, sigma, np.array([[0.0, 1.0]] * 2), n_max_resampling=20, seed=seed_of(made, 1), cov=cov)
+    x, y = theirs.ask()
+    asked = samplers.build(made).suggest(history, 1)
+    assert (asked["x"], math.log10(float(asked["y"]))) == pytest.approx((8 * x - 4, 4 * y - 4))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "own"),
+    [
+        (Algorithm("cmaes"), 30),
+        (Algorithm("nsgaii", {"populationSize": 10}), 40),
+        (Algorithm("differentialEvolution"), 40),
+        (Algorithm("regularizedEvolution", {"populationSize": 20, "tournamentSize": 5}), 40),
+        (Algorithm("gradient"), 40),
+    ],
+)
+def test_samplers_of_the_whole_past_begin_where_they_were_good(sampler: Algorithm, own: int) -> None:
+    """Their first trials are better than without, and a restart in the middle asks the same."""
+    if sampler.name == "cmaes":
+        pytest.importorskip("cmaes")
+    made, history = begun(sampler, 60, own)
+    check(made)
+    _, cold = begun(sampler, 0, own)
+
+    def early(found: History) -> float:
+        return statistics.median(trial.values[0] for trial in found if trial.values and trial.number < own // 2)
+
+    assert early(history) < early(cold)
+    loaded = History(made.objectives, SMOOTH)
+    older, again = history._older, samplers.build(made)
+    assert older is not None
+    loaded.begin_with(older)
+    loaded.load(Past(t.number, t.state, t.params, t.values, None, float(t.number)) for t in history)
+    assert again.suggest(loaded, own) == samplers.build(made).suggest(history, own)
+
+
+def test_a_descent_begins_at_the_best_of_them() -> None:
+    made, history = begun(Algorithm("gradient"), 60)
+    older = history._older
+    assert older is not None
+    best = older.params[np.argmin(older.values[:, 0])]
+    assert list(samplers.build(made).suggest(history, 0).values()) == pytest.approx(best.tolist())
 
 
 def test_they_are_none_of_its_trials() -> None:

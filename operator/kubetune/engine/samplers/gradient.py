@@ -172,6 +172,7 @@ class GradientSampler(Sampler):
         slopes = np.full((len(values), self._unit.width), np.nan)
         if past.slopes.shape[1]:
             slopes = self._sign * self._unit.slopes(past.params, past.slopes)
+            slopes[~np.isfinite(slopes)] = np.nan
         of_own = zip(past.numbers, past.params, values, feasible.broken(past.penalties), slopes, strict=True)
         for number, row, value, broken, slope in of_own:
             if number >= 0:

@@ -70,7 +70,7 @@ class _Reference(test_sampler_nsga._Reference):
                 trial.set_constraint(name, value)
             return tell(trial, *arguments, **named)
 
-        self.study.tell = constrained  # type: ignore[method-assign]
+        self.study.tell = constrained  # type: ignore[method-assign,assignment]
         return super().run(count, values)
 
 

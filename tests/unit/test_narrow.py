@@ -133,12 +133,12 @@ def test_a_population_is_what_of_it_lies_inside(sampler: str) -> None:
     numbers = itertools.count()
     for number in range(40):
         x = (number * 0.37) % 1.0
-        params = {"x": x, "y": (number * 0.61) % 1.0}
-        told = Past(number, TrialState.COMPLETE, params, (abs(x - 0.7) + params["y"],), None, float(number))
+        y = (number * 0.61) % 1.0
+        told = Past(number, TrialState.COMPLETE, {"x": x, "y": y}, (abs(x - 0.7) + y,), None, float(number))
         both.add(told)
         if sampler != "differentialEvolution" and x >= 0.5:  # there the number is the place
             inside.add(dataclasses.replace(told, number=next(numbers)))
-        params = dict(narrowed.suggest(both, 90 + number))
+        params = narrowed.suggest(both, 90 + number)
         assert 0.5 <= float(params["x"]) <= 1.0
         if len(inside) > 5:
             assert params == alone.suggest(inside, 90 + number)

@@ -14,7 +14,7 @@ from kubetune.api.stages import Current, Stage
 from kubetune.engine import samplers
 from kubetune.engine.around import around
 from kubetune.engine.history import History, Past
-from kubetune.engine.samplers import where
+from kubetune.engine.samplers import narrowed, where
 from kubetune.engine.samplers.base import Sampler
 from kubetune.storage.base import Steer
 
@@ -151,16 +151,16 @@ def each(spec: ExperimentSpec) -> Iterator[tuple[ExperimentSpec, Sampler]]:
             if not error.field.startswith("sampler"):
                 raise
             raise InvalidSpec(f"stages[{place}].{error.field}", error.message) from None
-        _check(f"stages[{place}].sampler.name", stage, sampler)
+        _check(f"stages[{place}].sampler.name", stage)
         yield one, sampler
 
 
-def _check(field: str, stage: Stage, sampler: Sampler) -> None:
+def _check(field: str, stage: Stage) -> None:
     if stage.sampler.name == "bruteForce":
         raise InvalidSpec(field, "bruteForce goes through a whole study's space by itself; take grid for a stage")
-    if stage.around is not None and sampler.sight.whole:
+    if stage.around is not None and stage.sampler.name in narrowed.REFUSE:
         raise InvalidSpec(
             field,
-            f"{stage.sampler.name} learns from every trial of the whole space and cannot be narrowed; take grid, tpe, "
-            "random, qmc or gp, or drop narrow",
+            f"{stage.sampler.name} cannot be narrowed while an experiment runs; take another sampler, for example grid, "
+            "tpe or gp, or drop narrow",
         )

@@ -113,7 +113,12 @@ class TestReading:
         ("second", "changes", "field", "said"),
         [
             (Stage("b", Algorithm("cmaes"), 5, Around()), {}, "stages[1].sampler.name", "cannot be narrowed"),
-            (Stage("b", Algorithm("nsgaii"), 5, Around()), {}, "stages[1].sampler.name", "cannot be narrowed"),
+            (
+                Stage("b", Algorithm("external", {"service": "x"}), 5, Around()),
+                {},
+                "stages[1].sampler.name",
+                "cannot be narrowed",
+            ),
             (Stage("b", Algorithm("tpe", {"no": 1}), 5), {}, "stages[1].sampler.settings.no", "no such setting"),
             (
                 Stage("b", Algorithm("tpe"), 5),

@@ -161,6 +161,6 @@ def _check(field: str, stage: Stage) -> None:
     if stage.around is not None and stage.sampler.name in narrowed.REFUSE:
         raise InvalidSpec(
             field,
-            f"{stage.sampler.name} cannot be narrowed while an experiment runs; take another sampler, for example grid, "
+            f"{stage.sampler.name} cannot be narrowed while an experiment runs; take another, for example grid, "
             "tpe or gp, or drop narrow",
         )

@@ -113,6 +113,8 @@ def trial_environment(settings: Settings, grant: Grant, token_file: str) -> dict
     ours["KUBETUNE_TRIAL"] = str(grant.number)
     ours["KUBETUNE_ATTEMPT"] = str(grant.attempt)
     ours["KUBETUNE_TOKEN_FILE"] = token_file
+    if grant.parent is not None:
+        ours["KUBETUNE_PARENT"] = str(grant.parent)
     if settings.seed is not None:
         ours["KUBETUNE_SEED"] = str(settings.seed + grant.number)
     known.update(ours)
@@ -141,10 +143,11 @@ class Failed(Exception):  # noqa: N818
 class Grant:
     """A trial's attempt to run."""
 
-    def __init__(self, number: int, attempt: int, parameters: Mapping[str, Value]) -> None:
+    def __init__(self, number: int, attempt: int, parameters: Mapping[str, Value], parent: int | None = None) -> None:
         self.number = number
         self.attempt = attempt
         self.parameters = dict(parameters)
+        self.parent = parent  # the trial whose checkpoint it goes on from
 
     @property
     def name(self) -> str:
@@ -490,7 +493,7 @@ class Worker:
             if status == 200:
                 ended, pause, refused = None, 0.1, 0
                 if answer.get("trial") is not None:
-                    return Grant(answer["trial"], answer["attempt"], answer["parameters"])
+                    return Grant(answer["trial"], answer["attempt"], answer["parameters"], answer.get("parent"))
                 if answer.get("drain"):
                     self._drained.set()
                 continue

@@ -12,7 +12,7 @@ import threading
 import time
 
 from kubetune.api.spec import ExperimentSpec, Json
-from kubetune.controller import act, operator
+from kubetune.controller import act, handlers
 from kubetune.controller.health import Health
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.plan import JobPhase, JobView, PodView
@@ -124,7 +124,7 @@ def main() -> None:
     )
     workers.start()
     queue.add(uid)
-    storage.listen(lambda told: queue.add_after(told or uid, operator.COALESCE), stop)
+    storage.listen(lambda told: queue.add_after(told or uid, handlers.COALESCE), stop)
     print(READY, flush=True)
     stop.wait()
     workers.stop(5.0)

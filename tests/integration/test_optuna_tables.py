@@ -277,6 +277,23 @@ def test_what_people_gave_is_written_as_enqueue_trial_does(
     assert len(ours_.trials) == 2
 
 
+def test_a_segment_says_in_user_attributes_what_it_goes_on_from(
+    storage: postgres.PostgresStorage, optuna_storage: optuna.storages.RDBStorage
+) -> None:
+    experiment = Experiment(storage)
+    new = [base.NewTrial(0, PARAMS, member=1), base.NewTrial(1, PARAMS, parent=0, member=1), base.NewTrial(2, PARAMS)]
+    storage.create_trials(experiment.uid, SPACE, new)
+    name = f"by-optuna-{experiment.uid}"
+    study = optuna.create_study(storage=optuna_storage, study_name=name, sampler=Suggested())
+    for attributes in ({"kubetune:member": 1}, {"kubetune:parent": 0, "kubetune:member": 1}, {}):
+        trial = study.ask(fixed_distributions=space.distributions_of(SPACE))
+        for key, value in attributes.items():
+            trial.set_user_attr(key, value)
+    ours, theirs = rows_of(storage.url, experiment.study.study_name), rows_of(storage.url, name)
+    for table in ("trials", *OF_TRIALS):
+        assert ours[table] == theirs[table], table
+
+
 def test_constraints_are_written_as_set_constraint_does(
     storage: postgres.PostgresStorage, optuna_storage: optuna.storages.RDBStorage
 ) -> None:

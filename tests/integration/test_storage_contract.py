@@ -685,6 +685,17 @@ class TestSeries:
         )
         assert (second.state, second.values, second.steps, second.last) == (TrialState.FAIL, None, 0, None)
 
+    def test_segments_keep_their_member_and_what_they_go_on_from(self, experiment: Experiment) -> None:
+        new = [base.NewTrial(0, {"x": 0.5}, member=3), base.NewTrial(1, {"x": 0.5}, parent=0, member=3)]
+        experiment.storage.create_trials(experiment.uid, SPACE, [*new, base.NewTrial(2, {"x": 0.5})])
+        both = [(row.parent, row.member) for row in experiment.storage.load_trials(experiment.uid)]
+        assert both == [(None, 3), (0, 3), (None, None)]
+        assert experiment.row(1) == experiment.storage.load_running(experiment.uid)[0][1]
+        assert experiment.record(1)
+        experiment.finish(1)
+        assert [trial.member for trial in experiment.storage.load_ended(experiment.uid, -1, 10)] == [3]
+        assert (experiment.row(1).parent, experiment.row(1).member) == (0, 3)
+
     def test_of_many_trials_come_in_pieces_and_whole(self, experiment: Experiment) -> None:
         experiment.create(*range(4))
         curves = {number: {step: number + step / 7 for step in range(0, 300, number + 1)} for number in range(4)}

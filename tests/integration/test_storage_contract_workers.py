@@ -7,7 +7,7 @@ import pytest
 from kubetune.api.trial import Exit, Reason, TrialState
 from kubetune.storage import base
 from tests.conftest import Storage
-from tests.integration.experiments import Experiment, failed
+from tests.integration.experiments import SPACE, Experiment, failed
 from tests.integration.workers import offer, worker
 
 LONG = 60_000.0  # seconds; the ticking clock of the tests is far from the database's
@@ -45,6 +45,14 @@ class TestOffering:
         assert experiment.storage.withdraw(experiment.uid, {0: 1, 1: 1}) == {1}
         assert experiment.storage.lease(who, 1, LONG) == base.Granted()
         assert [experiment.row(number).offered for number in (0, 1)] == [True, False]
+
+    def test_a_lease_says_what_the_trial_goes_on_from(self, experiment: Experiment) -> None:
+        new = [base.NewTrial(0, {"x": 0.5}, offered=True), base.NewTrial(1, {"x": 0.5}, offered=True, parent=0)]
+        experiment.storage.create_trials(experiment.uid, SPACE, new)
+        who = worker(experiment)
+        for _ in range(2):  # granted, and told again
+            granted = [experiment.storage.lease(who, slot, LONG) for slot in (0, 1)]
+            assert [(each.number, each.parent) for each in granted] == [(0, None), (1, 0)]
 
     def test_another_writer_offers_nothing(self, experiment: Experiment, successor: Storage) -> None:
         experiment.create(0, recorded=False)

@@ -76,9 +76,11 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         experiment.lose(0, lost, reason)
     experiment.finish(1)
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
-        later = ("losses", "offered", "reports_removed", "source", "stop_message", "rung", "constraint_values")
+        later = ["losses", "offered", "reports_removed", "source", "stop_message", "rung", "constraint_values"]
+        later += ["parent", "member"]
         cursor.execute(f"ALTER TABLE kubetune.experiment_trials {', '.join(f'DROP {name}' for name in later)}")
-        cursor.execute("DROP TABLE kubetune.workers, kubetune.leases, kubetune.steering, kubetune.warm_trials")
+        gone = ("workers", "leases", "steering", "warm_trials", "checkpoints", "resumes")
+        cursor.execute(f"DROP TABLE kubetune.{', kubetune.'.join(gone)}")
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation, DROP warm_started")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")
         connection.commit()

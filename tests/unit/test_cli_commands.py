@@ -9,9 +9,15 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+import yaml
 
+from kubetune.api.spec import Algorithm, Double, Int, Parameter
+from kubetune.api.trial import TrialState
 from kubetune.cli import access, explain, main, watch
 from kubetune.cli import logs as trial_logs
+from kubetune.engine import check, samplers
+from kubetune.engine.history import History, Past
+from tests.unit.engine_objects import spec
 from tests.unit.test_cli_views import answer, ended, resource
 
 KUBECONFIG = """
@@ -587,6 +593,64 @@ def test_importance_that_cannot_be_told(world: World, tune: Tune, trials: int, w
     _search(world, trials)
     code, _, err = tune("importance", "digits", *words)
     assert (code, told in err) == (1, True)
+
+
+def _population(world: World) -> None:
+    """Two members: trial 3 goes on from 1, which goes on from 0."""
+    sampler = {"name": "pbt", "settings": {"populationSize": 2}}
+    world.experiment(resource(spec={"sampler": sampler}))
+    parents = (None, 0, None, 1)
+    world.trials(
+        *(
+            {
+                **answer(number, value=0.5 + number / 10, parameters={"lr": 0.1 / 2 ** min(number, 2), "layers": 2}),
+                "parent": parent,
+                "member": number % 2,
+                "lastStep": 4 + 5 * min(number, 2),
+            }
+            for number, parent in enumerate(parents)
+        )
+    )
+
+
+def test_a_schedule_is_the_trial_and_all_that_it_went_on_from(world: World, tune: Tune) -> None:
+    _population(world)
+    code, out, _ = tune("schedule", "digits", "3")
+    assert code == 0
+    assert [line.split()[:5] for line in out.splitlines()[2:]] == [
+        ["0", "0", "to", "4", "0.5"],
+        ["1", "1", "5", "to", "9"],
+        ["3", "1", "10", "to", "14"],
+    ]
+    _, out, _ = tune("schedule", "digits", "3", "-o", "json")
+    found = json.loads(out)
+    assert (found["trial"], found["metric"]) == (3, "accuracy")
+    segments = [(one["trial"], one["parent"], one["after"], one["to"]) for one in found["segments"]]
+    assert segments == [(0, None, None, 4), (1, 0, 4, 9), (3, 1, 9, 14)]
+    _, out, _ = tune("trials", "digits")
+    assert out.split()[:3] == ["TRIAL", "PARENT", "STATE"]
+    assert [line.split()[1] for line in out.splitlines()[1:]] == ["-", "0", "-", "1"]
+    _, out, _ = tune("trials", "digits", "-o", "csv")
+    assert out.splitlines()[0].split(",")[8:10] == ["parent", "member"]
+
+
+def test_a_schedule_written_as_a_sampler_trains_it_again(world: World, tune: Tune) -> None:
+    _population(world)
+    _, out, _ = tune("schedule", "digits", "3", "-o", "sampler")
+    written = yaml.safe_load(out)
+    parameters: dict[str, Parameter] = {"lr": Double(0.0, 1.0), "layers": Int(1, 4)}
+    made = spec(parameters=parameters, sampler=Algorithm(**written["sampler"]), parallelism=1)
+    check.check(made)
+    sampler, history = samplers.build(made), History(made.objectives, parameters)
+    for number, lr in enumerate((0.1, 0.05, 0.025)):
+        assert sampler.suggest(history, number) == {"lr": lr, "layers": 2}
+        history.add(Past(number, TrialState.COMPLETE, {"lr": lr, "layers": 2}, (1.0,), ended=float(number), member=0))
+
+
+def test_a_schedule_that_is_not_there(world: World, tune: Tune) -> None:
+    _population(world)
+    code, _, err = tune("schedule", "digits", "9")
+    assert (code, "there is no trial 9" in err) == (1, True)
 
 
 def test_export_is_the_whole_experiment_in_each_form(world: World, tune: Tune) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from kubetune.api.spec import Algorithm, ExperimentSpec, Int, NoImprovement, Objective, Params, ParamValue
+from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Int, NoImprovement, Objective, Params, ParamValue
 from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
 from kubetune.controller import ports
 from kubetune.engine import samplers
@@ -133,6 +133,43 @@ def test_a_restart_before_every_ask_gives_the_same_trials_as_none(sampler: str) 
         return params
 
     assert asked(restarts=True) == asked(restarts=False)
+
+
+def test_segments_are_committed_with_their_parents_over_restarts() -> None:
+    members = Algorithm("pbt", {"populationSize": 2, "quantileFraction": 0.5})
+    made = spec(sampler=members, objectives=(ACCURACY,), parallelism=2, seed=3)
+    whole, experiment = Experiment(made), Experiment(made)
+    for each, restarts in ((whole, False), (experiment, True)):
+        for number in range(8):
+            if restarts:
+                each.restart()
+            (row,) = each.trials.start(each.engine)
+            assert each.agrees(row.number)
+            each.trials.report(row, [0.1 * number], metric="accuracy")
+            each.engine.tail()
+            each.engine.finish(row.number, row.attempt, None, "")
+    rows = [experiment.row(number) for number in range(8)]
+    assert [(row.parent, row.member) for row in rows] == [(None, 0), (None, 1), *((n - 1, n % 2) for n in range(2, 8))]
+    assert [(row.params, row.parent) for row in rows] == [(whole.row(n).params, whole.row(n).parent) for n in range(8)]
+
+
+def test_what_people_give_is_a_segment_like_any_other() -> None:
+    fixed = {"lr": 0.01, "momentum": 0.5, "layers": 2, "optimizer": "sgd"}
+    members = Algorithm("pbt", {"populationSize": 2, "quantileFraction": 0.0})
+    made = spec(sampler=members, objectives=(ACCURACY,), parallelism=2)
+    experiment = Experiment(made)
+    for _ in range(2):
+        (row,) = experiment.trials.start(experiment.engine)
+        experiment.trials.report(row, [0.5], metric="accuracy")
+        experiment.engine.finish(row.number, row.attempt, None, "")
+    given = (
+        Given("enqueue/a", "enqueue[0].parameters", fixed),
+        Given("enqueue/b", "enqueue[1].parameters", {"lr": 0.1}),
+    )
+    experiment.engine.update(dataclasses.replace(made, given=given))
+    whole, part = experiment.engine.ask(2)
+    assert (whole.params, whole.parent, whole.member, whole.source) == (fixed, 0, 0, "enqueue/a")
+    assert (part.params, part.parent, part.member) == ({**experiment.row(1).params, "lr": 0.1}, 1, 1)
 
 
 def test_reports_show_in_the_running_rows() -> None:

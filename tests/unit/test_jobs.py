@@ -162,6 +162,12 @@ def test_the_environment_says_which_trial_it_is() -> None:
     assert names.ENV_SEED not in environment(build())
 
 
+def test_a_segment_is_told_what_it_goes_on_from() -> None:
+    job = jobs.build_job(o.spec(), 17, 2, {"lr": 0.01}, WIRING, parent=0)
+    assert environment(job)[names.ENV_PARENT] == "0"
+    assert names.ENV_PARENT not in environment(build())
+
+
 def test_every_container_has_the_parameters_and_only_the_trial_can_report() -> None:
     beside = {"name": "beside", "image": "y"}
     job = build({"containers": [{"name": "trial", "image": "x"}, beside], "initContainers": [{"name": "i"}]})

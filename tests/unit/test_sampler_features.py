@@ -34,6 +34,8 @@ SETTINGS: Mapping[str, Mapping[str, object]] = {
     "nsgaii": SMALL,
     "nsgaiii": SMALL,
     "regularizedEvolution": {**SMALL, "tournamentSize": 3},
+    "pbt": SMALL,
+    "schedule": {"segments": [{"x": 1.0, "y": 2.0}] * 5},
 }
 
 
@@ -69,6 +71,10 @@ def with_(made: ExperimentSpec, feature: str) -> ExperimentSpec:
         "warmStart": {"warm_start": ("other",)},
         "initial": {"given": (Given("initial/0", "initial[0]", {"x": x.low, "y": x.low}),)},
     }
+    if (made.sampler.name, feature) == ("schedule", "when"):
+        made = dataclasses.replace(
+            made, sampler=Algorithm("schedule", {"segments": [{"x": 1, "y": 2, "k": 1, "z": 3}]})
+        )
     return dataclasses.replace(made, **changes[feature])  # type: ignore[arg-type]
 
 
@@ -82,7 +88,8 @@ def asked(made: ExperimentSpec, excess: float | None = None, count: int = 0) -> 
         broken = None if excess is None else {made.constraints[0].name: excess if number % 4 == 0 else -1.0}
         params = {"x": x, "y": y}
         values = (float(x + y) + (number % 4 > 0) * 9.0,)
-        history.add(Past(number, TrialState.COMPLETE, params, values, None, float(number), broken))
+        member = number % 6 if made.sampler.name == "pbt" else None
+        history.add(Past(number, TrialState.COMPLETE, params, values, None, float(number), broken, member=member))
     sampler = samplers.build(made)
     for number in range(count, count + 4):
         history.add(Past(number, TrialState.RUNNING, sampler.suggest(history, number)))

@@ -75,16 +75,17 @@ def test_the_agent_gets_the_users_command_as_it_stands() -> None:
     assert agent(job).command == ["python", "train.py", "--lr=$(lr)", "$$x"]
 
 
-def test_a_trial_sees_in_a_worker_what_it_sees_in_a_pod_of_its_own() -> None:
+@pytest.mark.parametrize("parent", [None, 0, 3])
+def test_a_trial_sees_in_a_worker_what_it_sees_in_a_pod_of_its_own(parent: int | None) -> None:
     """The environment, but for the token file and what is the worker's."""
     env = [{"name": "RATE", "value": "r-$(lr)-$(KUBETUNE_TRIAL)"}, {"name": "PLAIN", "value": "a$$b"}]
     spec = o.spec(template={"spec": {"containers": [{**COMMAND, "env": env}]}}, seed=7)
     own: dict[str, str] = {}
-    body = jobs.build_job(spec, 5, 1, {"lr": 0.01, "name": "x$(lr)"}, WIRING)
+    body = jobs.build_job(spec, 5, 1, {"lr": 0.01, "name": "x$(lr)"}, WIRING, parent)
     for variable in pod_of(body)["containers"][0]["env"]:
         own[variable["name"]] = kubetune_worker.expand(variable["value"], own)
     settings = agent(worker_jobs.build_worker(spec, WorkerRow(0, 1, o.NOW), WIRING))
-    grant = kubetune_worker.Grant(5, 1, {"lr": 0.01, "name": "x$(lr)"})
+    grant = kubetune_worker.Grant(5, 1, {"lr": 0.01, "name": "x$(lr)"}, parent)
     assert kubetune_worker.trial_environment(settings, grant, own[names.ENV_TOKEN_FILE]) == own
 
 

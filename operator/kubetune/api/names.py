@@ -34,6 +34,7 @@ ENV_NAMESPACE = "KUBETUNE_NAMESPACE"
 ENV_EXPERIMENT = "KUBETUNE_EXPERIMENT"
 ENV_TRIAL = "KUBETUNE_TRIAL"  # number, decimal
 ENV_ATTEMPT = "KUBETUNE_ATTEMPT"
+ENV_PARENT = "KUBETUNE_PARENT"  # number of the trial that this one goes on from; absent: it begins anew
 ENV_PARAMETERS = "KUBETUNE_PARAMETERS"  # JSON object
 ENV_SEED = "KUBETUNE_SEED"  # only when the experiment has a seed: seed + number
 ENV_GATEWAY = "KUBETUNE_GATEWAY"  # https://…, no trailing slash

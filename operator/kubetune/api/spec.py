@@ -188,7 +188,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         template=_template(spec, parameters),
         metrics=_metrics(spec),
         sampler=searches[0].sampler if searches else algorithm.read(spec.get("sampler"), "tpe"),
-        pruner=algorithm.read(spec.get("pruner"), "median" if len(objectives) == 1 else "none"),
+        pruner=algorithm.read(spec.get("pruner"), default_pruner(spec)),
         max_trials=sum(each.max_trials for each in searches) or int(spec.get("maxTrials", 100)),
         max_failed_trials=int(spec.get("maxFailedTrials", 10)),
         no_improvement=_no_improvement(spec, objectives),
@@ -246,6 +246,15 @@ def _no_improvement(spec: Mapping[str, Any], objectives: tuple[Objective, ...]) 
 
 def _limit(limits: Mapping[str, Any], name: str) -> float | None:
     return duration(str(limits[name]), f"deadline.{name}") if limits.get(name) else None
+
+
+TRAIN_ON = frozenset({"pbt", "schedule"})  # samplers whose trials are segments of longer trainings
+
+
+def default_pruner(spec: Mapping[str, Any]) -> str:
+    """Which one a resource's spec has that names none: segments of a longer training are not told apart by step."""
+    segments = (spec.get("sampler") or {}).get("name") in TRAIN_ON
+    return "none" if segments or len(spec.get("objectives") or ()) > 1 else "median"
 
 
 def _objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:

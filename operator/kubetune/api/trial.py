@@ -113,6 +113,15 @@ class Lease:
 
 
 @dataclasses.dataclass(frozen=True)
+class Segment:
+    """A part of a longer training that is a trial of its own: of which member of a population (0, 1, …), and the trial
+    whose checkpoint it goes on from; None: it begins anew."""
+
+    member: int
+    parent: int | None
+
+
+@dataclasses.dataclass(frozen=True)
 class TrialRow:
     """A trial as the database has it. Times in seconds since the epoch."""
 
@@ -141,6 +150,8 @@ class TrialRow:
     lease: Lease | None = None  # of the current attempt
     constraints: Mapping[str, float] | None = None  # as `Ending` has them
     source: str | None = None  # `spec.Given.source`: a person gave parameters; None: the sampler chose all of them
+    parent: int | None = None  # the trial whose checkpoint it goes on from, unless it has one of its own already
+    member: int | None = None  # `Segment.member`; None: it is no segment
 
 
 @dataclasses.dataclass(frozen=True)

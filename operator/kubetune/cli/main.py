@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from kubetune.cli import edits, explain, export, importance, model, render, text, watch
+from kubetune.cli import edits, explain, export, importance, model, render, schedule, text, watch
 from kubetune.cli import logs as trial_logs
 from kubetune.cli.access import Access, Gateway
 from kubetune.kube.client import Client
@@ -126,6 +126,23 @@ def _importance(options: argparse.Namespace, access: Access, credentials: Creden
     return 0
 
 
+def _schedule(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    shown = model.experiment(access.experiment(options.name))
+    number = options.trial
+    if number is None and shown.best is not None:
+        number = shown.best.trial
+    if number is None:
+        raise explain.Problem(
+            f"experiment {options.name} has no complete trial yet; name one to see its schedule so far"
+        )
+    line = schedule.lineage(map(model.trial, access.trials(options.name)), number)
+    if options.output == "json":
+        print(text.as_json(schedule.as_json(shown, line)))
+    else:
+        print(*(schedule.sampler if options.output == "sampler" else schedule.lines)(shown, line), sep="\n")
+    return 0
+
+
 def _export(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     resource = access.experiment(options.name)
     shown = model.experiment(resource)
@@ -206,6 +223,13 @@ def parser() -> argparse.ArgumentParser:
     important.add_argument("--evaluator", choices=["ped-anova", "fanova", "mdi"], default="ped-anova")
     important.add_argument("--metric", help="of several objectives, this one; default: the Pareto front")
     important.add_argument("-o", "--output", choices=["table", "json"], default="table")
+
+    scheduled = add("schedule", _schedule, "which parameters a trial trained with from which step on (pbt)")
+    scheduled.add_argument("name")
+    scheduled.add_argument("trial", type=_trial, nargs="?", help="its number; default: the best")
+    scheduled.add_argument(
+        "-o", "--output", choices=["table", "json", "sampler"], default="table", help="sampler: to train it again"
+    )
 
     exported = add("export", _export, "everything about it: spec, status and every trial")
     exported.add_argument("name")

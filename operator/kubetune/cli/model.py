@@ -5,6 +5,7 @@ import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from kubetune.api import spec as api
 from kubetune.api.insight import AdviceKind
 from kubetune.cli import text
 from kubetune.kube.client import Json
@@ -94,6 +95,8 @@ class Trial:
     ended: float | None
     last_step: int | None
     last_metrics: Mapping[str, float]
+    parent: int | None = None  # the trial whose checkpoint it went on from
+    member: int | None = None  # of the population
 
     @property
     def shown_state(self) -> str:
@@ -127,7 +130,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         infeasible=int(counts.get("infeasible", 0)),
         front_size=int(status.get("frontSize", 0)),
         sampler=_sampler(spec),
-        pruner=(spec.get("pruner") or {}).get("name", "median" if len(objectives) == 1 else "none"),
+        pruner=(spec.get("pruner") or {}).get("name", api.default_pruner(spec)),
         max_trials=sum(int(stage.get("maxTrials", 0)) for stage in stages) or int(spec.get("maxTrials", 100)),
         parallelism=int((spec.get("parallelism") or {}).get("max", 1)),
         suspend=bool(spec.get("suspend", False)),
@@ -210,6 +213,8 @@ def trial(answer: Json) -> Trial:
         ended=text.epoch(answer.get("ended")),
         last_step=answer.get("lastStep"),
         last_metrics={name: float(value) for name, value in (answer.get("lastMetrics") or {}).items()},
+        parent=answer.get("parent"),
+        member=answer.get("member"),
     )
 
 

@@ -136,10 +136,13 @@ def front(shown: Experiment) -> list[str]:
 def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
     """The table of `trials`."""
     metrics = [metric for metric, _ in shown.objectives] or ["value"]
-    headers = ["TRIAL", "STATE", *(metric.upper() for metric in metrics), "STEP", "TOOK", "PARAMETERS", "WHY"]
+    descend = any(one.member is not None for one in rows)
+    first = ["TRIAL", "PARENT", "STATE"] if descend else ["TRIAL", "STATE"]
+    headers = [*first, *(metric.upper() for metric in metrics), "STEP", "TOOK", "PARAMETERS", "WHY"]
     lines = [
         [
             str(one.number),
+            *(["-" if one.parent is None else str(one.parent)] if descend else []),
             one.shown_state,
             *_values(one, metrics),
             text.number(one.last_step),
@@ -149,8 +152,7 @@ def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
         ]
         for one in rows
     ]
-    count = len(metrics)
-    return text.table(headers, lines, [0, *range(2, count + 4)])
+    return text.table(headers, lines, [*range(len(first) - 1), *range(len(first), len(first) + len(metrics) + 2)])
 
 
 def _values(one: Trial, metrics: Sequence[str]) -> list[str]:
@@ -177,10 +179,13 @@ def trials_csv(shown: Experiment, rows: Sequence[Trial]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     fixed = ["number", "state", "reason", "attempt", "created", "started", "ended", "last_step"]
+    descend = any(one.member is not None for one in rows)
+    fixed += ["parent", "member"] if descend else []
     writer.writerow([*fixed, *metrics, *(f"params_{name}" for name in names)])
     for one in rows:
         values = one.values or ("",) * len(metrics)
         facts = [one.number, one.state, one.reason, one.attempt, one.created, one.started, one.ended, one.last_step]
+        facts += [one.parent, one.member] if descend else []
         given = [text.exact(one.parameters[name]) if name in one.parameters else "" for name in names]
         writer.writerow(["" if fact is None else fact for fact in facts] + [*values, *given])
     return out.getvalue()
@@ -196,7 +201,10 @@ def best(shown: Experiment, chosen: Best) -> list[str]:
     if not shown.ended:
         head += f"  (so far: {shown.finished} of {shown.max_trials} finished)"
     rows = [[f"  {name}", text.exact(one)] for name, one in chosen.parameters.items()]
-    return [head, *text.table(["  parameter", "value"], rows)]
+    lines = [head, *text.table(["  parameter", "value"], rows)]
+    if shown.sampler == "pbt":
+        lines.append(f"the last of a schedule, which is: kubectl tune schedule {shown.name}")
+    return lines
 
 
 def best_json(shown: Experiment, chosen: Best) -> dict[str, Any]:

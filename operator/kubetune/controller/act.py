@@ -320,7 +320,7 @@ class Act:
 
     def _create_one(self, row: TrialRow) -> JobView | Refused | None:
         self._tools.confirm()  # it may have waited for its turn
-        body = jobs.build_job(self._spec, row.number, row.attempt, row.params, self._tools.wiring())
+        body = jobs.build_job(self._spec, row.number, row.attempt, row.params, self._tools.wiring(), row.parent)
         try:
             return self._tools.cluster.create_job(body)
         except Exists:

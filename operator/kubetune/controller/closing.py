@@ -114,7 +114,8 @@ def _space_exhausted(spec: ExperimentSpec, seen: Observed, now: float) -> Closin
         return None
     if spec.stages:
         return Closing(Reason.MAX_TRIALS, f"all {seen.counts.total} trials of the stages were made", cut=False)
-    message = f"every point of the search space was tried ({seen.counts.total} trials)"
+    what = "its schedule is trained" if spec.sampler.name == "schedule" else "every point of the search space was tried"
+    message = f"{what} ({seen.counts.total} trials)"
     return Closing(Reason.SPACE_EXHAUSTED, message, cut=False)
 
 

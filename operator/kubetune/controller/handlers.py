@@ -28,7 +28,7 @@ from kubetune.kube.credentials import Credentials
 from kubetune.kube.resources import Resource
 from kubetune.metrics.catalog import Metrics
 
-UNHURRIED = 0.5  # seconds in which what Jobs, pods and nodes do is taken together, as long as it frees no slot
+COALESCE = 0.1  # seconds in which what frees no slot is taken together
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Watches:
             if urgent(key):
                 self._queue.add(key)
             else:
-                self._queue.add_after(key, UNHURRIED)
+                self._queue.add_after(key, COALESCE)
 
     def _experiment(self, raw: Any, deleted: bool) -> Collection[str]:
         news = self._registry.gone(raw) if deleted else self._registry.put(raw)

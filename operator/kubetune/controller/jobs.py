@@ -27,9 +27,16 @@ class Wiring:
     worker_image: str = ""  # has the agent of workers
 
 
-def build_job(spec: ExperimentSpec, number: int, attempt: int, params: Params | None, wiring: Wiring) -> Json:
+def build_job(
+    spec: ExperimentSpec,
+    number: int,
+    attempt: int,
+    params: Params | None,
+    wiring: Wiring,
+    parent: int | None = None,
+) -> Json:
     """The Job that runs ``attempt`` of trial ``number`` with ``params``; the same arguments, the same Job. None: they
-    come later, and what names them stays."""
+    come later, and what names them stays. ``parent``: the trial whose checkpoint it goes on from."""
     labels = _labels(spec, number, attempt)
     return {
         "apiVersion": "batch/v1",
@@ -56,7 +63,7 @@ def build_job(spec: ExperimentSpec, number: int, attempt: int, params: Params | 
             },
             "template": {
                 "metadata": _pod_metadata(spec, labels),
-                "spec": _pod(spec, number, attempt, params, wiring),
+                "spec": _pod(spec, number, attempt, params, wiring, parent),
             },
         },
     }
@@ -110,7 +117,9 @@ def _pod_metadata(spec: ExperimentSpec, labels: Mapping[str, str]) -> Json:
     return metadata
 
 
-def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params | None, wiring: Wiring) -> Json:
+def _pod(
+    spec: ExperimentSpec, number: int, attempt: int, params: Params | None, wiring: Wiring, parent: int | None
+) -> Json:
     pod: Json = copy.deepcopy(spec.template["spec"])
     pod["restartPolicy"] = "Never"
     pod.setdefault("automountServiceAccountToken", False)
@@ -123,7 +132,7 @@ def _pod(spec: ExperimentSpec, number: int, attempt: int, params: Params | None,
     absent = set() if params is None else set(spec.space.independent).difference(params)
     for container in containers:
         _leave_out(container, absent)
-        ours = _environment(spec, number, attempt, params or {}, wiring if container is trial else None)
+        ours = _environment(spec, number, attempt, params or {}, wiring if container is trial else None, parent)
         container["env"] = _merge_environment(ours, container.get("env") or ())
         container["securityContext"] = _container_security(container.get("securityContext") or {})
     if spec.metrics.source == "push":
@@ -157,7 +166,7 @@ def _leave_out(container: Json, absent: Set[str]) -> None:
 
 
 def _environment(
-    spec: ExperimentSpec, number: int, attempt: int, params: Params, wiring: Wiring | None
+    spec: ExperimentSpec, number: int, attempt: int, params: Params, wiring: Wiring | None, parent: int | None
 ) -> list[tuple[str, str]]:
     """Parameters come first: Kubernetes lets a variable refer only to those before it."""
     variables = [(name, text(value)) for name, value in params.items()]
@@ -168,6 +177,8 @@ def _environment(
         (names.ENV_TRIAL, str(number)),
         (names.ENV_ATTEMPT, str(attempt)),
     ]
+    if parent is not None:
+        variables.append((names.ENV_PARENT, str(parent)))
     if spec.seed is not None:
         variables.append((names.ENV_SEED, str(spec.seed + number)))
     if wiring is not None and spec.checkpoints is not None:

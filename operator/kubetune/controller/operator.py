@@ -23,7 +23,7 @@ from kubetune.controller.elastic import Elastic, claims
 from kubetune.controller.events import Recorder
 from kubetune.controller.fair import Fair
 from kubetune.controller.fence import Recently
-from kubetune.controller.handlers import Watches
+from kubetune.controller.handlers import COALESCE, Watches
 from kubetune.controller.health import HEARTBEAT, Health, serve
 from kubetune.controller.jobs import Wiring
 from kubetune.controller.queue import Queue
@@ -46,8 +46,7 @@ from kubetune.storage.postgres import PostgresStorage
 RETRY = 3.0  # seconds between attempts while starting
 PATIENCE = 10.0  # seconds for the work in hand when stopping
 CONFIRMED = 1.0  # seconds for which the database's word that this operator leads is taken
-COALESCE = 0.1  # seconds in which what trials report is taken together
-SETTLE = 0.3  # seconds in which writes to the cluster that are over are taken together
+SETTLE = 0.1  # seconds in which writes to the cluster that are over are taken together
 REGRANT = 0.5  # seconds until an experiment hears that its fair share has changed
 OTHER_REQUESTS = 4  # lists, events, lease: no request ever waits for a connection behind creates
 EXIT_STOPPED, EXIT_SUPERSEDED = 0, 3

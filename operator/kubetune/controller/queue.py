@@ -158,8 +158,7 @@ class Queue:
             return
         self._due[key] = due
         heapq.heappush(self._heap, (due, next(self._order), key))
-        if self._heap[0][2] == key:  # else whoever waits, waits for something earlier
-            self._changed.notify()
+        self._changed.notify()
 
     def _promote(self, now: float) -> None:
         """Move what is due to the ready ones."""

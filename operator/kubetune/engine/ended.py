@@ -34,6 +34,7 @@ class Ended:
     lasts: Floats  # value of the last report; nan: none
     penalties: Floats  # by how much constraints are broken, 0: feasible; nan: there are none, or it is not known
     slopes: Floats  # of the first objective along each column; nan: not reported. No columns: nobody asked for them
+    members: npt.NDArray[np.int64]  # of which member of a population it is a segment; -1: none
 
     def __len__(self) -> int:
         """With those left out."""
@@ -52,6 +53,7 @@ class Ended:
             self.lasts[places],
             self.penalties[places],
             self.slopes[places],
+            self.members[places],
         )
 
 
@@ -95,4 +97,5 @@ class Log:
 
 
 def _columns(ended: Ended) -> tuple[npt.NDArray[Any], ...]:
-    return ended.numbers, ended.states, ended.params, ended.values, ended.lasts, ended.penalties, ended.slopes
+    known = ended.numbers, ended.states, ended.params, ended.values, ended.lasts
+    return *known, ended.penalties, ended.slopes, ended.members

@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from kubetune.api.insight import Insight
-from kubetune.api.spec import ExperimentSpec, Given, InvalidSpec, Params
+from kubetune.api.spec import ExperimentSpec, Given, InvalidSpec
 from kubetune.api.stages import Current
 from kubetune.api.trial import (
     AttemptEnd,
@@ -32,6 +32,7 @@ from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
 from kubetune.engine.insight import Insights
 from kubetune.engine.live import Live
+from kubetune.engine.samplers.base import Suggestion
 from kubetune.engine.sampling.asking import Asking
 from kubetune.engine.sampling.pool import Pool
 from kubetune.engine.tally import Tally
@@ -183,8 +184,9 @@ class Engine:
     def exhausted(self) -> bool:
         if stages.follows(self._spec, self._begun):
             return False
-        end = self._until if self._spec.stages else self._sampler.capacity()
-        return end is not None and len(self._history) >= end
+        if self._spec.stages:
+            return len(self._history) >= self._until
+        return self._sampler.over(self._history)
 
     @property
     def askable(self) -> int:
@@ -367,32 +369,46 @@ class Engine:
         first, now = len(self._history), self._clock()
         rows: list[TrialRow] = []
         new: list[NewTrial] = []
-        for number, (params, given) in enumerate(self._next(max(0, min(count, self._until - first))), first):
-            source = given.source if given else None
-            rows.append(TrialRow(number, TrialState.RUNNING, params, 1, now, offered=offered, source=source))
+        room = min(count, self._until - first)
+        for number, (made, given) in enumerate(self._next(max(0, room)), first):
+            parent, member = (made.segment.parent, made.segment.member) if made.segment else (None, None)
+            new.append(NewTrial(number, made.params, offered, given, parent, member))
+            rows.append(
+                TrialRow(
+                    number,
+                    TrialState.RUNNING,
+                    made.params,
+                    1,
+                    now,
+                    offered=offered,
+                    source=given.source if given else None,
+                    parent=parent,
+                    member=member,
+                )
+            )
             self._history.add(self._begin(rows[-1]).past)  # the next one is asked with this one running
-            new.append(NewTrial(number, params, offered, given))
         if rows:
             self._storage.create_trials(self._spec.uid, self._spec.parameters, new)
         return rows
 
-    def _next(self, count: int) -> Iterator[tuple[Params, Given | None]]:
-        """Parameters of the next trials, each to be added to the history before the next is asked for: what people
+    def _next(self, count: int) -> Iterator[tuple[Suggestion, Given | None]]:
+        """What the next trials are to be, each to be added to the history before the next is asked for: what people
         gave, as far as the sampler has filled it up by now, then the sampler's own."""
         while count and (given := self._queue.first) is not None:
-            params = given.params
-            if not self._queue.is_whole(given):
+            made = Suggestion(dict(given.params))
+            if self._sampler.leads or not self._queue.is_whole(given):
                 drawn = next(iter(self._suggest(1)), None)
                 if drawn is None:
                     return
-                params = self._queue.filled(given, drawn, len(self._history))
+                filled = self._queue.filled(given, drawn.params, len(self._history))
+                made = dataclasses.replace(drawn, params=filled)
             self._queue.take(given)
             count -= 1
-            yield params, given
-        for params in self._suggest(count):
-            yield params, None
+            yield made, given
+        for made in self._suggest(count):
+            yield made, None
 
-    def _suggest(self, count: int) -> Iterable[Params]:
+    def _suggest(self, count: int) -> Iterable[Suggestion]:
         return self._asking.suggest(self._picked.spec, self._sampler, self._history, count)
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
@@ -545,6 +561,7 @@ def _past(trial: EndedTrial) -> Past:
         trial.ended,
         trial.constraints,
         trial.gradient,
+        trial.member,
     )
 
 

@@ -31,6 +31,7 @@ RUNNING, COMPLETE, PRUNED = (
 _CODES = {state: code for code, state in enumerate(STATES)}
 _AT_ONCE = 4096  # trials taken in together
 _NO_STEP = np.iinfo(np.int64).min
+_NO_MEMBER = -1
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class Past:
     ended: float = 0.0
     constraints: Mapping[str, float] | None = None
     gradient: Mapping[str, float] | None = None
+    member: int | None = None  # of which member of a population it is a segment
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -62,6 +64,7 @@ class View:
     taken: frozenset[int] = frozenset()  # of a finite space: points not to be asked for again
     past: Ended | None = None  # all that ended, for samplers that learn from their whole past
     penalties: Floats | None = None  # by how much constraints are broken, 0: feasible. None: there are no constraints
+    busy: frozenset[int] = frozenset()  # members of a population, a segment of which is RUNNING
 
     def last(self, row: int) -> tuple[int, float] | None:
         """Step and value of the trial's last report."""
@@ -83,6 +86,7 @@ class View:
             self.taken,
             self.past,
             penalties,
+            self.busy,
         )
 
     def asked(self, number: int, params: Floats, point: int | None, limit: int) -> "View":
@@ -103,6 +107,7 @@ class View:
             taken,
             self.past,
             None if self.penalties is None else np.append(self.penalties[rows], 0.0),
+            self.busy,
         )
 
 
@@ -121,6 +126,7 @@ class History:
         self._steps = np.empty(0, dtype=np.int64)
         self._lasts = np.empty(0)
         self._ended = np.empty(0)
+        self._members = np.empty(0, dtype=np.int64)
         self._constraints = tuple(constraints)
         self._excess = np.empty((0, len(constraints)))
         self._running: dict[int, int | None] = {}  # numbers in order → the point, in a finite space
@@ -155,6 +161,7 @@ class History:
             None if values[0] != values[0] else tuple(values),
             None if step == _NO_STEP else (step, float(self._lasts[number])),
             constraints=self._known(number),
+            member=None if self._members[number] == _NO_MEMBER else int(self._members[number]),
         )
 
     def _row(self, constraints: Mapping[str, float] | None) -> list[float]:
@@ -183,6 +190,7 @@ class History:
             self._grow()
         self._count += 1
         self._params[trial.number] = self._columns.encode(trial.params)
+        self._members[trial.number] = _NO_MEMBER if trial.member is None else trial.member
         self._write(trial)
         self._ask(trial)
         if trial.state is not TrialState.RUNNING:
@@ -221,6 +229,7 @@ class History:
         self._lasts[first:end] = [math.nan if trial.last is None else trial.last[1] for trial in trials]
         self._ended[first:end] = [trial.ended for trial in trials]
         self._excess[first:end] = [self._row(trial.constraints) for trial in trials]
+        self._members[first:end] = [_NO_MEMBER if trial.member is None else trial.member for trial in trials]
         for trial in trials:
             if trial.gradient is not None:
                 self._gradients[trial.number] = trial.gradient
@@ -238,7 +247,7 @@ class History:
                 self._busy[point] += 1
 
     def replace(self, trial: Past) -> None:
-        """What is now known of a RUNNING trial, its parameters as they were; ended, it stays as it is."""
+        """What is now known of a RUNNING trial, its parameters and member as they were; ended, it stays as it is."""
         point = self._running[trial.number]
         self._write(trial)
         if trial.state is not TrialState.RUNNING:
@@ -265,7 +274,7 @@ class History:
     def _grow(self, least: int = 64) -> None:
         """Room for half as many more."""
         more = max(least, self._count // 2)
-        for name in ("_states", "_params", "_values", "_steps", "_lasts", "_ended", "_excess"):
+        for name in ("_states", "_params", "_values", "_steps", "_lasts", "_ended", "_excess", "_members"):
             column = getattr(self, name)
             setattr(self, name, np.concatenate([column, np.empty((more, *column.shape[1:]), column.dtype)]))
 
@@ -323,6 +332,7 @@ class History:
             self.taken(),
             self._whole(slopes) if whole else None,
             self._penalties(rows) if self._constraints else None,
+            self._busy_members() if whole else frozenset(),
         )
         return own if self._older is None or whole else own.after(self._older)
 
@@ -357,6 +367,7 @@ class History:
             self._lasts[rows],
             self._penalties(rows, unknown=np.nan),
             self._slopes(rows) if self._log_slopes else np.empty((len(rows), 0)),
+            self._members[rows],
         )
 
     def _slopes(self, rows: npt.NDArray[np.int64]) -> Floats:
@@ -375,7 +386,23 @@ class History:
         penalties = np.full(count, np.nan) if older.penalties is None else older.penalties
         width = len(self._columns.names) if slopes else 0
         none = np.full((count, width), np.nan)
-        return Ended(0, 0, older.numbers, older.states, older.params, older.values, older.lasts, penalties, none)
+        nobody = np.full(count, _NO_MEMBER)
+        return Ended(
+            0,
+            0,
+            older.numbers,
+            older.states,
+            older.params,
+            older.values,
+            older.lasts,
+            penalties,
+            none,
+            nobody,
+        )
+
+    def _busy_members(self) -> frozenset[int]:
+        members = self._members[list(self._running)]
+        return frozenset(members[members != _NO_MEMBER].tolist())
 
     def taken(self) -> frozenset[int]:
         """Points not to be asked for again: those that run; in a small space all that ever ran, until none is left."""

@@ -23,7 +23,7 @@ class Live:
     @property
     def past(self) -> Past:
         """The trial as samplers see it."""
-        return Past(self.row.number, self.row.state, self.row.params, last=self.curve.last)
+        return Past(self.row.number, self.row.state, self.row.params, last=self.curve.last, member=self.row.member)
 
     @property
     def prunable(self) -> bool:

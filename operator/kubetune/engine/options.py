@@ -51,6 +51,20 @@ class Real:
 
 
 @dataclasses.dataclass(frozen=True)
+class Factors:
+    """A few different numbers above 0."""
+
+    default: tuple[float, ...]
+
+    def read(self, field: str, value: Any) -> tuple[float, ...]:
+        numbers = [each for each in value if isinstance(each, int | float)] if isinstance(value, list | tuple) else []
+        sound = all(not isinstance(each, bool) and 0 < each < math.inf for each in numbers)
+        if not numbers or len(numbers) < len(value) or not sound or len(set(numbers)) < len(numbers):
+            raise InvalidSpec(field, f"needs a list of different numbers above 0, such as [0.8, 1.2], but is {value!r}")
+        return tuple(map(float, numbers))
+
+
+@dataclasses.dataclass(frozen=True)
 class Switch:
     """true or false. ``default`` None: the algorithm decides."""
 
@@ -105,7 +119,7 @@ class Text:
         return value
 
 
-Option: TypeAlias = Whole | Real | Switch | Choice | Nested | Text
+Option: TypeAlias = Whole | Real | Factors | Switch | Choice | Nested | Text
 
 
 def read(field: str, algorithm: Algorithm, known: Mapping[str, Option]) -> dict[str, Any]:

@@ -46,7 +46,7 @@ def check(spec: ExperimentSpec, search: Sequence[samplers.Sampler]) -> None:
     for place, name in enumerate(spec.warm_start):
         if name == spec.name:
             raise InvalidSpec(f"warmStart.from[{place}]", f"{name} is this experiment itself; name another one")
-    if spec.warm_start and all(each.sight == Sight() for each in search):
+    if spec.warm_start and all(each.sight == Sight() or each.leads for each in search):
         raise InvalidSpec(
             "warmStart", f"{spec.sampler.name} makes nothing of other experiments' trials; take tpe or gp, or drop it"
         )

@@ -76,6 +76,7 @@ def write_granted(granted: base.Granted) -> Json:
         "trial": granted.number,
         "attempt": granted.attempt,
         "parameters": dict(granted.params),
+        "parent": granted.parent,
         "drain": granted.drain,
     }
 

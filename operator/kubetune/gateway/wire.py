@@ -239,6 +239,8 @@ def _row(row: trial.TrialRow) -> Json:
         "lastMetrics": trial.to_json_metrics(row.last_metrics),
         "constraints": None if row.constraints is None else trial.to_json_metrics(row.constraints),
         "source": row.source,
+        "parent": row.parent,
+        "member": row.member,
     }
 
 

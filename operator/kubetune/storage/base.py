@@ -103,6 +103,8 @@ class NewTrial:
     params: Mapping[str, ParamValue]
     offered: bool = False
     given: Given | None = None  # what a person fixed of its parameters
+    parent: int | None = None  # as `TrialRow` has it
+    member: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,6 +149,7 @@ class EndedTrial(NamedTuple):
     last: tuple[int, float] | None
     constraints: Mapping[str, float] | None = None
     gradient: Mapping[str, float] | None = None  # as `rules.gradient`
+    member: int | None = None
 
 
 Settle = Callable[[Sequence[Report], Finish | None], Ending]
@@ -376,6 +379,7 @@ class Granted:
     attempt: int = 0
     params: Mapping[str, ParamValue] = dataclasses.field(default_factory=dict)
     drain: bool = False
+    parent: int | None = None  # as `TrialRow` has it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -269,6 +269,8 @@ class EngineSide(base.EngineStorage):
         offered = {trial.number for trial in trials if trial.offered}
         given = {trial.number: trial.given for trial in trials if trial.given}
         sources = {number: each.source for number, each in given.items()}
+        segments = {trial.number: trial for trial in trials}
+        attributes = {trial.number: rules.attributes(trial) for trial in trials}
         if len(params) < len(trials):
             raise ValueError(f"a trial number of {[trial.number for trial in trials]} is given twice")
         with self._write() as cursor:
@@ -282,11 +284,11 @@ class EngineSide(base.EngineStorage):
             if deleted is not None:
                 raise base.NotCurrent(f"study {study_name} is deleted")
             try:
-                ids, theirs = optuna_tables.create_trials(cursor, study_id, space, params, now, given)
+                ids, theirs = optuna_tables.create_trials(cursor, study_id, space, params, now, given, attributes)
                 ours = pool.values(
                     cursor,
                     "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created,"
-                    " offered, source)"
+                    " offered, source, parent, member)"
                     " VALUES %s",
                     [
                         (
@@ -297,6 +299,8 @@ class EngineSide(base.EngineStorage):
                             now,
                             number in offered,
                             sources.get(number),
+                            segments[number].parent,
+                            segments[number].member,
                         )
                         for number in sorted(params)
                     ],

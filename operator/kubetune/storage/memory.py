@@ -279,6 +279,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
                     now,
                     offered=trial.offered,
                     source=trial.given.source if trial.given else None,
+                    parent=trial.parent,
+                    member=trial.member,
                 ),
             )
             for trial in trials

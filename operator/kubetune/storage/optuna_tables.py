@@ -67,11 +67,13 @@ def create_trials(
     trials: Mapping[int, Mapping[str, ParamValue]],
     now: float,
     given: Mapping[int, Given] | None = None,
+    attributes: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> tuple[dict[int, int], bytes]:
     """RUNNING trials. Returns Optuna's trial ids by number, and the statements that give them their parameters.
 
     Args:
         given: by number, of those for which a person gave parameters: they are as ``Study.enqueue_trial`` makes them.
+        attributes: by number, user attributes that they have from the beginning.
 
     Raises ValueError or KeyError for a value outside its parameter's choices, or of a parameter that is not in the
     space.
@@ -94,16 +96,16 @@ def create_trials(
         ],
     )
     enqueued = given or {}
+    fixed = [(number, FIXED, each.params) for number, each in enqueued.items()]
+    own = [(number, SOURCE, each.source) for number, each in enqueued.items()]
+    own += [(number, key, value) for number, those in (attributes or {}).items() for key, value in those.items()]
     given_to = [
         pool.values(
             cursor,
             f"INSERT INTO {table} (trial_id, key, value_json) VALUES %s",
-            [(ids[number], key, json.dumps(value)) for number, (key, value) in attributes.items()],
+            [(ids[number], key, json.dumps(value)) for number, key, value in those],
         )
-        for table, attributes in (
-            ("trial_system_attributes", {number: (FIXED, each.params) for number, each in enqueued.items()}),
-            ("trial_user_attributes", {number: (SOURCE, each.source) for number, each in enqueued.items()}),
-        )
+        for table, those in (("trial_system_attributes", fixed), ("trial_user_attributes", own))
     ]
     return ids, pool.joined(params, *given_to)
 

@@ -25,7 +25,7 @@ STUDY_COLUMNS = (
 BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
-    " t.last_step, t.last_metrics, t.losses, t.source, t.stop_message, t.rung, t.constraint_values"
+    " t.last_step, t.last_metrics, t.losses, t.source, t.stop_message, t.rung, t.constraint_values, t.parent, t.member"
 )
 TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
 NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
@@ -54,7 +54,7 @@ _REASONS = {str(reason): reason for reason in Reason}
 ENDED_TRIALS = f"""
     SELECT t.number, t.state, t.reason, t.params::text, t.objective_values, t.ended, cardinality(t.series_steps),
         t.series_steps[cardinality(t.series_steps)], t.series_values[cardinality(t.series_steps)],
-        t.constraint_values,
+        t.constraint_values, t.member,
         CASE WHEN position('"{rules.GRADIENT}' in t.last_metrics::text) > 0 THEN t.last_metrics END
     FROM kubetune.experiment_trials t
     WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.number > %s
@@ -151,7 +151,9 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
         stop_message=row[21],
         rung=row[22],
         constraints=None if row[23] is None else from_json_metrics(row[23]),
-        log_read=row[24],
+        parent=row[24],
+        member=row[25],
+        log_read=row[26],
     )
 
 
@@ -189,10 +191,10 @@ def ended(found: Sequence[Row]) -> list[base.EndedTrial]:
             None if step is None else (step, value),
             None if constraints is None else from_json_metrics(constraints),
             None if last_metrics is None else rules.gradient(from_json_metrics(last_metrics)),
+            member,
         )
-        for (number, state, reason, _, values, ended, steps, step, value, constraints, last_metrics), given in zip(
-            found, params, strict=True
-        )
+        for row, given in zip(found, params, strict=True)
+        for number, state, reason, _, values, ended, steps, step, value, constraints, member, last_metrics in [row]
     ]
 
 

@@ -226,6 +226,12 @@ def series(reports: Iterable[Report], metric: str) -> dict[int, float]:
     return dict(sorted(latest.items()))
 
 
+def attributes(trial: base.NewTrial) -> dict[str, int]:
+    """User attributes that tell Optuna's tools whose segment a trial is, and what it goes on from."""
+    both = {"kubetune:parent": trial.parent, "kubetune:member": trial.member}
+    return {key: value for key, value in both.items() if value is not None}
+
+
 def summary(row: TrialRow, curve: Mapping[int, float]) -> base.EndedTrial:
     """An ended trial with its `series`."""
     last = max(curve) if curve else None
@@ -240,6 +246,7 @@ def summary(row: TrialRow, curve: Mapping[int, float]) -> base.EndedTrial:
         None if last is None else (last, curve[last]),
         row.constraints,
         gradient(row.last_metrics),
+        row.member,
     )
 
 

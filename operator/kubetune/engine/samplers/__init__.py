@@ -14,9 +14,11 @@ from kubetune.engine.samplers import (
     grid,
     narrowed,
     nsga,
+    pbt,
     qmc,
     random,
     regularized,
+    schedule,
     tpe,
     where,
 )
@@ -34,13 +36,17 @@ SAMPLERS: Mapping[str, Callable[[ExperimentSpec], Sampler]] = {
     "grid": grid.build,
     "nsgaii": nsga.build_second,
     "nsgaiii": nsga.build_third,
+    "pbt": pbt.build,
     "qmc": qmc.build,
     "random": random.build,
     "regularizedEvolution": regularized.build,
+    "schedule": schedule.build,
     "tpe": tpe.build,
 }
 # The others search what every trial has: see `branches`.
-KNOW_CONDITIONS = frozenset({"bruteForce", "external", "gp", "grid", "qmc", "random", "regularizedEvolution", "tpe"})
+KNOW_CONDITIONS = frozenset(
+    {"bruteForce", "external", "gp", "grid", "pbt", "qmc", "random", "regularizedEvolution", "schedule", "tpe"}
+)
 
 
 def build(spec: ExperimentSpec) -> Sampler:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
+from kubetune.api.trial import Segment
 from kubetune.engine.columns import Columns, Points
 from kubetune.engine.history import History, View
 
@@ -21,15 +22,29 @@ class Sight:
     slopes: bool = False  # with the gradients that they reported
 
 
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """What the next trial is to be. ``segment`` None: a training of its own."""
+
+    params: dict[str, ParamValue]
+    segment: Segment | None = None
+
+
 class Sampler(abc.ABC):
     """Keeps no memory that a restart would have to bring back."""
 
     sight = Sight()
+    leads = False  # `segment` says something
 
     @abc.abstractmethod
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
         """Parameters of trial ``number``, given what `sight` shows of all trials before it (ended and RUNNING). The
         same for the same arguments, on any machine, before and after a restart."""
+
+    def segment(self, view: View, number: int) -> Segment | None:
+        """Of which longer training trial ``number`` is a part; None: of none. As `choose`, and only of samplers that
+        are always `immediate`."""
+        return None
 
     def immediate(self, history: History) -> bool:
         """Whether the next trial takes well under a millisecond: then it is asked for where the engine is."""
@@ -39,9 +54,21 @@ class Sampler(abc.ABC):
         """How many trials there are in all; None: no end."""
         return None
 
+    def over(self, history: History) -> bool:
+        """Whether there is nothing left to ask for."""
+        capacity = self.capacity()
+        return capacity is not None and len(history) >= capacity
+
     def suggest(self, history: History, number: int) -> dict[str, ParamValue]:
         """`choose` by the whole history."""
         return self.choose(history.view(*dataclasses.astuple(self.sight)), number)
+
+    def propose(self, history: History, number: int) -> Suggestion:
+        """`choose` and `segment` by the whole history."""
+        params = self.suggest(history, number)
+        if not self.leads:
+            return Suggestion(params)
+        return Suggestion(params, self.segment(history.view(*dataclasses.astuple(self.sight)), number))
 
 
 def seed_of(spec: ExperimentSpec, number: int, again: int = 0) -> int:

@@ -21,6 +21,8 @@ from kubetune.engine.samplers.base import Sampler
 TAKES_ANY = frozenset({"tpe", "random", "qmc"})  # trials outside may be shown to them
 REFUSE: Mapping[str, str] = {
     "cmaes": "its distribution is one of the whole box; begin another experiment with warmStart from this one",
+    "pbt": "its members train on where they are; enqueue what you want tried",
+    "schedule": "it trains what it is given",
     "external": "its searcher was told the whole space; let the searcher narrow it",
 }
 
@@ -81,6 +83,7 @@ class NarrowedSampler(Sampler):
             past.lasts[inside],
             past.penalties[inside],
             past.slopes[inside],
+            past.members[inside],
         )
 
     def _taken(self, taken: frozenset[int]) -> frozenset[int]:

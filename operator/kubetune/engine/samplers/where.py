@@ -5,6 +5,7 @@ what is allowed. What the sampler learns from is allowed, so it soon proposes li
 """
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
+from kubetune.api.trial import Segment
 from kubetune.engine.columns import Columns, Points
 from kubetune.engine.history import History, View
 from kubetune.engine.samplers.base import Sampler
@@ -28,10 +29,16 @@ class WhereSampler(Sampler):
         self._random = RandomSampler(spec)
         self._columns, self._points = Columns(spec.parameters), Points(spec.parameters)
         self._tries = TRIES if spec.sampler.name in AGAIN else 1
-        self.sight = inner.sight
+        self.sight, self.leads = inner.sight, inner.leads
 
     def immediate(self, history: History) -> bool:
         return self._inner.immediate(history)
+
+    def segment(self, view: View, number: int) -> Segment | None:
+        return self._inner.segment(view, number)
+
+    def over(self, history: History) -> bool:
+        return self._inner.over(history)
 
     def choose(self, view: View, number: int) -> dict[str, ParamValue]:
         for again in range(self._tries):

@@ -8,9 +8,10 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 
 from kubetune.api.searcher import SamplerFailed
-from kubetune.api.spec import ExperimentSpec, ParamValue
+from kubetune.api.spec import ExperimentSpec
 from kubetune.engine.history import History
 from kubetune.engine.samplers import Sampler
+from kubetune.engine.samplers.base import Suggestion
 from kubetune.engine.sampling.pool import Pool, Ticket
 from kubetune.engine.sampling.wire import Request
 
@@ -30,10 +31,8 @@ class Asking:
         """The sampler is another one: what was asked of the old one is not wanted."""
         self._ticket = None
 
-    def suggest(
-        self, spec: ExperimentSpec, sampler: Sampler, history: History, count: int
-    ) -> Iterable[dict[str, ParamValue]]:
-        """Parameters of at most ``count`` trials that follow the history, to be added to it one by one as they are
+    def suggest(self, spec: ExperimentSpec, sampler: Sampler, history: History, count: int) -> Iterable[Suggestion]:
+        """What at most ``count`` trials that follow the history are to be, to be added to it one by one as they are
         taken. Fewer, or none, if they are not made yet: then ``wake`` is called when they are.
 
         Raises:
@@ -54,11 +53,13 @@ class Asking:
         if answer is None:
             return ()
         self._ticket = None
-        return answer[:count]
+        return [Suggestion(params) for params in answer[:count]]
 
-    def _here(self, sampler: Sampler, history: History, count: int) -> Iterator[dict[str, ParamValue]]:
+    def _here(self, sampler: Sampler, history: History, count: int) -> Iterator[Suggestion]:
         for number in range(len(history), len(history) + count):
-            yield sampler.suggest(history, number)
+            if sampler.over(history):
+                return
+            yield sampler.propose(history, number)
 
 
 def _bare(spec: ExperimentSpec) -> ExperimentSpec:

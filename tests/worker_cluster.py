@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import kubetune_worker
 from kubetune.api import names, spec
+from kubetune.api.trial import TrialRow
 from kubetune.controller import act
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
@@ -116,6 +117,12 @@ class Operator:
 
     def keep_spec(self, uid: str, kept: base.KeptSpec) -> None:
         self._storage.save_spec(uid, kept)
+
+    def phases(self, uid: str) -> list[base.StudyRow]:
+        return self._storage.phases(uid)
+
+    def trials(self, uid: str) -> list[TrialRow]:
+        return self._storage.load_trials(uid)
 
     # ---- the loop
 

@@ -49,6 +49,9 @@ class Still:
     def jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
         return self._jobs
 
+    def all_jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
+        return self._jobs
+
     def nodes_gone(self) -> frozenset[str]:
         return frozenset()
 

@@ -332,6 +332,21 @@ _LIMITS = _admission(
         {"objective": DROP, "objectives": TWO, "stop": {"noImprovement": {"trials": 5}}},
         "spec.stop.noImprovement judges one objective",
     ),
+    (
+        "finalists-none",
+        {"finalists": {"top": 0}},
+        "spec.finalists.top in body should be greater than or equal to 1",
+    ),
+    (
+        "finalists-not-run",
+        {"finalists": {"replicates": 0}},
+        "spec.finalists.replicates in body should be greater than or equal to 1",
+    ),
+    (
+        "finalists-with-two",
+        {"objective": DROP, "objectives": TWO, "finalists": {"top": 2}},
+        "spec.finalists: several objectives have no one winner",
+    ),
     ("failed-negative", {"maxFailedTrials": -1}, "spec.maxFailedTrials in body should be greater than or equal to 0"),
     (
         "parallelism-negative",
@@ -765,6 +780,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("max-trials", {"maxTrials": 41}, ""),
     ("max-failed-trials", {"maxFailedTrials": 11}, ""),
     ("stop", {"stop": {"noImprovement": {"trials": 30, "minDelta": 0.01}}}, ""),
+    ("finalists", {"finalists": {"top": 2}}, ""),
     ("parallelism", {"parallelism": {"max": 0}}, ""),
     ("parallelism-min", {"parallelism": {"min": 4, "max": 4}}, ""),
     ("priority", {"priority": -10}, ""),

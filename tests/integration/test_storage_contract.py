@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from kubetune.api import names
 from kubetune.api.spec import Categorical, Double, Given, Int, Parameter, ParamValue
 from kubetune.api.trial import Ending, Finish, JobRecord, Reason, TrialRow, TrialState
 from kubetune.storage import base, batches
@@ -122,6 +123,23 @@ class TestStudy:
 
     def test_deleting_an_unknown_one_does_nothing(self, storage: Storage) -> None:
         storage.delete_study("nobody")
+
+    def test_what_comes_after_the_search_is_beside_it_and_goes_with_it(self, storage: Storage) -> None:
+        search, other = Experiment(storage), Experiment(storage)
+        place = (search.namespace, search.name)
+        phase = names.phase_uid(search.uid, "finalists")
+        study = storage.open_study(phase, *place, ["loss"], ["minimize"])
+        storage.create_trials(phase, SPACE, [base.NewTrial(0, {"x": 0.5})])
+        search.create(0, 1)
+        assert storage.phases(search.uid) == [study]
+        assert storage.phases(other.uid) == storage.phases(phase) == []
+        assert [len(storage.trials(*place, None, 0, 10, each)[2]) for each in ("", "finalists")] == [2, 1]
+        with pytest.raises(KeyError):
+            storage.trials(*place, None, 0, 10, "test")
+        storage.delete_study(search.uid)
+        assert storage.phases(search.uid) == []
+        assert [row.state for row in storage.load_trials(phase)] == [TrialState.FAIL]
+        assert not {search.uid, phase} & {each.uid for each in storage.studies()}
 
     def test_purge_removes_what_was_deleted_long_ago_only(self, storage: Storage) -> None:
         storage.purge(-1e6)  # what other tests deleted

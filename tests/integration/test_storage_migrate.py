@@ -81,7 +81,7 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         cursor.execute(f"ALTER TABLE kubetune.experiment_trials {', '.join(f'DROP {name}' for name in later)}")
         gone = ("workers", "leases", "steering", "warm_trials", "checkpoints", "resumes")
         cursor.execute(f"DROP TABLE kubetune.{', kubetune.'.join(gone)}")
-        cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation, DROP warm_started")
+        cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation, DROP warm_started, DROP phase")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")
         connection.commit()
     with pytest.raises(base.StorageUnavailable, match="is of version 0001, this operator needs"):

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from kubetune.api import spec
+from kubetune.api.trial import TrialRow
 from kubetune.controller.registry import Deleted, Registry, is_deleting
 from kubetune.storage.base import KeptSpec, StorageUnavailable, StudyRow
 
@@ -24,6 +25,12 @@ class Studies:
         if self.away:
             raise StorageUnavailable("away")
         self.deleted.append(uid)
+
+    def phases(self, uid: str) -> list[StudyRow]:
+        return []
+
+    def load_trials(self, uid: str) -> list[TrialRow]:
+        return []
 
     def load_spec(self, uid: str) -> KeptSpec | None:
         return self.kept.get(uid)

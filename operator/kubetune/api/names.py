@@ -18,6 +18,7 @@ LABEL_TRIAL = f"{GROUP}/trial"  # the trial's number, decimal
 LABEL_ATTEMPT = f"{GROUP}/attempt"  # 1, 2, …
 LABEL_WORKER = f"{GROUP}/worker"  # on worker Jobs and their pods: the worker's number, decimal
 LABEL_INCARNATION = f"{GROUP}/incarnation"  # 1, 2, … of that worker
+LABEL_PHASE = f"{GROUP}/phase"  # on Jobs and pods of what comes after the search: finalists, refit, …
 LABEL_METRICS = f"{GROUP}/metrics"  # push | log: how the pod's metrics are taken
 # On pods whose metrics are read from their log: put there by controller/jobs.py, read by gateway/logs.py.
 ANNOTATION_LOG_PATTERN = f"{GROUP}/log-pattern"  # spec.metrics.pattern, RE2
@@ -36,7 +37,9 @@ ENV_TRIAL = "KUBETUNE_TRIAL"  # number, decimal
 ENV_ATTEMPT = "KUBETUNE_ATTEMPT"
 ENV_PARENT = "KUBETUNE_PARENT"  # number of the trial that this one goes on from; absent: it begins anew
 ENV_PARAMETERS = "KUBETUNE_PARAMETERS"  # JSON object
-ENV_SEED = "KUBETUNE_SEED"  # only when the experiment has a seed: seed + number
+ENV_SEED = "KUBETUNE_SEED"  # only when the experiment has a seed: seed + number; of finalists always
+ENV_PHASE = "KUBETUNE_PHASE"  # finalists, refit, test; a trial of the search has none
+ENV_REPLICATE = "KUBETUNE_REPLICATE"  # of finalists: 0, 1, …
 ENV_GATEWAY = "KUBETUNE_GATEWAY"  # https://…, no trailing slash
 ENV_GATEWAY_CA = "KUBETUNE_GATEWAY_CA"  # PEM text; absent for http://
 ENV_TOKEN_FILE = "KUBETUNE_TOKEN_FILE"
@@ -75,7 +78,8 @@ def job_name(experiment: str, uid: str, number: int, attempt: int) -> str:
 
     ``digits-3f2a91c0-17-1``: the experiment's name (cut to fit), 8 hex digits of a hash of its UID, number, attempt.
     """
-    tail = f"-{hashlib.sha256(uid.encode()).hexdigest()[:8]}-{number}-{attempt}"
+    phase = phase_of(uid).partition(".")[0]
+    tail = f"-{hashlib.sha256(uid.encode()).hexdigest()[:8]}-{phase + '-' if phase else ''}{number}-{attempt}"
     return experiment[: 63 - len(tail)].rstrip("-.").replace(".", "-") + tail
 
 
@@ -86,5 +90,22 @@ def worker_name(experiment: str, uid: str, number: int, incarnation: int) -> str
 
 
 def study_name(namespace: str, name: str, uid: str) -> str:
-    """The Optuna study of an experiment; deleted and applied again it has a new UID, so a new study."""
-    return f"{namespace}/{name}-{hashlib.sha256(uid.encode()).hexdigest()[:8]}"
+    """The Optuna study of an experiment; deleted and applied again it has a new UID, so a new study. A phase's study
+    has the phase's name behind it."""
+    base, slash, phase = uid.partition("/")
+    return f"{namespace}/{name}-{hashlib.sha256(base.encode()).hexdigest()[:8]}{slash}{phase}"
+
+
+def phase_uid(uid: str, phase: str) -> str:
+    """What a phase's study, trials and Jobs are known by, beside those of the search; "": the search itself."""
+    return f"{uid}/{phase}" if phase else uid
+
+
+def base_uid(uid: str) -> str:
+    """The experiment's own UID, also of one of its phases."""
+    return uid.partition("/")[0]
+
+
+def phase_of(uid: str) -> str:
+    """The phase that `phase_uid` was given; "": the search."""
+    return uid.partition("/")[2]

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from kubetune.api import algorithm, expression, narrow, stages
+from kubetune.api import algorithm, expression, names, narrow, phases, stages
 from kubetune.api.algorithm import Algorithm as Algorithm
 from kubetune.api.checkpoints import InitCheckpoint, Place, parse_given, parse_place
 from kubetune.api.parameters import Categorical as Categorical
@@ -129,6 +129,23 @@ class ExperimentSpec:
     before: int = 0  # trials of earlier stages: what goes through a space by number counts from there
     checkpoints: Place | None = None  # where trials keep theirs
     init_checkpoint: InitCheckpoint | None = None  # what every trial starts from
+    finalists: phases.Finalists | None = None  # after the search
+    runs: tuple[Mapping[str, str], ...] = ()  # of a phase: variables that its trials have beside, by number
+
+    @property
+    def owner(self) -> str:
+        """The UID of the custom resource; ``uid`` is that of one of its phases where this is a phase's spec."""
+        return names.base_uid(self.uid)
+
+    @property
+    def phase(self) -> str:
+        """Of what comes after the search; "": the search itself."""
+        return names.phase_of(self.uid)
+
+    @property
+    def has_phases(self) -> bool:
+        """Something comes after the search."""
+        return self.finalists is not None
 
     @property
     def key(self) -> str:
@@ -210,6 +227,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         stages=searches,
         checkpoints=parse_place(spec),
         init_checkpoint=parse_given(spec),
+        finalists=phases.finalists(spec, len(objectives)),
     )
 
 

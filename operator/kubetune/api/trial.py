@@ -66,6 +66,7 @@ class Reason(enum.StrEnum):
     START_FAILURES = "StartFailures"  # the same start failure three times in a row
     EXPERIMENT_DEADLINE = "ExperimentDeadline"
     INVALID_SPEC = "InvalidSpec"
+    PHASE_FAILED = "PhaseFailed"  # what comes after the search did not come to its end
 
 
 NO_LOSS = frozenset({Reason.SUSPENDED, Reason.UNSCHEDULABLE})  # an attempt given up for these counts against nobody

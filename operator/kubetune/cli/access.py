@@ -106,9 +106,10 @@ class Access:
 
     # pods
 
-    def pods(self, name: str, trial: int) -> Sequence[Json]:
+    def pods(self, name: str, trial: int, phase: str = "") -> Sequence[Json]:
         """The trial's pods, the latest attempt's last."""
-        labels = f"{names.LABEL_EXPERIMENT}={name},{names.LABEL_TRIAL}={trial}"
+        which = f"{names.LABEL_PHASE}={phase}" if phase else f"!{names.LABEL_PHASE}"
+        labels = f"{names.LABEL_EXPERIMENT}={name},{names.LABEL_TRIAL}={trial},{which}"
         try:
             items, _ = self._client.list(resources.PODS, self.namespace, labels)
         except errors.ApiError as error:
@@ -125,21 +126,24 @@ class Access:
 
     # trials, at the gateway
 
-    def trials(self, name: str, state: str | None = None, offset: int = 0) -> list[Json]:
-        """All trials by number, from ``offset`` on; ``state``: as Optuna names it."""
+    def trials(self, name: str, state: str | None = None, offset: int = 0, phase: str = "") -> list[Json]:
+        """All trials by number, from ``offset`` on; ``state``: as Optuna names it; ``phase``: of what comes after the
+        search."""
         found: list[Json] = []
         while True:
             params: dict[str, str | int | bool] = {"offset": offset + len(found), "limit": PAGE}
             if state:
                 params["state"] = state
+            if phase:
+                params["phase"] = phase
             page = self._read(f"{name}/trials", params)["trials"]
             found.extend(page)
             if len(page) < PAGE:
                 return found
 
-    def log(self, name: str, trial: int) -> Log:
+    def log(self, name: str, trial: int, phase: str = "") -> Log:
         """The kept end of a trial's log, and where else to look."""
-        answer = self._read(f"{name}/trials/{trial}/log")
+        answer = self._read(f"{name}/trials/{trial}/log", {"phase": phase} if phase else None)
         worker, started = answer.get("worker"), answer.get("started")
         return Log(
             None if answer["log"] is None else str(answer["log"]),

@@ -32,6 +32,10 @@ def markdown(shown: Experiment, trials: Sequence[Trial], now: float) -> list[str
         rows = [[name, text.exact(value)] for name, value in shown.best.parameters.items()]
         lines += ["", f"## Best: trial {shown.best.trial}, {render.value(shown.best)}", ""]
         lines += _table(["parameter", "value"], rows)
+    if shown.winner is not None:
+        rows = [[name, text.exact(value)] for name, value in shown.winner.parameters.items()]
+        lines += ["", f"## Winner: trial {shown.winner.trial}", "", shown.winner.sentence, ""]
+        lines += _table(["parameter", "value"], rows)
     if shown.importances:
         lines += ["", "## What mattered", ""]
         lines += _table(["parameter", "share"], [[name, text.percent(share)] for name, share in shown.importances])

@@ -19,23 +19,26 @@ from kubetune.kube.stream import LogStreams
 INTERVAL = 1.0  # seconds between two looks for a pod that has not started, or for the end of a trial in a worker
 
 
-def logs(access: Access, credentials: Credentials, name: str, number: int, follow: bool, out: TextIO) -> int:
-    """Print the log of trial ``number``; ``follow``: from its start to its end."""
+def logs(
+    access: Access, credentials: Credentials, name: str, number: int, follow: bool, out: TextIO, phase: str = ""
+) -> int:
+    """Print the log of trial ``number``, of the search or of a phase after it; ``follow``: from its start to its
+    end."""
     shown = model.experiment(access.experiment(name))
-    if number >= max(shown.total, 1):
+    if not phase and number >= max(shown.total, 1):
         raise explain.no_trial(name, number, shown.total)
     told = False
     while True:
-        pods = access.pods(name, number)
+        pods = access.pods(name, number, phase)
         if not pods:
-            return _elsewhere(access, credentials, name, number, shown.container, follow, out)
+            return _elsewhere(access, credentials, name, number, shown.container, follow, out, phase)
         pod = pods[-1]
         if _started(pod, shown.container):
             try:
                 asyncio.run(_print(credentials, access.namespace, pod, shown.container, follow, out))
                 return 0
             except errors.NotFound:  # it went in between
-                return _kept(access.log(name, number), number, out)
+                return _kept(access.log(name, number, phase), number, out)
             except errors.Invalid:  # not started after all
                 pass
             except errors.ApiError as error:
@@ -49,9 +52,18 @@ def logs(access: Access, credentials: Credentials, name: str, number: int, follo
 
 
 def _elsewhere(
-    access: Access, credentials: Credentials, name: str, number: int, container: str, follow: bool, out: TextIO
+    access: Access,
+    credentials: Credentials,
+    name: str,
+    number: int,
+    container: str,
+    follow: bool,
+    out: TextIO,
+    phase: str,
 ) -> int:
-    """It has no pod of its own: from its worker's, or what was kept."""
+    """It has no pod of its own: from its worker's, or what was kept. What comes after the search runs in no worker."""
+    if phase:
+        return _kept(access.log(name, number, phase), number, out)
     log = access.log(name, number)
     while follow and log.running and log.worker is None:  # no worker has it yet
         time.sleep(INTERVAL)

@@ -71,7 +71,8 @@ def _get(options: argparse.Namespace, access: Access, credentials: Credentials) 
 def _trials(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     shown = model.experiment(access.experiment(options.name))
     state = model.STATES[options.state] if options.state else None
-    answers = {int(answer["number"]): answer for answer in (access.trials(options.name, state) if shown.total else ())}
+    found = access.trials(options.name, state, phase=options.phase) if shown.total else ()
+    answers = {int(answer["number"]): answer for answer in found}
     rows = [model.trial(answers[number]) for number in sorted(answers)]
     if options.sort == "value":
         rows = model.by_value(rows, shown.maximize)
@@ -106,12 +107,28 @@ def _best(options: argparse.Namespace, access: Access, credentials: Credentials)
     return 0
 
 
+def _winner(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    shown = model.experiment(access.experiment(options.name))
+    if shown.winner is None:
+        now = render.phase(shown) or "spec.finalists says how it is found; the best of the search: kubectl tune best"
+        raise explain.Problem(f"experiment {options.name} has no winner by fresh runs yet; {now}")
+    if options.output == "json":
+        print(text.as_json(render.winner_json(shown, shown.winner)))
+    elif options.output == "args":
+        print(render.arguments(shown.winner.parameters))
+    elif options.output == "env":
+        print(*render.environment(shown.winner.parameters), sep="\n")
+    else:
+        print(*render.winner(shown.winner), sep="\n")
+    return 0
+
+
 def _watch(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     return watch.watch(access, options.name, sys.stdout)
 
 
 def _logs(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
-    return trial_logs.logs(access, credentials, options.name, options.trial, options.follow, sys.stdout)
+    return trial_logs.logs(access, credentials, options.name, options.trial, options.follow, sys.stdout, options.phase)
 
 
 def _importance(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
@@ -203,6 +220,7 @@ def parser() -> argparse.ArgumentParser:
     trials.add_argument("--state", choices=sorted(model.STATES), help="only those")
     trials.add_argument("--sort", choices=["number", "value"], default="number", help="value: the best first")
     trials.add_argument("--limit", type=_positive, help="so many at most")
+    trials.add_argument("--phase", default="", help="of what comes after the search: finalists")
     trials.add_argument("-o", "--output", choices=["table", "json", "csv"], default="table")
 
     best = add("best", _best, "the best trial's parameters, ready to paste")
@@ -211,11 +229,18 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", choices=["json", "args", "env"], help="args: --lr=0.01 …; env: lr=0.01, one a line"
     )
 
+    won = add("winner", _winner, "the winner by the finalists' fresh runs, with its confidence interval")
+    won.add_argument("name")
+    won.add_argument(
+        "-o", "--output", choices=["json", "args", "env"], help="args: --lr=0.01 …; env: lr=0.01, one a line"
+    )
+
     add("watch", _watch, "live progress until the experiment ends; exit code 0 if it completes").add_argument("name")
 
     logs = add("logs", _logs, "a trial's log, also after its pod is gone (failed, pruned and best trials)")
     logs.add_argument("name")
     logs.add_argument("trial", type=_trial, help="its number")
+    logs.add_argument("--phase", default="", help="of what comes after the search: finalists")
     logs.add_argument("-f", "--follow", action="store_true", help="as it is written; waits for the start")
 
     important = add("importance", _importance, "how much each parameter mattered")

@@ -27,6 +27,16 @@ class Best:
 
 
 @dataclasses.dataclass(frozen=True)
+class Winner:
+    """By the finalists' fresh runs."""
+
+    trial: int
+    mean: float | None
+    parameters: Mapping[str, Any]  # typed
+    sentence: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
     """Spec and status of an experiment in what is shown. Times in seconds since the epoch."""
 
@@ -65,6 +75,8 @@ class Experiment:
     advice: tuple[str, ...]
     stop_trials: tuple[int, ...]
     container: str  # of the trial in its pod
+    winner: Winner | None = None
+    phase: tuple[str, int, int] | None = None  # what comes after the search and runs now: its name, ended runs, all
 
     @property
     def finished(self) -> int:
@@ -159,6 +171,8 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         ),
         stop_trials=tuple(int(number) for number in spec.get("stopTrials") or ()),
         container=containers[0].get("name", ""),
+        winner=_winner(status["winner"], forms) if status.get("winner") else None,
+        phase=_phase(status["phase"]) if status.get("phase") else None,
     )
 
 
@@ -166,6 +180,21 @@ def _sampler(spec: Mapping[str, Any]) -> str:
     """Its name, or those of its stages."""
     forms = [stage.get("sampler") for stage in spec.get("stages") or ()] or [spec.get("sampler")]
     return ", then ".join((form or {}).get("name", "tpe") for form in forms)
+
+
+def _winner(entry: Mapping[str, Any], forms: Mapping[str, Any]) -> Winner:
+    return Winner(
+        trial=int(entry["trial"]),
+        mean=entry.get("mean"),
+        parameters={
+            name: typed(value, forms.get(name) or {}) for name, value in (entry.get("parameters") or {}).items()
+        },
+        sentence=str(entry.get("sentence", "")),
+    )
+
+
+def _phase(entry: Mapping[str, Any]) -> tuple[str, int, int]:
+    return str(entry["name"]), int(entry.get("finished", 0)), int(entry.get("total", 0))
 
 
 def _best(entry: Mapping[str, Any], forms: Mapping[str, Any]) -> Best:

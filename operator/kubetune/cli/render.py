@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubetune.cli import text
-from kubetune.cli.model import Best, Experiment, Trial
+from kubetune.cli.model import Best, Experiment, Trial, Winner
 
 
 def experiments(shown: Sequence[Experiment], now: float, everywhere: bool) -> list[str]:
@@ -39,7 +39,9 @@ def experiment(shown: Experiment, now: float) -> list[str]:
         ("search", f"{shown.sampler}, pruner {shown.pruner}, at most {shown.parallelism} at a time"),
         ("finished", f"{shown.finished} of {shown.max_trials}: {breakdown(shown)}"),
         ("active", active(shown)),
+        ("now", phase(shown)),
         ("best", best_line(shown)),
+        ("winner", shown.winner.sentence if shown.winner else ""),
         ("pruning", saved(shown)),
         ("importances", ", ".join(f"{name} {text.percent(share)}" for name, share in shown.importances)),
         ("attempts lost", str(shown.lost_attempts) if shown.lost_attempts else ""),
@@ -91,6 +93,31 @@ def best_line(shown: Experiment) -> str:
     return (
         f"{value(shown.best)} (trial {shown.best.trial})  {text.parameters(shown.best.parameters)}{breaks(shown.best)}"
     )
+
+
+def phase(shown: Experiment) -> str:
+    """``finalists: 7 of 15 runs have ended``."""
+    if shown.phase is None:
+        return ""
+    name, finished, total = shown.phase
+    return f"{name}: {finished} of {text.plural(total, 'run')} ended"
+
+
+def winner(shown: Winner) -> list[str]:
+    """The page of `winner`."""
+    rows = [[f"  {name}", text.exact(one)] for name, one in shown.parameters.items()]
+    return [shown.sentence, *text.table(["  parameter", "value"], rows)]
+
+
+def winner_json(shown: Experiment, chosen: Winner) -> dict[str, Any]:
+    return {
+        "experiment": shown.name,
+        "namespace": shown.namespace,
+        "trial": chosen.trial,
+        "mean": chosen.mean,
+        "sentence": chosen.sentence,
+        "parameters": dict(chosen.parameters),
+    }
 
 
 def breaks(best: Best) -> str:

@@ -108,7 +108,7 @@ class Act:
         """Fewer trials may be in flight than at the last look: Jobs that are not sent yet are decided about again."""
         fewer, self._memory.allowed = allowed < self._memory.allowed, allowed
         if fewer and self._memory.creating:
-            self._tools.withdraw(self._spec.uid)
+            self._tools.withdraw(self._spec.owner)
             self.take_in()
             return True
         return False
@@ -146,7 +146,7 @@ class Act:
         stops = {stop.number: stop.reason for stop in _of(plan, RequestStop)}
         self._engine.request_stop(stops)
         if stops.keys() & self._memory.creating.keys():
-            self._tools.withdraw(self._spec.uid)
+            self._tools.withdraw(self._spec.owner)
         deletes = self._workers.first(plan)
         deletes += self._new_attempts(_of(plan, NewAttempt))
         deletes += self._finishes(_of(plan, Finish))
@@ -285,7 +285,7 @@ class Act:
 
     def _begin(self, calls: Sequence[Callable[[], object]], rank: Rank, each: Sequence[Written]) -> None:
         """Begin the calls; `take_in` sees what became of them."""
-        uid, over, wake = self._spec.uid, self._memory.over_there, self._tools.wake
+        uid, over, wake = self._spec.owner, self._memory.over_there, self._tools.wake
 
         def done(index: int, result: object) -> None:
             over.append(dataclasses.replace(each[index], result=result))
@@ -356,7 +356,7 @@ class Act:
 
     def _together(self, calls: Sequence[Callable[[], object]], rank: Rank = Rank.READ) -> list[object]:
         """All of them at once; one that the API server does not answer gives None, and is remembered."""
-        results = self._tools.parallel(calls, self._spec.uid, rank)
+        results = self._tools.parallel(calls, self._spec.owner, rank)
         failures = [result for result in results if isinstance(result, ClusterUnavailable)]
         self.trouble = self.trouble or next(iter(failures), None)
         return [None if isinstance(result, ClusterUnavailable) else result for result in results]

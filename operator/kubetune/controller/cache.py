@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+from kubetune.api import names
 from kubetune.controller import outcome, views
 from kubetune.controller.plan import JobView, PodView
 from kubetune.controller.views import Raw
@@ -22,7 +23,8 @@ _TOMBSTONES = 100_000  # deleted UIDs remembered, so that a late event does not 
 @dataclasses.dataclass
 class _Job:
     view: JobView
-    experiment: str
+    experiment: str  # its UID
+    study: str  # the same, or that of the experiment's phase
     namespace: str
     version: int | None
     touched: float  # when it was last heard of, by this process' monotonic clock
@@ -72,13 +74,20 @@ class Cache:
     # reading
 
     def jobs(self, experiment: str, namespace: str | None = None) -> tuple[JobView, ...]:
-        """All Jobs of an experiment that are there (in its own namespace, where that is known), each with its
-        newest pod."""
+        """The Jobs of an experiment's search, or of a phase of it (`names.phase_uid`), that are there (in its own
+        namespace, where that is known), each with its newest pod."""
         with self._lock:
-            entries = list(self._experiments.get(experiment, {}).values())
-            if namespace is not None:
-                entries = [entry for entry in entries if entry.namespace == namespace]
+            entries = [entry for entry in self._all(experiment, namespace) if entry.study == experiment]
             return tuple([entry.joined or entry.with_pod() for entry in entries])
+
+    def all_jobs(self, experiment: str, namespace: str | None = None) -> tuple[JobView, ...]:
+        """As `jobs`, of the search and of all phases together."""
+        with self._lock:
+            return tuple([entry.joined or entry.with_pod() for entry in self._all(experiment, namespace)])
+
+    def _all(self, experiment: str, namespace: str | None) -> list[_Job]:
+        entries = self._experiments.get(names.base_uid(experiment), {}).values()
+        return [entry for entry in entries if namespace is None or entry.namespace == namespace]
 
     def job(self, uid: str) -> JobView | None:
         """One Job by its UID."""
@@ -108,8 +117,8 @@ class Cache:
 
     def apply_job(self, raw: Raw, deleted: bool = False) -> frozenset[str]:
         """A Job as a watch, a list or an answer showed it."""
-        experiment = views.experiment_uid(raw)
-        if experiment is None:
+        study = views.experiment_uid(raw)
+        if study is None:
             return frozenset()
         with self._lock:
             uid = raw["metadata"]["uid"]
@@ -117,13 +126,13 @@ class Cache:
                 return self._remove_job(uid)
             if uid in self._gone:
                 return frozenset()
-            return self._put_job(uid, experiment, raw)
+            return self._put_job(uid, study, raw)
 
-    def _put_job(self, uid: str, experiment: str, raw: Raw) -> frozenset[str]:
-        version, view = views.version(raw), views.job(raw)
+    def _put_job(self, uid: str, study: str, raw: Raw) -> frozenset[str]:
+        version, view, experiment = views.version(raw), views.job(raw), names.base_uid(study)
         entry = self._jobs.get(uid)
         if entry is None:
-            entry = _Job(view, experiment, raw["metadata"]["namespace"], version, self._monotonic())
+            entry = _Job(view, experiment, study, raw["metadata"]["namespace"], version, self._monotonic())
             entry.pods = self._early_pods.pop((entry.namespace, uid), {})
             self._jobs[uid] = self._experiments[experiment][uid] = entry
             self._names[entry.namespace, view.name] = uid

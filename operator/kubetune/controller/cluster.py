@@ -41,7 +41,10 @@ class KubeCluster:
         self._monotonic = monotonic
 
     def jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
-        return self._cache.jobs(experiment_uid, self._home(experiment_uid))
+        return self._cache.jobs(experiment_uid, self._home(names.base_uid(experiment_uid)))
+
+    def all_jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
+        return self._cache.all_jobs(experiment_uid, self._home(experiment_uid))
 
     def nodes_gone(self) -> frozenset[str]:
         return self._cache.nodes_gone(self._clock())
@@ -114,7 +117,7 @@ class KubeCluster:
                 logger.error("the server refuses the status; are the CRDs of this version installed? %s", error)
 
     def event(self, spec: ExperimentSpec, kind: str, reason: str, message: str) -> None:
-        self._recorder.event(spec, kind, reason, message)
+        self._recorder.event(spec, kind, reason, f"{spec.phase}: {message}" if spec.phase else message)
 
 
 @contextlib.contextmanager

@@ -98,7 +98,7 @@ class Recorder:
         """Tell; never raises, never waits."""
         cut = message if len(message) <= 1000 else message[:999] + "…"
         try:
-            self._backlog.put_nowait(Happening(spec.namespace, spec.name, spec.uid, kind, reason, cut))
+            self._backlog.put_nowait(Happening(spec.namespace, spec.name, spec.owner, kind, reason, cut))
         except queue.Full:
             logger.debug("event %s dropped: too many are waiting", reason)
 

@@ -79,7 +79,9 @@ class Judge:
 
     def _dry_run(self, spec: ExperimentSpec, kept: ExperimentSpec | None, engine: Engine) -> None:
         """The server judges the Job before one is made of this spec. Raises InvalidSpec with its words."""
-        if engine.ended or (kept is None and engine.counts.total):  # nothing more is made; made with it already
+        if kept is None and engine.counts.total:  # made with it already
+            return
+        if engine.ended and not spec.has_phases:  # nothing more is made
             return
         body = self._job(spec, engine)
         if kept is not None and body == self._job(kept, engine):

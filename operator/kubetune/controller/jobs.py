@@ -50,7 +50,7 @@ def build_job(
                     "apiVersion": names.API_VERSION,
                     "kind": names.KIND,
                     "name": spec.name,
-                    "uid": spec.uid,
+                    "uid": spec.owner,
                     "controller": True,
                     "blockOwnerDeletion": False,
                 }
@@ -86,7 +86,7 @@ def text(value: ParamValue) -> str:
 
 def selector(spec: ExperimentSpec) -> str:
     """The label selector of an experiment's Jobs and pods."""
-    return f"{names.LABEL_EXPERIMENT_UID}={spec.uid}"
+    return f"{names.LABEL_EXPERIMENT_UID}={spec.owner}"
 
 
 def _labels(spec: ExperimentSpec, number: int, attempt: int) -> dict[str, str]:
@@ -95,7 +95,8 @@ def _labels(spec: ExperimentSpec, number: int, attempt: int) -> dict[str, str]:
         names.LABEL_NAME: "kubetune",
         names.LABEL_COMPONENT: "trial",
         names.LABEL_EXPERIMENT: spec.name[:63].rstrip("-."),
-        names.LABEL_EXPERIMENT_UID: spec.uid,
+        names.LABEL_EXPERIMENT_UID: spec.owner,
+        **({names.LABEL_PHASE: spec.phase} if spec.phase else {}),
         names.LABEL_TRIAL: str(number),
         names.LABEL_ATTEMPT: str(attempt),
         names.LABEL_METRICS: spec.metrics.source,
@@ -104,7 +105,8 @@ def _labels(spec: ExperimentSpec, number: int, attempt: int) -> dict[str, str]:
 
 def _pod_metadata(spec: ExperimentSpec, labels: Mapping[str, str]) -> Json:
     given = spec.template.get("metadata") or {}
-    metadata: Json = {"labels": {**(given.get("labels") or {}), **labels}}
+    users = {name: value for name, value in (given.get("labels") or {}).items() if name != names.LABEL_PHASE}
+    metadata: Json = {"labels": {**users, **labels}}
     annotations = dict(given.get("annotations") or {})
     if spec.metrics.source == "log":  # the gateway follows the log by what its pod says
         if spec.metrics.format == "json":
@@ -179,12 +181,14 @@ def _environment(
     ]
     if parent is not None:
         variables.append((names.ENV_PARENT, str(parent)))
-    if spec.seed is not None:
+    own = spec.runs[number] if number < len(spec.runs) else {}
+    if spec.seed is not None and names.ENV_SEED not in own:
         variables.append((names.ENV_SEED, str(spec.seed + number)))
     if wiring is not None and spec.checkpoints is not None:
         variables.append((names.ENV_CHECKPOINTS, names.CHECKPOINT_DIRECTORY))
     if wiring is not None and spec.init_checkpoint is not None:
         variables.append((names.ENV_INIT_CHECKPOINT, names.INIT_DIRECTORY))
+    variables += own.items()
     if wiring is not None and spec.metrics.source == "push":
         variables.append((names.ENV_GATEWAY, wiring.gateway_url))
         variables.append((names.ENV_TOKEN_FILE, f"{names.TOKEN_DIRECTORY}/token"))

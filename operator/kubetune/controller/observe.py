@@ -68,6 +68,11 @@ class Memory:
     timings: dict[str, execution.Timing] = dataclasses.field(default_factory=dict)  # of the latest trials
     moved: str = ""  # why `auto` has moved to workers
     roster: Roster = dataclasses.field(default_factory=Roster)
+    phases: dict[str, "Memory"] = dataclasses.field(default_factory=dict)  # of what comes after the search, by name
+    began: float | None = None  # of a phase: when its experiment did
+
+    def of_phase(self, name: str, began: float) -> "Memory":
+        return self.phases.setdefault(name, Memory(began=began))
 
 
 def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memory, now: float) -> Observed:
@@ -97,7 +102,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         target_reached=engine.target_reached,
         stagnation=engine.stagnation,
         best=best[0].values[0] if best and len(spec.objectives) == 1 else None,
-        started=engine.started,
+        started=engine.started if memory.began is None else memory.began,
         ended=ended,
         end_message=end_message,
         recent_failures=engine.recent_reasons,

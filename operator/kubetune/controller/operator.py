@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from kubetune import tls
+from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec
 from kubetune.controller import act, lease, registry, upkeep
 from kubetune.controller.cache import Cache
@@ -95,8 +96,8 @@ class Operator:
         self._wiring = Wiring(settings.gateway_url, worker_image=settings.worker_image)
         fair = Fair(
             Caps(settings.max_trials, settings.max_trials_per_namespace),
-            lambda known: claims(self._registry.resources(known), self._cluster.jobs),
-            lambda uid: self._queue.add_after(uid, REGRANT),
+            lambda known: claims(self._registry.resources(known), self._cluster.all_jobs),
+            lambda uid: self._queue.add_after(names.base_uid(uid), REGRANT),
         )
         self._reconciler = Reconciler(
             self._registry, self._tools(), settings, Elastic(fair, grace=settings.deletion_grace)
@@ -294,7 +295,7 @@ class Operator:
         return Pool(size, self._metrics.sampler_restarts.inc) if size > 0 else None
 
     def _load_engine(self, spec: ExperimentSpec) -> Engine:
-        wake = functools.partial(self._queue.add, spec.uid)
+        wake = functools.partial(self._queue.add, spec.owner)
         return Engine(spec, self._storage, time.time, self._samplers, wake, in_a_thread)
 
     def _forget(self, deleted: registry.Deleted) -> None:
@@ -303,8 +304,8 @@ class Operator:
         self._queue.discard(deleted.uid)
 
     def _wake(self, uid: str) -> None:
-        """The database told of something new for an experiment; "": for any."""
-        for each in [uid] if uid else self._registry.uids():
+        """The database told of something new for an experiment, or a phase of it; "": for any."""
+        for each in [names.base_uid(uid)] if uid else self._registry.uids():
             if self._registry.resource(each) is not None:
                 self._queue.add_after(each, COALESCE)
 

@@ -13,7 +13,7 @@ from kubetune.api.stages import Current
 from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow, WorkerRow
 from kubetune.api.trial import Best as Best
 from kubetune.controller.plan import JobView
-from kubetune.storage.base import KeptSpec, Steer
+from kubetune.storage.base import KeptSpec, Steer, StudyRow
 
 Clock = Callable[[], float]  # seconds since the epoch
 
@@ -84,7 +84,10 @@ class Cluster(Protocol):
     """The truth about Jobs. Reads by `jobs` come from a cache that may lag; the others are live."""
 
     def jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
-        """All Jobs of an experiment with the last known state of their pods."""
+        """All Jobs of an experiment's search, or of a phase of it, with the last known state of their pods."""
+
+    def all_jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
+        """Those of the search and of all phases."""
 
     def nodes_gone(self) -> frozenset[str]:
         """Nodes deleted, or unreachable for longer than settings.node_lost_after."""
@@ -123,6 +126,12 @@ class Engines(Protocol):
 
     def keep_spec(self, uid: str, kept: KeptSpec) -> None:
         """Commit the spec in force of an experiment that has an engine. Raises StorageUnavailable, Fenced."""
+
+    def phases(self, uid: str) -> list[StudyRow]:
+        """The studies of what came after an experiment's search, as they were begun. Raises StorageUnavailable."""
+
+    def trials(self, uid: str) -> list[TrialRow]:
+        """All trials of one, in order of number. Raises StorageUnavailable."""
 
 
 class Meter(Protocol):
@@ -187,6 +196,9 @@ class Engine(Protocol):
     def best(self) -> Sequence[Best]:
         """One objective: the best COMPLETE trial (earliest of equals), or nothing. Several: the Pareto front. Feasible
         ones; while there is none, those that break least."""
+
+    def top(self, count: int) -> Sequence[Best]:
+        """The ``count`` best COMPLETE trials of one objective, as `best`, no two with the same parameters."""
 
     @property
     def warm_trials(self) -> int:

@@ -8,12 +8,14 @@ import dataclasses
 import logging
 from collections.abc import Mapping
 
+from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason
-from kubetune.controller import crew, execution, observe, see_workers, status
+from kubetune.controller import crew, epilogue_status, execution, observe, see_workers, status
 from kubetune.controller.act import Act, Tools
 from kubetune.controller.decide import Limits, decide
 from kubetune.controller.elastic import Elastic
+from kubetune.controller.epilogue import Epilogue, Look, Phases
 from kubetune.controller.in_force import InForce, Judge
 from kubetune.controller.observe import Memory
 from kubetune.controller.pace import Pace
@@ -50,11 +52,27 @@ class Reconciler:
         self._resync = settings.resync
         self._memories: dict[str, Memory] = {}
         self._pace = Pace(STATUS_GAP)
+        self._phases = Phases(engines, tools, self._bring_together, settings.deletion_grace)
 
     def forget(self, uid: str) -> None:
         """The experiment is gone."""
+        self._rest(uid)
         self._memories.pop(uid, None)
-        self._elastic.forget(uid)
+
+    def _rest(self, uid: str) -> None:
+        """Nothing is left to do about an experiment, for now."""
+        self._drop(uid)
+        for each in self._family(uid):
+            self._elastic.forget(each)
+
+    def _drop(self, uid: str) -> None:
+        for each in self._family(uid):
+            self._engines.drop_engine(each)
+
+    def _family(self, uid: str) -> list[str]:
+        """What its search and its phases are known by."""
+        memory = self._memories.get(uid)
+        return [uid, *(names.phase_uid(uid, phase) for phase in (memory.phases if memory else ()))]
 
     def is_eager(self, uid: str) -> bool:
         """Short trials run in workers: each end is looked at as it comes."""
@@ -75,8 +93,7 @@ class Reconciler:
         memory = self._memories.setdefault(uid, Memory())
         memory.status = memory.status or resource.get("status") or None
         if self._rests(resource, memory.status):
-            self._engines.drop_engine(uid)
-            self._elastic.forget(uid)
+            self._rest(uid)
             return None
         try:
             return self._reconcile(self._judge.find(resource, memory), memory)
@@ -86,10 +103,10 @@ class Reconciler:
         except ClusterUnavailable:
             raise
         except (StorageUnavailable, Fenced):
-            self._engines.drop_engine(uid)
+            self._drop(uid)
             raise
         except Exception:
-            self._engines.drop_engine(uid)
+            self._drop(uid)
             self._elastic.stumbled(uid)
             raise
 
@@ -101,29 +118,39 @@ class Reconciler:
             written is not None
             and written.get("state") in _FINAL
             and metadata.get("generation", 0) in (written.get("observedGeneration"), status.invalid_generation(written))
-            and all(job.deleting for job in self._tools.cluster.jobs(metadata["uid"]))
+            and all(job.deleting for job in self._tools.cluster.all_jobs(metadata["uid"]))
         )
 
     def _reconcile(self, found: InForce, memory: Memory) -> float | None:
         spec, engine = found.spec, found.engine
         for steer in found.steered:
             self._tools.cluster.event(spec, "Normal", *steering.words(steer))
-        engine.tail()
-        act = Act(spec, engine, memory, self._tools)
-        plan, seen = self._passes(spec, engine, memory, act)
+        search = self._bring_together(spec, engine, memory)
+        after = self._phases.look(spec, engine, memory, search)
+        plan, seen = (search.plan, search.seen) if after is None else _told(search, after)
         self._measure(spec, engine, seen, plan)
-        wait = self._status(found, memory, seen, plan)
-        if act.trouble is not None:
-            raise act.trouble
+        wait = self._status(found, memory, seen, plan, after)
+        trouble = search.trouble or (after and after.trouble)
+        if trouble:
+            raise trouble
         if len(seen.running) == status.in_flight(seen):
             memory.freed.clear()  # nothing waits for these slots
-        left = [*seen.jobs, *(seen.crew.jobs if seen.crew else ())]
-        if plan.state in _FINAL and all(job.deleting for job in left) and wait is None:
-            self._engines.drop_engine(spec.uid)
-            self._elastic.forget(spec.uid)
+        if plan.state in _FINAL and self._is_clear(search.seen, seen) and wait is None:
+            self._rest(spec.uid)
             return None
         peace = None if memory.unanswered is None else max(0.0, memory.unanswered.until - self._tools.clock())
         return min(time for time in (plan.again_in, wait, peace, self._resync) if time is not None)
+
+    def _bring_together(self, spec: ExperimentSpec, engine: Engine, memory: Memory) -> Look:
+        """One study, its Jobs and the plan: the search's, or a phase's."""
+        engine.tail()
+        act = Act(spec, engine, memory, self._tools)
+        plan, seen = self._passes(spec, engine, memory, act)
+        return Look(plan, seen, act.trouble)
+
+    def _is_clear(self, *looks: Observed) -> bool:
+        jobs = [job for seen in looks for job in (*seen.jobs, *(seen.crew.jobs if seen.crew else ()))]
+        return all(job.deleting for job in jobs)
 
     def _passes(self, spec: ExperimentSpec, engine: Engine, memory: Memory, act: Act) -> tuple[Plan, Observed]:
         """Look and act until nothing follows at once; the last plan, and what is there after it."""
@@ -171,7 +198,9 @@ class Reconciler:
         memory.status, memory.written = body, self._tools.clock()
         self._tools.cluster.event(_stub(metadata), "Warning", str(body["reason"]), str(error))
 
-    def _status(self, found: InForce, memory: Memory, seen: Observed, plan: Plan) -> float | None:
+    def _status(
+        self, found: InForce, memory: Memory, seen: Observed, plan: Plan, after: Epilogue | None
+    ) -> float | None:
         """Write the status if it changed. Seconds until it may be written, if that is put off."""
         now, before, spec = self._tools.clock(), memory.status or {}, found.spec
         engine = found.engine
@@ -186,6 +215,7 @@ class Reconciler:
             failed,
             engine.warm_trials,
             engine.stage,
+            epilogue_status.fields(after),
         )
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
         if body == before:
@@ -210,6 +240,8 @@ class Reconciler:
             self._tools.cluster.event(spec, "Normal", f"Parallelism{tells}", _PARALLELISM[tells])
         if "sampler" in body and body["sampler"] != before.get("sampler"):
             self._tools.cluster.event(spec, "Normal", "SamplerPicked", "{name}: {reason}".format(**body["sampler"]))
+        if "winner" in body and (body["winner"] != before.get("winner")):
+            self._tools.cluster.event(spec, "Normal", "Winner", body["winner"]["sentence"])
         if edited and found.refused is not None:
             message = status.refusal(found.refused, spec)
             logger.warning("the edited spec cannot be run: %s", message)
@@ -238,6 +270,17 @@ class Reconciler:
             observe_one("parallelism", current if each == reason else 0, {**labels, "reason": each})
         if seen.best is not None:
             observe_one("best_value", seen.best, {**labels, "metric": spec.objectives[0].metric})
+
+
+def _told(search: Look, after: Epilogue) -> tuple[Plan, Observed]:
+    """What is said of the whole: the search's figures, and what runs now."""
+    if after.seen is None:
+        return after.plan, search.seen
+    counts, started, failures = search.seen.counts, search.seen.started, search.seen.recent_failures
+    crew = search.seen.crew
+    return after.plan, dataclasses.replace(
+        after.seen, counts=counts, started=started, recent_failures=failures, best=search.seen.best, crew=crew
+    )
 
 
 def _limited_by(body: Mapping[str, object]) -> str:

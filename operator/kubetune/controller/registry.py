@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
+from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec, Json
-from kubetune.api.trial import Reason
+from kubetune.api.trial import Reason, TrialRow
 from kubetune.controller import views
 from kubetune.controller.ports import Engine
 from kubetune.storage.base import KeptSpec, StudyRow
@@ -31,6 +32,10 @@ class Studies(Protocol):
     def save_spec(self, uid: str, kept: KeptSpec) -> None: ...
 
     def delete_study(self, uid: str) -> None: ...
+
+    def phases(self, uid: str) -> list[StudyRow]: ...
+
+    def load_trials(self, uid: str) -> list[TrialRow]: ...
 
 
 @dataclasses.dataclass
@@ -155,6 +160,8 @@ class Registry:
             ]
             woken |= {resource["metadata"]["uid"] for resource in missing if self.gone(resource)}
             for study in studies:
+                if names.phase_of(study.uid):
+                    continue  # it goes with its experiment's
                 ours = not namespaces or study.namespace in namespaces
                 if ours and study.uid not in seen and study.uid not in self._known:
                     woken |= {study.uid} if self._gone(Deleted(study.uid, study.namespace, study.name)) else set()
@@ -185,6 +192,12 @@ class Registry:
         """Commit the spec in force. Raises StorageUnavailable, Fenced."""
         self._studies.save_spec(uid, kept)
 
+    def phases(self, uid: str) -> list[StudyRow]:
+        return self._studies.phases(uid)
+
+    def trials(self, uid: str) -> list[TrialRow]:
+        return self._studies.load_trials(uid)
+
     # the end
 
     def bury(self, uid: str) -> bool:
@@ -194,7 +207,9 @@ class Registry:
             deleted = self._deleted.get(uid)
         if deleted is None:
             return False
-        self.drop_engine(uid)
+        with self._lock:
+            for each in [each for each in self._engines if names.base_uid(each) == uid]:
+                del self._engines[each]
         self._studies.delete_study(uid)
         with self._lock:
             self._deleted.pop(uid, None)

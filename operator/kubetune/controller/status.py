@@ -29,7 +29,8 @@ SHORT = 100  # bytes of a condition's message, and
 VALUE = 32  # of a parameter's value
 _FINAL = ("Complete", "Failed")
 FEASIBLE = "Feasible"
-_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", "SamplerFailed", FEASIBLE, *AdviceKind)
+WINNER = "Winner"
+_TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", "SamplerFailed", FEASIBLE, WINNER, *AdviceKind)
 _NO_FAILURES = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
 
 
@@ -46,6 +47,7 @@ class Facts:
     unanswered: tuple[int, str] | None = None  # how often in a row the sampler failed, and why
     warm: int = 0  # trials of other experiments that the sampler began with
     stage: Current | None = None
+    after: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # fields about what comes after the search
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +81,7 @@ def status(
         invalid = Told(str(Reason.INVALID_SPEC), refusal(refused, spec), refused.generation)
         true["Invalid"], message = invalid, f"{message}; {invalid.message}"
     kept, untrue = _feasible(spec, facts, seen.counts.complete)
-    true |= kept
+    true |= kept | _won(spec, facts.after)
     if facts.unanswered is not None:
         times, why = facts.unanswered
         name = facts.sampler[0] or spec.sampler.name
@@ -122,6 +124,7 @@ def status(
         result["completionTime"] = past.get("completionTime") or timestamp(now)
     if facts.best:
         result |= _found(spec, facts.best)
+    result |= facts.after
     done, saved = facts.saved_steps
     if saved:
         result["saved"] = {"steps": saved, "share": round(saved / (saved + done), 3)}
@@ -161,9 +164,10 @@ def _bounded(body: Json) -> Json:
     if size(body) > SIZE:
         body["message"] = _cut(body["message"], TEXT)
         body["conditions"] = [{**each, "message": _cut(each["message"], SHORT)} for each in body["conditions"]]
-    if size(body) > SIZE and "best" in body:
-        shown = {name: _cut(value, VALUE) for name, value in body["best"]["parameters"].items()}
-        body["best"] = {**body["best"], "parameters": shown}
+    for field in ("best", "winner") if size(body) > SIZE else ():
+        if field in body:
+            shown = {name: _cut(value, VALUE) for name, value in body[field]["parameters"].items()}
+            body[field] = {**body[field], "parameters": shown}
     left = SIZE - size(body) - len(',"front":[]')
     for count, best in enumerate(front, start=1):
         left -= size(best) + 1
@@ -269,6 +273,15 @@ def _feasible(spec: ExperimentSpec, facts: Facts, complete: int) -> tuple[dict[s
     nearest = ", ".join(f"{name} by {excess:.6g}" for name, excess in best.broken.items())
     message = f"none of {complete} complete trials keeps all constraints; trial {best.number} is nearest: {nearest}"
     return {}, {FEASIBLE: Told("NoFeasibleTrial", message, spec.generation)}
+
+
+def _won(spec: ExperimentSpec, after: Mapping[str, Any]) -> dict[str, Told]:
+    """That there is a winner by fresh runs, and whether it can be told from the next one."""
+    winner = after.get("winner")
+    if winner is None:
+        return {}
+    reason = {None: "OnlyOne", True: "Distinguishable", False: "NotDistinguishable"}[winner.get("distinguishable")]
+    return {WINNER: Told(reason, winner["sentence"], spec.generation)}
 
 
 def _conditions(

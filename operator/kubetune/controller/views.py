@@ -23,14 +23,14 @@ def epoch(text: str | None) -> float | None:
 
 
 def experiment_uid(raw: Raw) -> str | None:
-    """The UID of the experiment that owns a Job; None: it is neither trial nor worker. The label alone could be
-    anybody's."""
+    """The UID of the experiment that owns a Job, or of the phase of it (`names.phase_uid`); None: it is neither trial
+    nor worker. The label alone could be anybody's."""
     metadata = raw["metadata"]
     labels = metadata.get("labels") or {}
     uid: str | None = labels.get(names.LABEL_EXPERIMENT_UID)
     if uid is None or uid != _controller(metadata, names.KIND) or not _numbered(labels):
         return None
-    return uid
+    return names.phase_uid(uid, labels.get(names.LABEL_PHASE, ""))
 
 
 def _numbered(labels: Mapping[str, str]) -> bool:

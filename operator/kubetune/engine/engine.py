@@ -220,8 +220,16 @@ class Engine:
 
     @property
     def best(self) -> Sequence[Best]:
-        trials = [self._history[number] for number in self._history.front.numbers]
-        return [Best(each.number, each.values or (), each.params, _broken(each)) for each in trials]
+        return [_best(self._history[number]) for number in self._history.front.numbers]
+
+    def top(self, count: int) -> Sequence[Best]:
+        found: dict[str, Best] = {}
+        for number in self._history.best(len(self._history)):
+            each = self._history[number]
+            found.setdefault(repr(sorted(each.params.items())), _best(each))
+            if len(found) == count:
+                break
+        return list(found.values())
 
     @property
     def warm_trials(self) -> int:
@@ -563,6 +571,10 @@ def _past(trial: EndedTrial) -> Past:
         trial.gradient,
         trial.member,
     )
+
+
+def _best(trial: Past) -> Best:
+    return Best(trial.number, trial.values or (), trial.params, _broken(trial))
 
 
 def _broken(trial: Past) -> dict[str, float]:

@@ -17,6 +17,7 @@ from typing import Any
 
 import optuna
 
+from kubetune.api import names
 from kubetune.api import parameters as api
 from kubetune.api.spec import Categorical, ExperimentSpec, InvalidSpec, Parameter, ParamValue
 from kubetune.api.trial import TrialState, penalty
@@ -59,7 +60,7 @@ def find(spec: ExperimentSpec, storage: EngineStorage) -> list[WarmTrial]:
         InvalidSpec: an experiment is not there, or does not fit.
         StorageUnavailable: as the storage does.
     """
-    there = {study.name: study for study in storage.studies() if study.namespace == spec.namespace}  # the newest last
+    there = {study.name: study for study in storage.studies() if _is_source(study, spec)}  # the newest last
     found = []
     for place, name in enumerate(spec.warm_start):
         field = f"warmStart.from[{place}]"
@@ -69,6 +70,10 @@ def find(spec: ExperimentSpec, storage: EngineStorage) -> list[WarmTrial]:
         found.append(_source(field, there[name], storage))
     share = MOST // max(1, len(found))
     return [trial for source in found for trial in mapped(spec, source, share)]
+
+
+def _is_source(study: StudyRow, spec: ExperimentSpec) -> bool:
+    return study.namespace == spec.namespace and not names.phase_of(study.uid)
 
 
 def _same_objectives(field: str, spec: ExperimentSpec, study: StudyRow) -> None:

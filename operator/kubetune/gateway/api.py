@@ -122,20 +122,21 @@ class Api:
     async def trials(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)
         state, offset, limit = wire.read_page(request.query)
-        study, counts, rows = await self._found(self._storage.trials, namespace, name, state, offset, limit)
+        phase = wire.read_phase(request.query)
+        study, counts, rows = await self._found(self._storage.trials, namespace, name, state, offset, limit, phase)
         return web.json_response(wire.write_trials(study, counts, rows))
 
     async def trial_reports(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)
-        number = wire.read_number(request.match_info["number"])
-        reports = await self._found(self._storage.trial_reports, namespace, name, number)
+        number, phase = wire.read_number(request.match_info["number"]), wire.read_phase(request.query)
+        reports = await self._found(self._storage.trial_reports, namespace, name, number, phase)
         return web.json_response(wire.write_reports(reports))
 
     async def trial_log(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)
-        number = wire.read_number(request.match_info["number"])
-        log = await self._found(self._storage.log_tail, namespace, name, number)
-        place = await self._found(self._storage.place, namespace, name, number)
+        number, phase = wire.read_number(request.match_info["number"]), wire.read_phase(request.query)
+        log = await self._found(self._storage.log_tail, namespace, name, number, phase)
+        place = await self._found(self._storage.place, namespace, name, number, phase)
         return web.json_response(wire.write_log(log, place))
 
     async def _reader(self, request: web.Request) -> tuple[str, str]:

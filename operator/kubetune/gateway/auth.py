@@ -191,6 +191,7 @@ def identity(pod: Json) -> Identity:
     uid, experiment = labels.get(names.LABEL_EXPERIMENT_UID), labels.get(names.LABEL_EXPERIMENT)
     if job is None or not uid or not experiment or not _is_count(number) or not _is_count(attempt):
         raise Refused(403, f"pod {metadata.get('name')} does not run a trial of kubetune")
+    uid = names.phase_uid(uid, labels.get(names.LABEL_PHASE, ""))
     return Identity(uid, metadata["namespace"], experiment, int(number), int(attempt), job["uid"], metadata["uid"])
 
 

@@ -34,4 +34,5 @@ def worker(pod: Json) -> Worker | None:
     uid, experiment = labels.get(names.LABEL_EXPERIMENT_UID), labels.get(names.LABEL_EXPERIMENT)
     if job is None or not uid or not experiment or not (number.isascii() and number.isdigit() and len(number) <= 10):
         return None
+    uid = names.phase_uid(uid, labels.get(names.LABEL_PHASE, ""))
     return Worker(uid, metadata["namespace"], experiment, int(number), job["uid"], metadata["uid"])

@@ -6,6 +6,7 @@ A refusal says where in the body the fault is, what is there, and what to write 
 import dataclasses
 import json
 import math
+import re
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -24,6 +25,7 @@ KEY_LENGTH = 128
 MESSAGE_LENGTH = 4096  # of a finish; the rest is cut off
 STATUSES = ("complete", "failed", "pruned")
 MOST_TRIALS = 1000  # of one page
+_PHASE = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 _NO_NUMBERS = {"nan": math.nan, "infinity": math.inf, "inf": math.inf, "-infinity": -math.inf, "-inf": -math.inf}
 
 
@@ -175,6 +177,14 @@ def read_page(query: Mapping[str, str]) -> tuple[str | None, int, int]:
         raise BadRequest(f"state: {_shown(query['state'])} is none of {known}")
     offset = _whole(query, "offset", 0, 2**31 - 1, default=0)
     return state, offset, _whole(query, "limit", 1, MOST_TRIALS, default=500)
+
+
+def read_phase(query: Mapping[str, str]) -> str:
+    """Which phase's trials are meant; "": the search's. Raises BadRequest."""
+    phase = query.get("phase", "")
+    if phase and not _PHASE.fullmatch(phase):
+        raise BadRequest(f"phase: {_shown(phase)} is no phase such as finalists, refit or test")
+    return phase
 
 
 def read_number(text: str) -> int:

@@ -73,8 +73,14 @@ class Census:
 
 
 def whose(job: Json) -> tuple[str, bool]:
-    """(experiment's UID, whether it is a worker's)."""
-    return job["metadata"]["labels"][names.LABEL_EXPERIMENT_UID], is_worker(job)
+    """(UID of the experiment, or of its phase; whether it is a worker's)."""
+    return study_of(job), is_worker(job)
+
+
+def study_of(raw: Json) -> str:
+    """The UID of the experiment whose search a Job or pod belongs to, or that of the phase."""
+    labels = raw["metadata"]["labels"]
+    return names.phase_uid(labels[names.LABEL_EXPERIMENT_UID], labels.get(names.LABEL_PHASE, ""))
 
 
 def is_worker(raw: Json) -> bool:
@@ -88,6 +94,6 @@ def number_of(job: Json) -> int:
 
 
 def trial_of(raw: Json) -> tuple[str, int, int]:
-    """(experiment's UID, trial, attempt) of a Job or pod."""
+    """(UID of the experiment or its phase, trial, attempt) of a Job or pod."""
     labels = raw["metadata"]["labels"]
-    return labels[names.LABEL_EXPERIMENT_UID], int(labels[names.LABEL_TRIAL]), int(labels[names.LABEL_ATTEMPT])
+    return study_of(raw), int(labels[names.LABEL_TRIAL]), int(labels[names.LABEL_ATTEMPT])

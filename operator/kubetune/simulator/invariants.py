@@ -10,9 +10,11 @@ from collections.abc import Mapping
 
 from kubetune.api import names
 from kubetune.api import spec as api
+from kubetune.api.phases import FINALISTS
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.controller.outcome import START_FAILURES
+from kubetune.engine import phases
 from kubetune.engine.check import check as engine_check
 from kubetune.engine.stages import STAGE
 from kubetune.simulator import trials
@@ -105,13 +107,19 @@ class Watchdog:
         census = self.cluster.census
         mine = census.count_of(uid, number, GRACE)
         check(mine == 1, "I1", f"trial {number} has {mine} live Jobs")
+        uid = names.base_uid(uid)
         if self._spec(uid) is not None:
             self._note(uid)
-            live, allowed = census.count(uid, GRACE), self._allowed(uid)
+            live, allowed = self._live(uid), self._allowed(uid)
             check(live <= allowed, "I2", f"{live} Jobs in flight, {allowed} asked for")
         if self.limit:
-            total = sum(census.count(raw["metadata"]["uid"], GRACE) for raw in self.server.all("experiments"))
+            total = sum(self._live(raw["metadata"]["uid"]) for raw in self.server.all("experiments"))
             check(total <= self.limit, "I2", f"{total} Jobs in flight, the limit is {self.limit}")
+
+    def _live(self, uid: str) -> int:
+        """Jobs in flight of an experiment, its phases' too."""
+        family = [each for each in self.database.studies if names.base_uid(each) == uid]
+        return sum(self.cluster.census.count(each, GRACE) for each in family)
 
     def _worker_made(self, job: Json) -> None:
         metadata, labels = job["metadata"], job["metadata"]["labels"]
@@ -179,9 +187,12 @@ class Watchdog:
             rows = self._rows(uid)
             check(all(row.state is not TrialState.RUNNING for row in rows.values()), "I6", "a RUNNING trial is left")
             self._reports(uid)
-            spec = self._spec(uid)
+            spec = self._spec(names.base_uid(uid))
             if spec is not None:
-                self._ending(uid, spec, rows)
+                if names.phase_of(uid):
+                    self._phase(uid, spec, rows)
+                else:
+                    self._ending(uid, spec, rows)
                 for number, row in rows.items():
                     self._trial(uid, spec, row, behave[uid][number])
         self._creates()
@@ -197,6 +208,25 @@ class Watchdog:
             same = kept is not None and (kept == value or (kept != kept and value != value))
             check(same, "I5", f"report {seq} of trial {number}, acknowledged as {value}, is {found}")
 
+    def _phase(self, uid: str, spec: ExperimentSpec, rows: dict[int, TrialRow]) -> None:
+        """What came after the search is over, ran what its plan says, each once, and gave the winner that is told."""
+        study, resource = self.database.studies[uid], self.server.of_uid("experiments", names.base_uid(uid))
+        status = (resource or {}).get("status") or {}
+        check(study.row.end_reason is not None, "I7", f"{uid} has no end")
+        check(study.kept is not None or not rows, "I9", f"{uid} has trials and no plan")
+        if study.kept is None:
+            return
+        derived = phases.derive(spec, names.phase_of(uid), study.kept.spec)
+        wanted = [(given.source, given.params) for given in derived.given]
+        there = [(row.source, row.params) for _, row in sorted(rows.items())]
+        check(there == wanted[: len(there)], "I9", f"{there} is not the plan's {wanted}")
+        whole = study.row.end_reason is not Reason.MAX_TRIALS or len(rows) == len(wanted)
+        check(whole, "I3", f"{uid} ended with {len(rows)} of {len(wanted)} runs")
+        winner = phases.judge(spec, study.kept.spec, rows.values())
+        told = (status.get("winner") or {}).get("trial")
+        failed = status.get("reason") == Reason.PHASE_FAILED
+        check(failed or (winner is not None and winner.trial == told), "I4", f"told of {told}, but it is {winner}")
+
     def _ending(self, uid: str, spec: ExperimentSpec, rows: dict[int, TrialRow]) -> None:
         resource = self.server.of_uid("experiments", uid)
         status = (resource or {}).get("status") or {}
@@ -204,7 +234,8 @@ class Watchdog:
         counts = collections.Counter(row.state for row in rows.values())
         check(study.end_reason is not None, "I7", f"{uid} has no end")
         check(status.get("state") in ("Complete", "Failed"), "I7", f"status.state is {status.get('state')}")
-        check(status.get("reason") == str(study.end_reason), "I7", f"status says {status.get('reason')}")
+        said = (Reason.PHASE_FAILED,) if names.phase_uid(uid, FINALISTS) in self.database.studies else ()
+        check(status.get("reason") in (study.end_reason, *said), "I7", f"status says {status.get('reason')}")
         told = (status["counts"]["complete"], status["counts"]["pruned"], status["counts"]["failed"])
         there = (counts[TrialState.COMPLETE], counts[TrialState.PRUNED], counts[TrialState.FAIL])
         check(told == there, "I7", f"status counts {told}, the database {there}")
@@ -256,7 +287,7 @@ class Watchdog:
     def _creates(self) -> None:
         """Each attempt but the last was lost to something that did happen, and none was created that was not needed."""
         for uid in self.database.studies:
-            if self._spec(uid) is None or uid in self.suspended:
+            if self._spec(names.base_uid(uid)) is None or names.base_uid(uid) in self.suspended:
                 continue
             rows = self._rows(uid)
             known = self.cluster.disturbed.keys() | self.cluster.waited

@@ -11,7 +11,9 @@ import math
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
+from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec, Json
+from kubetune.api.trial import TrialRow
 from kubetune.controller.act import Tools, attempt, sequential
 from kubetune.controller.cache import Cache
 from kubetune.controller.cluster import KubeCluster
@@ -27,7 +29,7 @@ from kubetune.kube import errors
 from kubetune.settings import Settings
 from kubetune.simulator.api import ApiServer, Client
 from kubetune.simulator.world import World
-from kubetune.storage.base import Fenced, KeptSpec, StorageUnavailable
+from kubetune.storage.base import Fenced, KeptSpec, StorageUnavailable, StudyRow
 from kubetune.storage.memory import Database, MemoryStorage
 
 SETTINGS = Settings(
@@ -168,7 +170,9 @@ class Operator:
             log_tail_bytes=100,
         )
         fair = Fair(
-            Caps(settings.max_trials, settings.max_trials_per_namespace), self._claims, lambda uid: self.wake(uid, 0.5)
+            Caps(settings.max_trials, settings.max_trials_per_namespace),
+            self._claims,
+            lambda uid: self.wake(names.base_uid(uid), 0.5),
         )
         self._reconciler = Reconciler(self, tools, settings, Elastic(fair, grace=settings.deletion_grace))
 
@@ -210,7 +214,8 @@ class Operator:
         self._cache.heal_nodes(self._server.all("nodes"), now)
         known = {raw["metadata"]["uid"] for raw in self._server.all("experiments")}
         with contextlib.suppress(StorageUnavailable):
-            known |= {study.uid for study in self._storage.studies()}  # those of experiments that are gone
+            there = self._storage.studies()  # also of experiments that are gone
+            known |= {names.base_uid(study.uid) for study in there}
         for uid in sorted(known):
             self.wake(uid, 0.0)
         self._world.after(SETTINGS.relist, self._relist)
@@ -233,6 +238,7 @@ class Operator:
     def notified(self, uid: str) -> None:
         """The database told of reports; that may be lost too."""
         if self.alive and not self._chaos.loses_event():
+            uid = names.base_uid(uid)
             self.wake(uid, 0.0 if self._reconciler.is_eager(uid) else COALESCE)
 
     # ---- writes that nobody waits for (`ports.Start`)
@@ -266,8 +272,8 @@ class Operator:
     # ---- engines (`ports.Engines`)
 
     def engine(self, spec: ExperimentSpec) -> Engine:
-        if spec.uid in self._chaos.poisoned:
-            raise PoisonError(spec.uid)
+        if spec.owner in self._chaos.poisoned:
+            raise PoisonError(spec.owner)
         if spec.uid not in self._engines:
             self._engines[spec.uid] = engine.Engine(spec, self._storage, self._world.clock)
         return self._engines[spec.uid]
@@ -280,6 +286,12 @@ class Operator:
 
     def keep_spec(self, uid: str, kept: KeptSpec) -> None:
         self._storage.save_spec(uid, kept)
+
+    def phases(self, uid: str) -> list[StudyRow]:
+        return self._storage.phases(uid)
+
+    def trials(self, uid: str) -> list[TrialRow]:
+        return self._storage.load_trials(uid)
 
     # ---- its work
 
@@ -336,7 +348,8 @@ class Operator:
         if resource is not None:
             return self._reconciler.reconcile(resource)
         self._withdraw(uid)
-        self.drop_engine(uid)
+        for each in [each for each in self._engines if names.base_uid(each) == uid]:
+            self.drop_engine(each)
         self._reconciler.forget(uid)
         self._storage.delete_study(uid)
         return None
@@ -346,7 +359,7 @@ class Operator:
 
     def _claims(self, known: Collection[str]) -> list[Claim]:
         others = [raw for raw in self._server.all("experiments") if raw["metadata"]["uid"] not in known]
-        return claims(others, self._cache.jobs)
+        return claims(others, self._cache.all_jobs)
 
     def _home(self, uid: str) -> str | None:
         resource = self._resource(uid)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+from kubetune.api import names
 from kubetune.api import spec as api
 from kubetune.api.spec import Json
 from kubetune.controller import status
@@ -157,7 +158,7 @@ class Run:
         return trials.behaviour(f"{self.scenario.seed}/{uid}", number, self.scenario.odd, self.scenario.kinds)
 
     def _source(self, uid: str) -> str:
-        return self._sources[uid]
+        return self._sources[names.base_uid(uid)]
 
     def _notify(self, uid: str) -> None:
         for operator in self.operators:

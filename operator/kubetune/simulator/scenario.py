@@ -86,6 +86,8 @@ def draw(seed: int) -> Scenario:
     made = tuple(_experiment(dice, f"exp{number}") for number in range(dice.choice((1, 1, 1, 2))))
     more = random.Random(f"{seed}/more")
     made = tuple(_more(more, each) for each in made)
+    after = random.Random(f"{seed}/after")
+    made = tuple(_after(after, each) for each in made)
     calm = dice.random() < 0.1
     kinds = tuple(kind for kind in trials.ENDS if kind != "completes" and dice.random() < 0.6) or ("exits",)
     return Scenario(
@@ -168,6 +170,14 @@ def _more(dice: random.Random, made: Json) -> Json:
         spec["stop"] = {"noImprovement": {"trials": dice.randint(1, 4), "minDelta": dice.choice((0, 0.1))}}
     if dice.random() < 0.4:
         spec["pruner"] = dice.choice(_PRUNERS)
+    return {**made, "spec": {**made["spec"], **spec}}
+
+
+def _after(dice: random.Random, made: Json) -> Json:
+    """What comes after the search."""
+    spec: Json = {}
+    if dice.random() < 0.3:
+        spec["finalists"] = {"top": dice.randint(1, 3), "replicates": dice.randint(1, 3)}
     return {**made, "spec": {**made["spec"], **spec}}
 
 

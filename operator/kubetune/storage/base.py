@@ -302,10 +302,14 @@ class EngineStorage(Protocol):
         """Write the experiment's end; an earlier one stands."""
 
     def studies(self) -> list[StudyRow]:
-        """All experiments that are not marked deleted."""
+        """All experiments that are not marked deleted, and all their phases."""
+
+    def phases(self, uid: str) -> list[StudyRow]:
+        """The studies of what came after an experiment's search, as they were begun."""
 
     def delete_study(self, uid: str) -> None:
-        """The custom resource is gone: end RUNNING trials (FAIL, EXPERIMENT_DELETED) and the study, mark it deleted."""
+        """The custom resource is gone: end RUNNING trials (FAIL, EXPERIMENT_DELETED) and the study, mark it deleted;
+        and so its phases."""
 
     def remove_reports(self, retention: float) -> bool:
         """Remove reports of trials that ended more than ``retention`` seconds ago, a bounded number of them; whether
@@ -466,17 +470,18 @@ class GatewayStorage(Protocol):
         another replica holds it by now or the attempt is over."""
 
     def trials(
-        self, namespace: str, name: str, state: str | None, offset: int, limit: int
+        self, namespace: str, name: str, state: str | None, offset: int, limit: int, phase: str = ""
     ) -> tuple[StudyRow, Counts, list[TrialRow]]:
-        """The newest study of that name and a page of its trials by number. Raises KeyError if there is none."""
+        """The newest study of that name and a page of its trials by number: those of the search, or of a
+        phase after it. Raises KeyError if there is none."""
 
-    def trial_reports(self, namespace: str, name: str, number: int) -> list[Report]:
+    def trial_reports(self, namespace: str, name: str, number: int, phase: str = "") -> list[Report]:
         """All accepted reports of a trial, every attempt, by seq. Raises KeyError."""
 
-    def log_tail(self, namespace: str, name: str, number: int) -> str | None:
+    def log_tail(self, namespace: str, name: str, number: int, phase: str = "") -> str | None:
         """The kept end of a trial's log; None: none kept. Raises KeyError."""
 
-    def place(self, namespace: str, name: str, number: int) -> Place:
+    def place(self, namespace: str, name: str, number: int, phase: str = "") -> Place:
         """Where to look for a trial's log. Raises KeyError."""
 
     def healthy(self) -> bool:

@@ -15,6 +15,11 @@ from kubetune.storage.series import Piece, Take
 
 REMOVED_AT_ONCE = 10_000  # reports a transaction: a trial may have any number of them
 PURGED_AT_ONCE = 200  # trials a transaction: a new leader never waits long for the old one's
+_PHASES = (  # by the index of names: an experiment's phases have its own
+    f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments b JOIN kubetune.experiments e"
+    " ON e.namespace = b.namespace AND e.name = b.name AND e.phase <> ''"
+    " WHERE b.uid = %s AND split_part(e.uid, '/', 1) = %s AND e.deleted IS NULL ORDER BY e.id"
+)
 
 
 class EngineSide(base.EngineStorage):
@@ -65,8 +70,11 @@ class EngineSide(base.EngineStorage):
                 study_id = optuna_tables.create_study(cursor, study_name, metrics, directions, attributes)
                 cursor.execute(
                     "INSERT INTO kubetune.experiments (uid, namespace, name, study_id, study_name, metrics, directions,"
-                    " created) VALUES (%s, %s, %s, %s, %s, %s::text[], %s::text[], %s)",
-                    (uid, namespace, name, study_id, study_name, list(metrics), list(directions), self.clock()),
+                    " created, phase) VALUES (%s, %s, %s, %s, %s, %s::text[], %s::text[], %s, %s)",
+                    (
+                        *(uid, namespace, name, study_id, study_name, list(metrics), list(directions)),
+                        *(self.clock(), names.phase_of(uid)),
+                    ),
                 )
                 found = self._study(cursor, uid)
             if found is None:
@@ -117,6 +125,11 @@ class EngineSide(base.EngineStorage):
             )
             return [rows.study(row) for row in cursor.fetchall()]
 
+    def phases(self, uid: str) -> list[base.StudyRow]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(_PHASES, (uid, uid))
+            return [rows.study(row) for row in cursor.fetchall()]
+
     def delete_study(self, uid: str) -> None:
         with self._write() as cursor:
             cursor.execute(
@@ -124,13 +137,18 @@ class EngineSide(base.EngineStorage):
             )
             if cursor.fetchone() is None:
                 return
-            running, now = trial_ends.lock(cursor, uid), self.clock()
-            reports = trial_ends.reports(cursor, running)
-            ending = Ending(TrialState.FAIL, Reason.EXPERIMENT_DELETED, "", None)
-            ended = [trial_ends.ended(trial, ending, reports.get(trial.id, []), None, now) for trial in running]
-            trial_ends.write(cursor, ended, now)
-            self._end_study(cursor, uid, Reason.EXPERIMENT_DELETED, "")
-            cursor.execute("UPDATE kubetune.experiments SET deleted = %s WHERE uid = %s", (self.clock(), uid))
+            cursor.execute(_PHASES, (uid, uid))
+            for each in (uid, *(rows.study(row).uid for row in cursor.fetchall())):
+                self._delete(cursor, each)
+
+    def _delete(self, cursor: pool.Cursor, uid: str) -> None:
+        running, now = trial_ends.lock(cursor, uid), self.clock()
+        reports = trial_ends.reports(cursor, running)
+        ending = Ending(TrialState.FAIL, Reason.EXPERIMENT_DELETED, "", None)
+        ended = [trial_ends.ended(trial, ending, reports.get(trial.id, []), None, now) for trial in running]
+        trial_ends.write(cursor, ended, now)
+        self._end_study(cursor, uid, Reason.EXPERIMENT_DELETED, "")
+        cursor.execute("UPDATE kubetune.experiments SET deleted = %s WHERE uid = %s", (self.clock(), uid))
 
     def remove_reports(self, retention: float) -> bool:
         with self._write() as cursor:

@@ -455,11 +455,23 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def studies(self) -> list[base.StudyRow]:
         return [study.row for study in self.database.studies.values() if study.deleted is None]
 
+    @_transaction
+    def phases(self, uid: str) -> list[base.StudyRow]:
+        return [study.row for study in self._phases(uid) if study.deleted is None]
+
+    def _phases(self, uid: str) -> list[Study]:
+        prefix = names.phase_uid(uid, " ").rstrip()
+        return [study for each, study in self.database.studies.items() if each.startswith(prefix)]
+
     @_write
     def delete_study(self, uid: str) -> None:
         study = self.database.studies.get(uid)
         if study is None or study.deleted is not None:
             return
+        for each in (study, *self._phases(uid)):
+            self._delete(each)
+
+    def _delete(self, study: Study) -> None:
         for trial in list(study.running.values()):
             ending = Ending(TrialState.FAIL, Reason.EXPERIMENT_DELETED, "", None)
             trial.row = rules.ended(trial.row, ending, len(study.row.metrics), self.clock())
@@ -641,42 +653,44 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     # ---- what people read
 
-    def _newest(self, namespace: str, name: str) -> Study:
+    def _newest(self, namespace: str, name: str, phase: str) -> Study:
         found = [
             study
             for study in self.database.studies.values()
-            if (study.row.namespace, study.row.name) == (namespace, name) and study.deleted is None
+            if (study.row.namespace, study.row.name) == (namespace, name)
+            and study.deleted is None
+            and names.phase_of(study.row.uid) == phase
         ]
         if not found:
-            raise KeyError(f"there is no experiment {namespace}/{name}")
+            raise KeyError(f"there is no {f'{phase} of ' if phase else ''}experiment {namespace}/{name}")
         return found[-1]
 
-    def _named(self, namespace: str, name: str, number: int) -> _Trial:
-        trials = self._newest(namespace, name).trials
+    def _named(self, namespace: str, name: str, number: int, phase: str) -> _Trial:
+        trials = self._newest(namespace, name, phase).trials
         if number not in trials:
             raise KeyError(f"experiment {namespace}/{name} has no trial {number}")
         return trials[number]
 
     @_transaction
     def trials(
-        self, namespace: str, name: str, state: str | None, offset: int, limit: int
+        self, namespace: str, name: str, state: str | None, offset: int, limit: int, phase: str = ""
     ) -> tuple[base.StudyRow, Counts, list[TrialRow]]:
-        study = self._newest(namespace, name)
+        study = self._newest(namespace, name, phase)
         rows = [trial.row for _, trial in sorted(study.trials.items())]
         wanted = [row for row in rows if state is None or row.state == state]
         return study.row, rules.counts(rows), wanted[offset : offset + limit]
 
     @_transaction
-    def trial_reports(self, namespace: str, name: str, number: int) -> list[Report]:
-        return list(self._named(namespace, name, number).reports)
+    def trial_reports(self, namespace: str, name: str, number: int, phase: str = "") -> list[Report]:
+        return list(self._named(namespace, name, number, phase).reports)
 
     @_transaction
-    def log_tail(self, namespace: str, name: str, number: int) -> str | None:
-        return self._named(namespace, name, number).log_tail
+    def log_tail(self, namespace: str, name: str, number: int, phase: str = "") -> str | None:
+        return self._named(namespace, name, number, phase).log_tail
 
     @_transaction
-    def place(self, namespace: str, name: str, number: int) -> base.Place:
-        row, workers = self._named(namespace, name, number).row, self._newest(namespace, name).workers
+    def place(self, namespace: str, name: str, number: int, phase: str = "") -> base.Place:
+        row, workers = self._named(namespace, name, number, phase).row, self._newest(namespace, name, phase).workers
         found = next((each for each in workers if each.job_uid and each.job_uid == row.job_uid), None)
         worker = None if found is None else (found.number, found.incarnation)
         return base.Place(row.attempt, rules.is_running(row), row.started, worker)

@@ -11,32 +11,32 @@ class ReadSide:
         self.pool = connections
 
     def trials(
-        self, namespace: str, name: str, state: str | None, offset: int, limit: int
+        self, namespace: str, name: str, state: str | None, offset: int, limit: int, phase: str = ""
     ) -> tuple[base.StudyRow, Counts, list[TrialRow]]:
         with self.pool.transaction() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # counts and page of one moment
-            experiment_id = _newest(cursor, namespace, name)
+            experiment_id = _newest(cursor, namespace, name, phase)
             cursor.execute(f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments e WHERE e.id = %s", (experiment_id,))
             study = rows.study(cursor.fetchone() or ())
             page = _page(cursor, experiment_id, state, offset, limit)
             return study, _counts(cursor, experiment_id), page
 
-    def trial_reports(self, namespace: str, name: str, number: int) -> list[Report]:
+    def trial_reports(self, namespace: str, name: str, number: int, phase: str = "") -> list[Report]:
         with self.pool.transaction() as cursor:
-            trial_id, _ = _trial(cursor, namespace, name, number)
+            trial_id, _ = _trial(cursor, namespace, name, number, phase)
             cursor.execute(
                 f"SELECT {rows.REPORT_COLUMNS} FROM kubetune.reports r WHERE r.trial_id = %s ORDER BY r.seq",
                 (trial_id,),
             )
             return [rows.report(row) for row in cursor.fetchall()]
 
-    def log_tail(self, namespace: str, name: str, number: int) -> str | None:
+    def log_tail(self, namespace: str, name: str, number: int, phase: str = "") -> str | None:
         with self.pool.transaction() as cursor:
-            return _trial(cursor, namespace, name, number)[1]
+            return _trial(cursor, namespace, name, number, phase)[1]
 
-    def place(self, namespace: str, name: str, number: int) -> base.Place:
+    def place(self, namespace: str, name: str, number: int, phase: str = "") -> base.Place:
         with self.pool.transaction() as cursor:
-            trial_id, _ = _trial(cursor, namespace, name, number)
+            trial_id, _ = _trial(cursor, namespace, name, number, phase)
             cursor.execute(
                 "SELECT t.attempt, t.state = 'RUNNING', t.started, w.number, w.incarnation"
                 " FROM kubetune.experiment_trials t LEFT JOIN kubetune.workers w"
@@ -67,22 +67,24 @@ def _page(cursor: pool.Cursor, experiment_id: int, state: str | None, offset: in
     return [rows.trial(row) for row in cursor.fetchall()]
 
 
-def _newest(cursor: pool.Cursor, namespace: str, name: str) -> int:
+def _newest(cursor: pool.Cursor, namespace: str, name: str, phase: str) -> int:
+    """The search of the newest experiment of that name, or a phase of it."""
     cursor.execute(
-        "SELECT max(id) FROM kubetune.experiments WHERE namespace = %s AND name = %s AND deleted IS NULL",
-        (namespace, name),
+        "SELECT max(id) FROM kubetune.experiments"
+        " WHERE namespace = %s AND name = %s AND phase = %s AND deleted IS NULL",
+        (namespace, name, phase),
     )
     (experiment_id,) = cursor.fetchone() or (None,)
     if experiment_id is None:
-        raise KeyError(f"there is no experiment {namespace}/{name}")
+        raise KeyError(f"there is no {f'{phase} of ' if phase else ''}experiment {namespace}/{name}")
     return int(experiment_id)
 
 
-def _trial(cursor: pool.Cursor, namespace: str, name: str, number: int) -> tuple[int, str | None]:
+def _trial(cursor: pool.Cursor, namespace: str, name: str, number: int, phase: str) -> tuple[int, str | None]:
     """A trial's id and the kept end of its log."""
     cursor.execute(
         "SELECT id, log_tail FROM kubetune.experiment_trials WHERE experiment_id = %s AND number = %s::bigint",
-        (_newest(cursor, namespace, name), number),
+        (_newest(cursor, namespace, name, phase), number),
     )
     row = cursor.fetchone()
     if row is None:

@@ -1,0 +1,164 @@
+"""What comes after the search, as an experiment: what is run, with which seeds and names, under which labels."""
+
+import dataclasses
+from typing import Any
+
+import pytest
+
+from kubetune.api import names
+from kubetune.api import spec as api
+from kubetune.api.spec import Algorithm, Constraint, ExperimentSpec, InvalidSpec
+from kubetune.api.trial import Best, TrialRow, TrialState
+from kubetune.controller import jobs, views
+from kubetune.controller.jobs import Wiring
+from kubetune.engine import phases
+from kubetune.engine.check import check
+from kubetune.engine.engine import Engine
+from kubetune.gateway import auth
+from kubetune.simulator.scenario import experiment
+from kubetune.storage.memory import MemoryStorage
+
+
+def spec(**changes: Any) -> ExperimentSpec:
+    return api.parse(experiment("exp", finalists={"top": 2, "replicates": 3}, **changes))
+
+
+BEST = [Best(7, (0.9,), {"x": 0.5, "k": 3}), Best(2, (0.8,), {"x": 0.25, "k": 1})]
+
+
+def derived(of: ExperimentSpec | None = None) -> ExperimentSpec:
+    of = of or spec()
+    return phases.derive(of, "finalists", phases.plan_finalists(of, BEST))
+
+
+def environment(of: ExperimentSpec, number: int) -> dict[str, str]:
+    body = jobs.build_job(of, number, 1, BEST[number % 2].params, Wiring("https://gateway"))
+    container = body["spec"]["template"]["spec"]["containers"][0]
+    return {each["name"]: each["value"] for each in container["env"]}
+
+
+def test_each_finalist_runs_once_with_each_seed_replicate_by_replicate() -> None:
+    runs = derived()
+    check(runs)
+    assert [given.source for given in runs.given] == [
+        *("finalists/7.0", "finalists/2.0", "finalists/7.1"),
+        *("finalists/2.1", "finalists/7.2", "finalists/2.2"),
+    ]
+    engine = Engine(runs, acquired(), lambda: 0.0)
+    rows = engine.ask(10)
+    assert [row.params for row in rows] == [BEST[0].params, BEST[1].params] * 3
+    assert not engine.ask(1)
+
+
+def acquired() -> MemoryStorage:
+    storage = MemoryStorage(lambda: 0.0)
+    storage.acquire("test")
+    return storage
+
+
+def test_seeds_are_common_fresh_and_the_same_again() -> None:
+    seeds = [environment(derived(), number)["KUBETUNE_SEED"] for number in range(6)]
+    assert seeds[0::2] == seeds[1::2]
+    assert len(set(seeds)) == 3
+    assert not {str(1 + number) for number in range(8)} & set(seeds)  # those of the search
+    assert seeds == [environment(derived(), number)["KUBETUNE_SEED"] for number in range(6)]
+    other = derived(spec(seed=2))
+    assert environment(other, 0)["KUBETUNE_SEED"] not in seeds
+
+
+def test_without_a_seed_runs_have_one_all_the_same() -> None:
+    unseeded = dataclasses.replace(spec(), seed=None)
+    assert environment(derived(unseeded), 0)["KUBETUNE_SEED"] != environment(derived(unseeded), 2)["KUBETUNE_SEED"]
+
+
+def test_a_run_knows_its_phase_and_replicate() -> None:
+    found = environment(derived(), 3)
+    assert (found["KUBETUNE_PHASE"], found["KUBETUNE_REPLICATE"], found["KUBETUNE_TRIAL"]) == ("finalists", "1", "3")
+    assert "KUBETUNE_PHASE" not in environment(spec(), 3)
+
+
+def test_nothing_of_the_search_ends_it_early() -> None:
+    of = spec(
+        objective={"metric": "score", "direction": "maximize", "target": 0.5},
+        stop={"noImprovement": {"trials": 1}},
+        stopTrials=[0],
+        sampler={"name": "tpe"},
+    )
+    found = derived(of)
+    assert (found.objectives[0].target, found.no_improvement, found.stop_trials) == (None, None, frozenset())
+    assert (found.pruner, found.max_trials, found.execution) == (Algorithm("none"), 6, "jobs")
+
+
+def test_jobs_belong_to_the_experiment_and_are_told_from_the_searchs() -> None:
+    search, runs = spec(), derived()
+    ours, theirs = (jobs.build_job(each, 0, 1, BEST[0].params, Wiring("")) for each in (search, runs))
+    assert theirs["metadata"]["name"] != ours["metadata"]["name"]
+    assert "-finalists-0-1" in theirs["metadata"]["name"]
+    assert theirs["metadata"]["ownerReferences"] == ours["metadata"]["ownerReferences"]
+    assert views.experiment_uid(ours) == search.uid
+    assert views.experiment_uid(theirs) == runs.uid == names.phase_uid(search.uid, "finalists")
+    owner = {"kind": "Job", "apiVersion": "batch/v1", "uid": "job", "controller": True}
+    labels = theirs["spec"]["template"]["metadata"]["labels"]
+    pod = {"metadata": {"name": "p", "namespace": "n", "uid": "pod", "labels": labels, "ownerReferences": [owner]}}
+    assert auth.identity(pod).experiment_uid == runs.uid
+
+
+def test_a_template_cannot_claim_a_phase() -> None:
+    body = experiment("exp")
+    body["spec"]["template"]["metadata"] = {"labels": {names.LABEL_PHASE: "test", "team": "a"}}
+    made = jobs.build_job(api.parse(body), 0, 1, {}, Wiring(""))
+    labels = made["spec"]["template"]["metadata"]["labels"]
+    assert names.LABEL_PHASE not in labels
+    assert labels["team"] == "a"
+
+
+def test_infeasible_trials_are_no_finalists() -> None:
+    best = [BEST[0], dataclasses.replace(BEST[1], broken={"latency.max": 1.0})]
+    assert [one["trial"] for one in phases.plan_finalists(spec(), best)["sets"]] == [7]
+
+
+def test_the_winner_follows_from_the_runs_alone() -> None:
+    of = spec()
+    plan = phases.plan_finalists(of, BEST)
+    values = [0.5, 0.7, 0.6, 0.8, 0.5, 0.9]  # by number: trials 7 and 2 in turns
+    rows = [
+        TrialRow(number, TrialState.COMPLETE, BEST[number % 2].params, 1, 0.0, values=(value,))
+        for number, value in enumerate(values)
+    ]
+    found = phases.judge(of, plan, rows)
+    assert found is not None
+    assert (found.trial, found.runs, found.runner_up) == (2, 3, 7)
+    assert found.mean == pytest.approx(0.8)
+    lost = [dataclasses.replace(row, state=TrialState.FAIL, values=None) for row in rows[:1]] + rows[1:]
+    again = phases.judge(of, plan, lost)
+    assert again is not None
+    assert again.p is not None  # of the seeds that both have
+
+
+def test_a_constraint_is_judged_by_the_mean_of_the_runs() -> None:
+    of = dataclasses.replace(spec(), constraints=(Constraint("latency", "max", 20.0),))
+    plan = phases.plan_finalists(of, BEST)
+    rows = [
+        TrialRow(
+            number,
+            TrialState.COMPLETE,
+            BEST[number % 2].params,
+            1,
+            0.0,
+            values=(1.0 if number % 2 == 0 else 0.1,),
+            constraints={"latency.max": 1.0 if number % 2 == 0 else (-3.0, 1.0, 1.0)[number // 2]},
+        )
+        for number in range(6)
+    ]
+    found = phases.judge(of, plan, rows)
+    assert found is not None
+    assert found.trial == 2
+
+
+def test_several_objectives_have_no_one_winner() -> None:
+    two = [{"metric": "a", "direction": "maximize"}, {"metric": "b", "direction": "minimize"}]
+    body = experiment("exp", finalists={"top": 2})
+    del body["spec"]["objective"]
+    body["spec"] |= {"objectives": two, "pruner": {"name": "none"}}
+    with pytest.raises(InvalidSpec, match="finalists: several objectives"):
+        api.parse(body)

@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 BIN := .venv/bin
 VERSION := 0.1.0
-IMAGES := kubetune/kubetune:$(VERSION) kubetune/trial:$(VERSION) digits:1
+IMAGES := kubetune/kubetune:$(VERSION) kubetune/trial:$(VERSION) digits:1 architecture:1
 # NODES, KWOK_NODES, KUBECONFIG and others are read by dev/cluster (see dev/cluster/README.md).
 CLUSTER := $(PYTHON) -m dev.cluster
 IN_CLUSTER := eval "$$($(CLUSTER) env)"; export PATH="$(CURDIR)/$(BIN):$$PATH";
@@ -91,6 +91,7 @@ images: cluster ## build our images and load them into the cluster
 	$(CLUSTER) build -t kubetune/kubetune:$(VERSION) -f operator/Dockerfile .
 	$(CLUSTER) build -t kubetune/trial:$(VERSION) -f trial-image/Dockerfile trial-image
 	$(CLUSTER) build -t digits:1 -f examples/digits/Dockerfile examples/digits
+	$(CLUSTER) build -t architecture:1 -f examples/architecture/Dockerfile examples/architecture
 	$(CLUSTER) load $(IMAGES)
 
 .PHONY: install

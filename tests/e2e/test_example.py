@@ -76,3 +76,16 @@ def test_digits_without_code(namespace: str) -> None:
     assert status["counts"]["total"] == 8
     assert status["counts"]["failed"] == 0
     assert float(status["best"]["value"]) > 0.8
+
+
+def test_an_architecture(namespace: str) -> None:
+    """Conditions, nested, and a constraint; three generations of an evolution that is made smaller."""
+    body = load("architecture/architecture.yaml")
+    body["spec"] |= {"maxTrials": 12}
+    body["spec"]["sampler"]["settings"] = {"populationSize": 4, "tournamentSize": 2}
+    experiment = cluster.apply(namespace, body)
+    status = experiment.wait("Complete", timeout=400)
+    assert (status["counts"]["total"], status["counts"]["failed"]) == (12, 0)
+    best = status["best"]
+    assert best["feasible"] is True
+    assert float(best["value"]) > 0.6

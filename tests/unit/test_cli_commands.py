@@ -572,14 +572,27 @@ def test_importance_of_every_parameter_the_largest_first(world: World, tune: Tun
     assert code == 0
     head, columns, first, *rest = out.splitlines()
     assert "60 complete trials" in head
-    assert columns.split() == ["PARAMETER", "SHARE"]
+    assert columns.split() == ["PARAMETER", "SHARE", "FROM", "WORST", "TO", "BEST"]
     assert first.startswith("lr ")
     assert "█" in first
+    assert "→ 0.0001" in first
+    assert ": accuracy +0.0" in first
     assert len(rest) == 4
     _, out, _ = tune("importance", "digits", "-o", "json")
     shares = json.loads(out)
     assert sum(shares.values()) == pytest.approx(1.0)
     assert max(shares, key=shares.get) == "lr"
+
+
+def test_importance_of_pairs(world: World, tune: Tune) -> None:
+    pytest.importorskip("sklearn")
+    _search(world, 60)
+    _, out, _ = tune("importance", "digits", "--interactions")
+    assert "no two parameters explain 3 % of the variance" in out
+    _, out, _ = tune("importance", "digits", "--interactions", "-o", "json")
+    found = json.loads(out)
+    assert found.keys() == {"importances", "effects", "interactions"}
+    assert all(0 <= pair["share"] < 0.03 for pair in found["interactions"])
 
 
 @pytest.mark.parametrize(

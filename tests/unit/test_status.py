@@ -180,6 +180,9 @@ def test_the_most_important_parameters_and_advice_that_comes_and_goes() -> None:
     assert told is not None
     assert (told["status"], told["reason"], told["message"]) == ("True", "Advice", "lr at its upper end 0.1")
     assert condition(body, "NoEffect") is None
+    effects = {"p1": "0.1 → 0.01: loss -0.3", "p2": "x" * 300}
+    body = make(o.seen(), facts=dataclasses.replace(STUDY, insight=dataclasses.replace(said, effects=effects)))
+    assert [each.get("effect") for each in body["importances"]] == [None, effects["p1"], "x" * 200, None, None]
     later = condition(make(o.seen(), previous=body), "BestAtEdge")
     assert later is not None
     assert (later["status"], later["reason"]) == ("False", "NotSeen")

@@ -25,7 +25,8 @@ class Advice:
 @dataclasses.dataclass(frozen=True)
 class Insight:
     """``importances``: shares by parameter that sum to 1, the largest first; empty while there are too few trials.
-    ``advice``: at most one of a kind."""
+    ``effects``: in words, what changing a parameter did. ``advice``: at most one of a kind."""
 
     importances: Mapping[str, float] = dataclasses.field(default_factory=dict)
     advice: tuple[Advice, ...] = ()
+    effects: Mapping[str, str] = dataclasses.field(default_factory=dict)

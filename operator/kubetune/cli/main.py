@@ -135,11 +135,11 @@ def _importance(options: argparse.Namespace, access: Access, credentials: Creden
     resource = access.experiment(options.name)
     shown = model.experiment(resource)
     rows = [model.trial(answer) for answer in (access.trials(options.name, "COMPLETE") if shown.complete else ())]
-    shares = importance.shares(resource, rows, options.evaluator, options.metric)
+    found = importance.find(resource, rows, options.evaluator, options.metric, options.interactions)
     if options.output == "json":
-        print(text.as_json(shares))
+        print(text.as_json(importance.as_json(found)))
     else:
-        print(*importance.lines(shares, len(rows), options.evaluator), sep="\n")
+        print(*importance.lines(found, len(rows), options.evaluator), sep="\n")
     return 0
 
 
@@ -247,6 +247,9 @@ def parser() -> argparse.ArgumentParser:
     important.add_argument("name")
     important.add_argument("--evaluator", choices=["ped-anova", "fanova", "mdi"], default="ped-anova")
     important.add_argument("--metric", help="of several objectives, this one; default: the Pareto front")
+    important.add_argument(
+        "--interactions", action="store_true", help="also how much pairs explain together (needs scikit-learn)"
+    )
     important.add_argument("-o", "--output", choices=["table", "json"], default="table")
 
     scheduled = add("schedule", _schedule, "which parameters a trial trained with from which step on (pbt)")

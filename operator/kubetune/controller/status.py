@@ -23,6 +23,7 @@ from kubetune.controller.plan import Apart, Crew, JobPhase, JobView, Observed, P
 FRONT = 20  # trials of a Pareto front shown
 NARROWER = 16  # parameters whose narrower range is shown
 IMPORTANT = 5  # parameters whose importance is shown
+EFFECT = 200  # characters
 TEXT = 1024  # characters of a message
 SIZE = 16 * 1024  # bytes of the whole; where it would be larger,
 SHORT = 100  # bytes of a condition's message, and
@@ -130,10 +131,15 @@ def status(
         result["saved"] = {"steps": saved, "share": round(saved / (saved + done), 3)}
     shares = list(facts.insight.importances.items())[:IMPORTANT]
     lists = {
-        "importances": [{"parameter": name, "share": round(share, 3)} for name, share in shares],
+        "importances": [_important(name, share, facts.insight.effects.get(name)) for name, share in shares],
         "failures": _failures(seen.recent_failures),
     }
     return _bounded(result | {field: entries for field, entries in lists.items() if entries})
+
+
+def _important(name: str, share: float, effect: str | None) -> Json:
+    told = {} if effect is None else {"effect": effect[:EFFECT]}
+    return {"parameter": name, "share": round(share, 3), **told}
 
 
 def invalid(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:

@@ -5,7 +5,7 @@ import logging
 from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec
 from kubetune.engine.history import History
-from kubetune.engine.insight import advice
+from kubetune.engine.insight import advice, effects
 from kubetune.engine.insight.importance import importances
 
 LEAST = 20  # complete trials before anything is said about them
@@ -44,4 +44,4 @@ def _look(spec: ExperimentSpec, history: History, complete: int) -> Insight:
     shares = importances(spec, params, values)
     if len(spec.objectives) == 1:
         said += advice.after(spec, params, values[:, 0], shares)
-    return Insight(shares, tuple(said))
+    return Insight(shares, tuple(said), effects.told(spec, params, values))

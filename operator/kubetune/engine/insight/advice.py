@@ -55,7 +55,7 @@ def after(spec: ExperimentSpec, params: Floats, values: Floats, shares: Mapping[
         if len(order) >= MANY and shares.get(name, 1.0) < NO_EFFECT:
             idle.append(name)
         elif not isinstance(parameter, Categorical) and _values(parameter) > 1:
-            places = _places(parameter, params[:, column])
+            places = places_of(parameter, params[:, column])
             edges += _edge(name, parameter, places[top]) if len(order) >= ENOUGH else []
             wide += _wide(name, parameter, places, places[top]) if len(order) >= MANY else []
     if edges:
@@ -97,7 +97,8 @@ def _wide(name: str, parameter: Double | Int, places: Floats, top: Floats) -> li
     return [f"{name} is best from {between[0]:.3g} to {between[1]:.3g}, of [{parameter.low:g}, {parameter.high:g}]"]
 
 
-def _places(parameter: Double | Int, numbers: Floats) -> Floats:
+def places_of(parameter: Double | Int, numbers: Floats) -> Floats:
+    """Where in the range they are, 0 to 1, on its scale."""
     if parameter.log:
         low, high = math.log(parameter.low), math.log(parameter.high)
         return np.asarray((np.log(numbers) - low) / (high - low), dtype=np.float64)

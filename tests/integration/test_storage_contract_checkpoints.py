@@ -4,7 +4,9 @@ import dataclasses
 
 import pytest
 
-from kubetune.api.checkpoints import Checkpoint, Resumed
+from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
+from kubetune.api.spec import Double
+from kubetune.api.trial import Reason
 from kubetune.storage import base
 from tests.integration.experiments import Experiment
 
@@ -134,6 +136,69 @@ def test_reports_without_a_step_go_on_after_the_checkpoints(experiment: Experime
     experiment.storage.resume(experiment.who(0, 2), "0/1-5", [])
     experiment.report(0, attempt=2)
     assert [report.step for report in experiment.reports(0)] == [6, 7]
+
+
+def test_of_ended_trials_only_what_is_needed_stays(experiment: Experiment) -> None:
+    experiment.create(0, 1, 2)
+    keeps(experiment, 2)
+    for number in (0, 1, 2):
+        for step in (1, 2):
+            commit(experiment, number, step)
+    assert experiment.storage.release_checkpoints(experiment.uid, [0]) == 0  # all run
+    experiment.finish(0)
+    experiment.finish(1)
+    assert experiment.storage.release_checkpoints(experiment.uid, [0]) == 3  # 0 is the best
+    assert experiment.storage.release_checkpoints(experiment.uid, [0]) == 0
+    assert commit(experiment, 2, 3) == ["0/1-1", "1/1-1", "1/1-2", "2/1-1"]
+    assert found(experiment, 2) == [made(2, 3), made(2, 2)]
+
+
+def test_what_a_trial_goes_on_from_stays_and_what_members_will(experiment: Experiment) -> None:
+    space = {"x": Double(0.0, 1.0)}
+    for number, parent, member in ((0, None, 0), (1, None, 1), (2, 0, 0)):
+        new = base.NewTrial(number, {"x": 0.5}, parent=parent, member=member)
+        experiment.storage.create_trials(experiment.uid, space, [new])
+        experiment.record(number)
+        if number != 2:
+            commit(experiment, number, 1)
+            experiment.finish(number)
+    assert found(experiment, 2) == [made(0, 1)]
+    assert experiment.storage.release_checkpoints(experiment.uid, []) == 0
+    commit(experiment, 2, 2)
+    assert found(experiment, 2) == [made(2, 2), made(0, 1)]
+    experiment.finish(2)
+    assert experiment.storage.release_checkpoints(experiment.uid, []) == 1  # 0's: its member went on
+    experiment.storage.end_study(experiment.uid, Reason.MAX_TRIALS, "")
+    assert experiment.storage.release_checkpoints(experiment.uid, [2]) == 1
+
+
+def leftover(experiment: Experiment) -> Leftover | None:
+    return next((each for each in experiment.storage.leftovers() if each.uid == experiment.uid), None)
+
+
+def test_what_an_experiment_leaves_is_known_until_it_is_cleared(experiment: Experiment) -> None:
+    experiment.create(0, 1)
+    keeps(experiment, 2)
+    commit(experiment, 0, 1)
+    commit(experiment, 1, 1)
+    experiment.finish(0)
+    experiment.finish(1)
+    experiment.storage.release_checkpoints(experiment.uid, [1])
+    assert leftover(experiment) is None  # it is not over
+    experiment.storage.end_study(experiment.uid, Reason.MAX_TRIALS, "")
+    left = leftover(experiment)
+    assert left is not None
+    assert (left.namespace, left.name, left.deleted) == ("team-a", experiment.name, False)
+    assert (left.spec["checkpoints"]["claim"], left.keep) == ("c", ("1/1-1",))
+    experiment.storage.cleared(left)
+    assert leftover(experiment) is None
+    experiment.storage.delete_study(experiment.uid)
+    experiment.storage.cleared(left)  # by a Job that was made before: the best's is there still
+    rest = leftover(experiment)
+    assert rest is not None
+    assert (rest.deleted, rest.keep) == (True, ())
+    experiment.storage.cleared(rest)
+    assert leftover(experiment) is None
 
 
 def test_a_purged_study_leaves_none(experiment: Experiment) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kubetune.api.checkpoints import Checkpoint
 from kubetune.api.searcher import SamplerFailed
 from kubetune.api.spec import Json
 from kubetune.api.trial import TrialRow, TrialState
@@ -65,6 +66,21 @@ def test_a_spec_that_cannot_run_says_so_within_seconds_and_starts_nothing() -> N
     assert not run.database.studies
     edit(run, template={"spec": {"containers": [{"name": "trial", "image": "x"}]}})
     assert until(run, 200)["state"] == "Complete"
+
+
+def test_of_ended_trials_only_the_bests_last_checkpoint_stays() -> None:
+    run = begin(checkpoints={"claim": "shared"})
+    while state(run, "small") != "Complete":
+        run.world.step()
+        for study in run.database.studies.values():
+            for number in study.running:
+                for step in (1, 2):
+                    one = Checkpoint(number, 1, step, f"{number}/1-{step}", "0" * 64, 1, 1)
+                    study.checkpoints.commit(one, keep=2, now=run.world.now)
+    best = status(run)["best"]["trial"]
+    (study,) = run.database.studies.values()
+    assert len(study.checkpoints.stored) == 8
+    assert study.checkpoints.staying == (f"{best}/1-2",)
 
 
 def test_a_job_that_the_server_refuses_is_found_before_the_first_trial() -> None:

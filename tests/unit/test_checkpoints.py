@@ -28,6 +28,14 @@ def test_what_a_trial_would_resume_from_never_goes(kept: list[Kept], keep: int) 
     assert not gone & {each.checkpoint.location for each in kept if each.released}
 
 
+@given(kept=KEPT, keep=st.booleans())
+def test_of_an_ended_trial_at_most_the_latest_good_one_stays(kept: list[Kept], keep: bool) -> None:
+    before = checkpoints.candidates(kept)
+    gone = {each.checkpoint.location for each in checkpoints.unneeded(kept, keep)}
+    assert [each for each in before if each.location not in gone] == before[: int(keep)]
+    assert not gone & {each.checkpoint.location for each in kept if each.released}
+
+
 def test_the_spec() -> None:
     assert checkpoints.parse_place({}) is None
     assert checkpoints.parse_given({}) is None

@@ -81,6 +81,26 @@ class Resumed:
     time: float = 0.0
 
 
+@dataclasses.dataclass(frozen=True)
+class Leftover:
+    """An experiment that is over (``deleted``: and its resource is gone), and what lies on its claim for nobody.
+    ``keep``: locations of what stays. ``spec``: as it was kept."""
+
+    uid: str
+    namespace: str
+    name: str
+    spec: Mapping[str, Any]
+    deleted: bool
+    keep: tuple[str, ...]
+
+
+def unneeded(kept: Sequence[Kept], keep: bool) -> list[Kept]:
+    """Of one ended trial's checkpoints, in order of their commits, those that may go: all, but for the latest good one
+    if it is to be kept."""
+    stay = {each.location for each in candidates(kept)[: 1 if keep else 0]}
+    return [each for each in kept if not each.released and each.checkpoint.location not in stay]
+
+
 def superseded(kept: Sequence[Kept], keep: int) -> list[Kept]:
     """Of one running trial's checkpoints, in order of their commits, those that may go: all before the latest ``keep``
     good ones, and damaged ones."""

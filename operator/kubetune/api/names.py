@@ -83,6 +83,12 @@ def job_name(experiment: str, uid: str, number: int, attempt: int) -> str:
     return experiment[: 63 - len(tail)].rstrip("-.").replace(".", "-") + tail
 
 
+def clearing_name(experiment: str, uid: str) -> str:
+    """The Job that clears an experiment's claim, as `job_name`: ``digits-3f2a91c0-clear``."""
+    tail = f"-{hashlib.sha256(uid.encode()).hexdigest()[:8]}-clear"
+    return experiment[: 63 - len(tail)].rstrip("-.").replace(".", "-") + tail
+
+
 def worker_name(experiment: str, uid: str, number: int, incarnation: int) -> str:
     """The Job of one worker, as `job_name`: ``digits-3f2a91c0-w3-1``."""
     tail = f"-{hashlib.sha256(uid.encode()).hexdigest()[:8]}-w{number}-{incarnation}"

@@ -128,7 +128,7 @@ def _pod(
     if spec.trial_deadline is not None:
         own = pod.get("activeDeadlineSeconds") or math.inf
         pod["activeDeadlineSeconds"] = int(min(own, max(1, math.ceil(spec.trial_deadline))))
-    pod["securityContext"] = _pod_security(pod.get("securityContext") or {})
+    pod["securityContext"] = pod_security(pod.get("securityContext") or {})
     containers = [*(pod.get("initContainers") or ()), *pod["containers"]]
     trial = pod["containers"][0]
     absent = set() if params is None else set(spec.space.independent).difference(params)
@@ -241,7 +241,8 @@ def _mount_checkpoints(spec: ExperimentSpec, pod: Json, trial: Json) -> None:
 # ---- security: fit for the restricted Pod Security Standard, unless the user says otherwise
 
 
-def _pod_security(given: Json) -> Json:
+def pod_security(given: Json) -> Json:
+    """A pod's, ours under what is given."""
     ours: Json = {"runAsUser": USER, "fsGroup": USER, "seccompProfile": {"type": "RuntimeDefault"}}
     if given.get("runAsUser") != 0:
         ours["runAsNonRoot"] = True

@@ -18,6 +18,7 @@ from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec
 from kubetune.controller import act, lease, registry, upkeep
 from kubetune.controller.cache import Cache
+from kubetune.controller.clearing import Clearing
 from kubetune.controller.cluster import KubeCluster
 from kubetune.controller.dispatch import Dispatcher
 from kubetune.controller.elastic import Elastic, claims
@@ -227,6 +228,7 @@ class Operator:
             self._settings.retention,
             self._settings.reports_retention,
             leads=self._leading.is_set,
+            clear=Clearing(self._client, self._storage, lambda: self._settings.worker_image).turn,
         )
 
     def _watches(self, nodes: bool) -> Watches:

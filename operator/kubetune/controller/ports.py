@@ -266,5 +266,8 @@ class Engine(Protocol):
         PRUNED if a stop was requested, FAIL with NO_METRIC, NOT_A_NUMBER or TRIAL_FAILED). One answer for each: the
         trial as it ended, or why it did not."""
 
+    def release_checkpoints(self) -> None:
+        """Checkpoints of trials that ended may go, but for those of the best."""
+
     def end(self, reason: Reason, message: str) -> None:
         """Commit the study's end."""

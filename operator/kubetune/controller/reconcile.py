@@ -26,6 +26,7 @@ from kubetune.settings import Settings
 from kubetune.storage.base import Fenced, StorageUnavailable
 
 PASSES = 8  # looks in a row, each after trials that ended in the one before
+RELEASE_INTERVAL = 10.0  # seconds between two looks at which checkpoints of ended trials may go
 STATUS_INTERVAL = 1.0  # seconds between two writes of a status in which only figures changed
 STATUS_GAP = 0.25  # seconds between two such writes, of all experiments
 _FINAL = ("Complete", "Failed")
@@ -146,6 +147,7 @@ class Reconciler:
         engine.tail()
         act = Act(spec, engine, memory, self._tools)
         plan, seen = self._passes(spec, engine, memory, act)
+        self._release(spec, engine, memory, plan)
         return Look(plan, seen, act.trouble)
 
     def _is_clear(self, *looks: Observed) -> bool:
@@ -182,6 +184,16 @@ class Reconciler:
         plan = decide(spec, seen, now, self._limits)
         limited = dataclasses.replace(spec, parallelism=min(spec.parallelism, force.current))
         return crew.plan(plan, limited, seen, now, self._limits), seen
+
+    def _release(self, spec: ExperimentSpec, engine: Engine, memory: Memory, plan: Plan) -> None:
+        """Checkpoints of trials that ended since the last time, or all of them at the end."""
+        if spec.checkpoints is None:
+            return
+        now, ended = self._tools.clock(), engine.counts.finished
+        over = plan.state in _FINAL
+        if ended != memory.released and (over or now - memory.released_at >= RELEASE_INTERVAL):
+            engine.release_checkpoints()
+            memory.released, memory.released_at = ended, now
 
     # ---- what is told
 

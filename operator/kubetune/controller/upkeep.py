@@ -98,7 +98,7 @@ class _Chore:
 
 class Upkeep:
     """Runs the chores in a thread of its own, one after the other; one that fails is done again at its next turn,
-    at the latest after a minute. ``leads``: whether this operator does."""
+    at the latest after a minute. ``leads``: whether this operator does; ``clear``: checkpoints that nobody needs."""
 
     def __init__(
         self,
@@ -116,6 +116,7 @@ class Upkeep:
         reports_retention: float,
         monotonic: Callable[[], float] = time.monotonic,
         leads: Callable[[], bool] = lambda: True,
+        clear: Callable[[], None] = lambda: None,
     ) -> None:
         self._relist = relist
         self._queue = queue
@@ -138,6 +139,7 @@ class Upkeep:
             self._list,
             _Chore("certificate", HOUR, self.certify, due=now + HOUR, writes=True),
             _Chore("purge", HOUR, self.purge, writes=True),
+            _Chore("checkpoints", MINUTE, clear, writes=True),
             _Chore("old reports", MINUTE, self.remove_reports, writes=True),
         ]
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)

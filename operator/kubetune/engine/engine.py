@@ -540,6 +540,9 @@ class Engine:
         self._tally.ended(ended)
         self._pruner.ended(live.curve, row.state, series, rules.mark(row))
 
+    def release_checkpoints(self) -> None:
+        self._storage.release_checkpoints(self._spec.uid, [best.number for best in self.best])
+
     def end(self, reason: Reason, message: str) -> None:
         self._study = self._storage.end_study(self._spec.uid, reason, message)
 

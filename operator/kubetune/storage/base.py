@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from kubetune.api.checkpoints import Checkpoint, Resumed
+from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
 from kubetune.api.spec import Given, Json, Parameter, ParamValue
 from kubetune.api.trial import (
     Counts,
@@ -297,6 +297,18 @@ class EngineStorage(Protocol):
 
     def resumes(self, uid: str) -> list[Resumed]:
         """Which attempts went on from which checkpoints, by trial and attempt."""
+
+    def release_checkpoints(self, uid: str, keep: Collection[int]) -> int:
+        """Release those of ended trials, but for the latest of each of ``keep``, and of each that a RUNNING trial may
+        go on from, or will: the
+        latest COMPLETE one of each member of a population, while the study has not ended; how many."""
+
+    def leftovers(self) -> list[Leftover]:
+        """Experiments that are over, of which released checkpoints are not removed; of deleted ones all are for
+        nobody, so they are released by this."""
+
+    def cleared(self, left: Leftover) -> None:
+        """All but what was to stay is removed. Nothing more is if the experiment was deleted since."""
 
     def end_study(self, uid: str, reason: Reason, message: str) -> StudyRow:
         """Write the experiment's end; an earlier one stands."""

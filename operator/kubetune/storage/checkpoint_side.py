@@ -28,7 +28,7 @@ class CheckpointSide(gateway_side.GatewaySide):
             digest, experiment_id = cursor.fetchone() or ("", 0)
             if digest != new.digest:
                 raise ValueError(f"location: another checkpoint was committed as {new.location}; choose a new name")
-            gone = checkpoints.superseded(_kept(cursor, trial_id), self._keep(cursor, experiment_id))
+            gone = checkpoints.superseded(kept(cursor, trial_id), self._keep(cursor, experiment_id))
             cursor.execute(
                 "UPDATE kubetune.checkpoints SET released = %s WHERE trial_id = %s AND location = ANY(%s)",
                 (now, trial_id, [each.checkpoint.location for each in gone]),
@@ -63,7 +63,7 @@ class CheckpointSide(gateway_side.GatewaySide):
                     (who.experiment_uid, number),
                 )
                 for (trial_id,) in cursor.fetchall():
-                    found += checkpoints.candidates(_kept(cursor, trial_id))
+                    found += checkpoints.candidates(kept(cursor, trial_id))
         return found
 
     def resume(self, who: base.Identity, location: str | None, damaged: Collection[str]) -> base.Answer:
@@ -113,7 +113,7 @@ class CheckpointSide(gateway_side.GatewaySide):
         return rules.answer(row, row.last_seq, who.attempt)
 
 
-def _kept(cursor: pool.Cursor, trial_id: int) -> list[Kept]:
+def kept(cursor: pool.Cursor, trial_id: int) -> list[Kept]:
     """A trial's checkpoints that are not removed, in order of their commits."""
     cursor.execute(
         f"SELECT {_COLUMNS}, c.damaged, c.released IS NOT NULL FROM kubetune.checkpoints c"

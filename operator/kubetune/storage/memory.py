@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 from kubetune.api import checkpoints, names
-from kubetune.api.checkpoints import Checkpoint, Resumed
+from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
 from kubetune.api.spec import Parameter, ParamValue
 from kubetune.api.trial import Counts, Ending, JobRecord, Reason, Report, TrialRow, TrialState, WorkerRow
 from kubetune.storage import base, memory_checkpoints, memory_leases, rules, series
@@ -439,6 +439,37 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def resumes(self, uid: str) -> list[Resumed]:
         study = self.database.studies.get(uid)
         return [each for _, each in sorted(study.checkpoints.resumed.items())] if study else []
+
+    @_write
+    def release_checkpoints(self, uid: str, keep: Collection[int]) -> int:
+        study, running = self._study(uid), self._running(uid)
+        needed = {number for trial in running.values() for number in rules.resumes_from(trial.row)}.union(keep)
+        if study.row.ended is None:
+            rows = [trial.row for _, trial in sorted(study.trials.items())]
+            complete = {row.member: row.number for row in rows if row.state is TrialState.COMPLETE}
+            needed.update(number for member, number in complete.items() if member is not None)
+        ended = [number for number in study.checkpoints.trials if number not in running]
+        return sum(study.checkpoints.release(number, number in needed) for number in ended)
+
+    @_write
+    def leftovers(self) -> list[Leftover]:
+        found = []
+        for study in self.database.studies.values():
+            store, row = study.checkpoints, study.row
+            for number in store.trials if study.deleted is not None else ():
+                store.release(number, keep=False)
+            kept = self._study(row.uid.partition("/")[0]).kept  # a phase has no spec of its own
+            if row.ended is not None and kept is not None and store.garbage:
+                over = study.deleted is not None
+                found.append(Leftover(row.uid, row.namespace, row.name, kept.spec, over, store.staying))
+        return found
+
+    @_write
+    def cleared(self, left: Leftover) -> None:
+        study = self.database.studies.get(left.uid)
+        if study is not None:
+            gone = [location for location in study.checkpoints.garbage if location not in left.keep]
+            study.checkpoints.remove(gone, self.clock())
 
     @_write
     def end_study(self, uid: str, reason: Reason, message: str) -> base.StudyRow:

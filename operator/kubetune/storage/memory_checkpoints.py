@@ -66,6 +66,27 @@ class Store:
         )
         return found
 
+    def release(self, number: int, keep: bool) -> int:
+        """Of an ended trial; how many."""
+        gone = checkpoints.unneeded(self.of(number), keep)
+        for each in gone:
+            self.stored[each.checkpoint.location].kept = dataclasses.replace(each, released=True)
+        return len(gone)
+
+    @property
+    def trials(self) -> list[int]:
+        """Those that have any."""
+        return sorted({_trial(each) for each in self.stored.values() if each.removed is None})
+
+    @property
+    def garbage(self) -> list[str]:
+        """Released, and not removed."""
+        return [place for place, each in self.stored.items() if each.kept.released and each.removed is None]
+
+    @property
+    def staying(self) -> tuple[str, ...]:
+        return tuple(place for place, each in self.stored.items() if not each.kept.released)
+
     def remove(self, locations: Sequence[str], now: float) -> None:
         """They are gone."""
         for location in locations:

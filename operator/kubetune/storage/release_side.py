@@ -1,7 +1,10 @@
-"""What the operator sees of checkpoints, in PostgreSQL."""
+"""Checkpoints as the operator sees them, in PostgreSQL: who went on from which, and which ones nobody needs."""
 
-from kubetune.api.checkpoints import Resumed
-from kubetune.storage import engine_side
+from collections.abc import Collection
+
+from kubetune.api import checkpoints
+from kubetune.api.checkpoints import CLAIM, Leftover, Resumed
+from kubetune.storage import checkpoint_side, engine_side, pool, rows, rules
 
 
 class ReleaseSide(engine_side.EngineSide):
@@ -16,3 +19,80 @@ class ReleaseSide(engine_side.EngineSide):
                 (uid,),
             )
             return [Resumed(*row) for row in cursor.fetchall()]
+
+    def release_checkpoints(self, uid: str, keep: Collection[int]) -> int:
+        with self._write() as cursor:
+            cursor.execute(
+                "SELECT DISTINCT t.id, t.number FROM kubetune.experiments e"
+                " JOIN kubetune.checkpoints c ON c.experiment_id = e.id"
+                " JOIN kubetune.experiment_trials t ON t.id = c.trial_id"
+                " WHERE e.uid = %s AND t.state <> 'RUNNING' AND c.released IS NULL",
+                (uid,),
+            )
+            ended = cursor.fetchall()
+            if not ended:
+                return 0
+            cursor.execute(
+                f"SELECT {rows.TRIAL_COLUMNS} FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND t.state = 'RUNNING'", (uid,)
+            )
+            needed = {number for row in cursor.fetchall() for number in rules.resumes_from(rows.trial(row))}
+            cursor.execute(  # where members of a population go on from
+                "SELECT max(t.number) FROM kubetune.experiments e JOIN kubetune.experiment_trials t"
+                " ON t.experiment_id = e.id WHERE e.uid = %s AND e.ended IS NULL AND t.state = 'COMPLETE'"
+                " AND t.member IS NOT NULL GROUP BY t.member",
+                (uid,),
+            )
+            needed.update(number for (number,) in cursor.fetchall())
+            gone = [
+                each.checkpoint.location
+                for trial_id, number in ended
+                for each in checkpoints.unneeded(
+                    checkpoint_side.kept(cursor, trial_id), number in needed or number in keep
+                )
+            ]
+            _release(cursor, uid, gone, self.clock())
+        return len(gone)
+
+    def leftovers(self) -> list[Leftover]:
+        with self._write() as cursor:
+            cursor.execute(
+                "UPDATE kubetune.checkpoints c SET released = %s FROM kubetune.experiments e"
+                " WHERE e.id = c.experiment_id AND e.deleted IS NOT NULL AND c.released IS NULL",
+                (self.clock(),),
+            )
+            cursor.execute(
+                "SELECT e.id, e.uid, e.namespace, e.name, s.spec, e.deleted IS NOT NULL FROM kubetune.experiments e"
+                " JOIN kubetune.experiments s ON s.uid = split_part(e.uid, '/', 1)"  # a phase has no spec of its own
+                " WHERE e.ended IS NOT NULL AND s.spec IS NOT NULL AND EXISTS (SELECT FROM kubetune.checkpoints c"
+                " WHERE c.experiment_id = e.id AND c.store = %s AND c.released IS NOT NULL AND c.removed IS NULL)"
+                " ORDER BY e.id",
+                (CLAIM,),
+            )
+            return [
+                Leftover(uid, namespace, name, spec, deleted, self._staying(cursor, experiment_id))
+                for experiment_id, uid, namespace, name, spec, deleted in cursor.fetchall()
+            ]
+
+    def _staying(self, cursor: pool.Cursor, experiment_id: int) -> tuple[str, ...]:
+        cursor.execute(
+            "SELECT location FROM kubetune.checkpoints WHERE experiment_id = %s AND released IS NULL ORDER BY id",
+            (experiment_id,),
+        )
+        return tuple(location for (location,) in cursor.fetchall())
+
+    def cleared(self, left: Leftover) -> None:
+        with self._write() as cursor:
+            cursor.execute(
+                "UPDATE kubetune.checkpoints c SET removed = %s FROM kubetune.experiments e"
+                " WHERE e.id = c.experiment_id AND e.uid = %s AND c.store = %s AND c.released IS NOT NULL"
+                " AND c.removed IS NULL AND NOT c.location = ANY(%s)",
+                (self.clock(), left.uid, CLAIM, list(left.keep)),
+            )
+
+
+def _release(cursor: pool.Cursor, uid: str, locations: list[str], now: float) -> None:
+    cursor.execute(
+        "UPDATE kubetune.checkpoints SET released = %s WHERE location = ANY(%s)"
+        " AND experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s)",
+        (now, locations, uid),
+    )

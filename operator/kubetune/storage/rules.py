@@ -93,7 +93,7 @@ def refusal(row: TrialRow | None, who: base.Identity) -> Exception | None:
 
 def resumes_from(row: TrialRow) -> list[int]:
     """Numbers of the trials whose checkpoints a trial may go on from, the first one first."""
-    return [row.number]
+    return [row.number] if row.parent is None else [row.number, row.parent]
 
 
 def resumed(row: TrialRow, step: int) -> TrialRow:

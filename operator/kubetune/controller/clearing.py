@@ -1,0 +1,136 @@
+"""What experiments that are over left on their claims is removed by a Job of its own: nobody else mounts them.
+
+A chore of the leader. The ledger is the database: a Job is made for what lies there for nobody, and what it has
+removed is recorded when it has succeeded. It has no owner (the experiment may be gone) and no finalizer holds anything:
+killed anywhere, the next look goes on.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from kubetune.api import checkpoints, names
+from kubetune.api.checkpoints import Leftover, Place
+from kubetune.api.spec import InvalidSpec, Json
+from kubetune.controller import jobs
+from kubetune.kube import errors, resources
+from kubetune.kube.client import Client
+from kubetune.storage.base import EngineStorage
+
+DIRECTORY = "/checkpoints"
+DEADLINE = 3600  # seconds for one Job: a claim that is gone leaves its pod pending
+AGAIN = 3600  # seconds that a failed one is there to be looked at; then there is another one
+AT_ONCE = 20  # Jobs a turn
+
+logger = logging.getLogger(__name__)
+
+
+def build(left: Leftover, place: Place, image: str) -> Json:
+    """The Job: all of the experiment's folder on the claim goes, but for what is to stay. As whoever wrote it."""
+    pod = (left.spec.get("template") or {}).get("spec") or {}
+    trial = (pod.get("containers") or [{}])[0].get("securityContext") or {}
+    mount = {"name": "checkpoints", "mountPath": DIRECTORY, **({"subPath": place.path} if place.path else {})}
+    labels = {
+        names.LABEL_MANAGED_BY: names.MANAGED_BY,
+        names.LABEL_NAME: "kubetune",
+        names.LABEL_COMPONENT: "clear",
+        names.LABEL_EXPERIMENT: left.name[:63].rstrip("-."),
+    }
+    container: Json = {
+        "name": "clear",
+        "image": image,
+        "command": ["python3", "-m", "kubetune_clear", f"{DIRECTORY}/{left.uid}"],
+        "args": [word for location in left.keep for word in ("--keep", location)],
+        "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
+        "volumeMounts": [mount],
+        "securityContext": {
+            **({"runAsNonRoot": False} if trial.get("runAsUser") == 0 else {}),
+            **{name: value for name, value in trial.items() if name in ("runAsUser", "runAsGroup", "runAsNonRoot")},
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+    }
+    volume = {"name": "checkpoints", "persistentVolumeClaim": {"claimName": place.claim}}
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {
+            "name": names.clearing_name(left.name, left.uid),
+            "namespace": left.namespace,
+            "labels": labels,
+        },
+        "spec": {
+            "backoffLimit": 3,
+            "activeDeadlineSeconds": DEADLINE,
+            "ttlSecondsAfterFinished": AGAIN,
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    **{name: pod[name] for name in ("nodeSelector", "tolerations", "imagePullSecrets") if name in pod},
+                    "restartPolicy": "Never",
+                    "automountServiceAccountToken": False,
+                    "securityContext": jobs.pod_security(pod.get("securityContext") or {}),
+                    "containers": [container],
+                    "volumes": [volume],
+                },
+            },
+        },
+    }
+
+
+class Clearing:
+    """The chore. ``image`` has `kubetune_clear`."""
+
+    def __init__(self, client: Client, storage: EngineStorage, image: Callable[[], str]) -> None:
+        self._client = client
+        self._storage = storage
+        self._image = image
+
+    def turn(self) -> None:
+        """Look after each leftover once. Raises StorageUnavailable, Fenced, and the errors of `kube.errors`."""
+        for left in self._storage.leftovers()[:AT_ONCE]:
+            try:
+                self._look(left)
+            except (errors.Forbidden, errors.Invalid) as error:  # a quota, a policy: told, and tried again
+                logger.warning("%s/%s: checkpoints cannot be cleared: %s", left.namespace, left.name, error)
+
+    def _look(self, left: Leftover) -> None:
+        try:
+            place = checkpoints.parse_place(left.spec)
+        except InvalidSpec:
+            place = None
+        if place is None:
+            return
+        body = build(left, place, self._image())
+        name = body["metadata"]["name"]
+        try:
+            job = self._client.get(resources.JOBS, left.namespace, name)
+        except errors.NotFound:
+            self._create(left, body)
+            return
+        if _is(job, "Complete"):
+            if _words(job) == _words(body):  # made for what is there now
+                self._storage.cleared(left)
+            self._client.delete(resources.JOBS, left.namespace, name, job["metadata"]["uid"])
+        elif _is(job, "Failed"):
+            logger.warning("%s/%s: job %s failed; see its log", left.namespace, left.name, name)
+
+    def _create(self, left: Leftover, body: Json) -> None:
+        try:
+            self._client.create(resources.JOBS, left.namespace, body)
+        except errors.AlreadyExists:
+            pass
+        except (errors.NotFound, errors.NamespaceTerminating):  # the namespace goes, and the claim with it
+            self._storage.cleared(left)
+
+
+def _is(job: Mapping[str, object], condition: str) -> bool:
+    status = job.get("status")
+    found = status.get("conditions") if isinstance(status, Mapping) else None
+    return any(each["type"] == condition and each["status"] == "True" for each in found or ())
+
+
+def _words(job: Json) -> list[str]:
+    """What it is told to do."""
+    container = job["spec"]["template"]["spec"]["containers"][0]
+    return [*container["command"], *(container.get("args") or ())]

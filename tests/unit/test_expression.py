@@ -136,7 +136,9 @@ def of(name: str, parameters: Mapping[str, Parameter] = SPACE, where: tuple[str,
     return spec(sampler=Algorithm(name), parameters=parameters, where=where)
 
 
-@pytest.mark.parametrize("name", sorted(set(samplers.SAMPLERS) - {"grid", "bruteForce", "external", "gradient"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(samplers.SAMPLERS) - {"grid", "bruteForce", "external", "gradient", "schedule"})
+)
 def test_every_trial_fulfils_them(name: str) -> None:
     made = of(name)
     check.check(made)

@@ -67,7 +67,9 @@ class Judge:
 
     def _take(self, resource: Json, offered: KeptSpec, memory: Memory) -> InForce:
         """The resource's own spec, judged and committed if it is a new one. Raises InvalidSpec."""
-        spec = api.parse(resource)
+        if memory.parsed is None or memory.parsed[0] != offered:
+            memory.parsed = offered, api.parse(resource)
+        spec = memory.parsed[1]
         engine = self._engines.engine(spec)
         if memory.kept != offered:
             self._dry_run(spec, _parsed(resource, memory.kept), engine)

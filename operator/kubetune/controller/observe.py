@@ -56,6 +56,7 @@ class Memory:
     unanswered: Unanswered | None = None  # the sampler fails
     kept: KeptSpec | None = None  # as committed: the spec in force
     kept_read: bool = False  # whether ``kept`` was read at all
+    parsed: tuple[KeptSpec, ExperimentSpec] | None = None  # the latest spec that could be parsed, and what it came to
     refused: RefusedSpec | None = None  # the latest spec, if it is not in force
     creating: dict[int, int] = dataclasses.field(default_factory=dict)  # number → attempt whose Job is being created
     allowed: int = 0  # the parallelism in force at the last look

@@ -243,6 +243,7 @@ class Reconciler:
         memory.turn = None
         self._tools.confirm()
         self._tools.cluster.write_status(spec.namespace, spec.name, spec.uid, body)
+        self._pace.took(self._tools.clock() - now)
         memory.status, memory.written = body, now
         if (body["state"], body["reason"]) != (before.get("state"), before.get("reason")):
             logger.info("%s (%s): %s", plan.state, plan.reason, plan.message)

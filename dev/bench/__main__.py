@@ -32,12 +32,12 @@ class Budget:
 
 MODULES = {
     "start": Budget(70, 20),
-    "flood200": Budget(660, 95),
-    "flood1000": Budget(640, 100),
+    "flood200": Budget(600, 95),
+    "flood1000": Budget(740, 100),
     "many600": Budget(240, 55),
     "many3600": Budget(480, 55),
     "ask": Budget(400, 50),
-    "quality": Budget(760, 45),
+    "quality": Budget(720, 45),
     "reports": Budget(150, 60),
     "restart": Budget(280, 45),
     "workers": Budget(820, 75),

@@ -86,8 +86,8 @@ def test_a_dry_run_leaves_nothing(bench: Bench) -> None:
     [
         (errors.AlreadyExists(409, "AlreadyExists", ""), ports.Exists, None),
         (errors.QuotaExceeded(403, "Forbidden", "exceeded quota: gpus"), ports.Refused, True),
-        (errors.NamespaceTerminating(403, "Forbidden", "terminating"), ports.Refused, True),
-        (errors.NotFound(404, "NotFound", 'namespaces "x" not found'), ports.Refused, True),
+        (errors.NamespaceTerminating(403, "Forbidden", "terminating"), ports.ClusterUnavailable, None),
+        (errors.NotFound(404, "NotFound", 'namespaces "x" not found'), ports.ClusterUnavailable, None),
         (errors.Forbidden(403, "Forbidden", "violates policy"), ports.Refused, False),
         (errors.Invalid(422, "Invalid", "spec.template.spec: Required"), ports.Refused, False),
         (AWAY, ports.ClusterUnavailable, None),

@@ -65,8 +65,10 @@ class KubeCluster:
             raw = self._client.create(resources.JOBS, namespace, body, dry_run=dry_run, strict=True)
         except errors.AlreadyExists as error:
             raise ports.Exists(str(error)) from error
-        except (errors.QuotaExceeded, errors.NamespaceTerminating, errors.NotFound) as error:
+        except errors.QuotaExceeded as error:
             raise ports.Refused(error.message, passing=True) from error
+        except (errors.NamespaceTerminating, errors.NotFound) as error:  # the experiment goes with it, in a moment
+            raise ports.ClusterUnavailable(f"namespace {namespace} is being deleted: {error.message}") from error
         except (errors.Invalid, errors.Forbidden) as error:
             raise ports.Refused(error.message) from error
         except errors.ApiError as error:

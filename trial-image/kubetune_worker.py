@@ -109,6 +109,7 @@ def trial_environment(settings: Settings, grant: Grant, token_file: str) -> dict
     known = {name: value for name, value in variables.items() if name not in declared}
     gone = left_out(settings, grant)
     ours = {name: text(value) for name, value in grant.parameters.items()}
+    ours.update(grant.environment)
     ours["KUBETUNE_PARAMETERS"] = json.dumps(grant.parameters, ensure_ascii=False)
     ours["KUBETUNE_TRIAL"] = str(grant.number)
     ours["KUBETUNE_ATTEMPT"] = str(grant.attempt)
@@ -143,11 +144,19 @@ class Failed(Exception):  # noqa: N818
 class Grant:
     """A trial's attempt to run."""
 
-    def __init__(self, number: int, attempt: int, parameters: Mapping[str, Value], parent: int | None = None) -> None:
+    def __init__(
+        self,
+        number: int,
+        attempt: int,
+        parameters: Mapping[str, Value],
+        parent: int | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.number = number
         self.attempt = attempt
         self.parameters = dict(parameters)
         self.parent = parent  # the trial whose checkpoint it goes on from
+        self.environment = dict(environment or {})  # what this leg of the trial gets beside them
 
     @property
     def name(self) -> str:
@@ -493,7 +502,8 @@ class Worker:
             if status == 200:
                 ended, pause, refused = None, 0.1, 0
                 if answer.get("trial") is not None:
-                    return Grant(answer["trial"], answer["attempt"], answer["parameters"], answer.get("parent"))
+                    more = answer.get("parent"), answer.get("environment")
+                    return Grant(answer["trial"], answer["attempt"], answer["parameters"], *more)
                 if answer.get("drain"):
                     self._drained.set()
                 continue

@@ -32,6 +32,7 @@ class TestFence:
             lambda: experiment.lose(0),
             lambda: old.request_stop(uid, {0: Reason.PRUNED}),
             lambda: experiment.finish(0),
+            lambda: old.promote(uid, {0: 1}),
             lambda: old.end_study(uid, Reason.MAX_TRIALS, ""),
             lambda: old.delete_study(uid),
             lambda: old.remove_reports(0.0),
@@ -170,7 +171,7 @@ class TestOldReports:
                 experiment.report(number, step, loss=float(step))
         experiment.lose(0)
         experiment.record(0, attempt=2)
-        experiment.report(0, 7, attempt=2, loss=7.0)
+        experiment.report(0, 0, attempt=2, loss=7.0)
         experiment.finish(0, completed(7.0), attempt=2)
         for _ in range(1_000):
             storage.clock()
@@ -179,7 +180,7 @@ class TestOldReports:
         remove_all(storage, 500)
         assert [len(experiment.reports(number)) for number in range(3)] == [0, 10, 10]
         assert (storage.load_trials(experiment.uid), series_of(storage, experiment.uid)) == before
-        assert before[1][0] == {7: 7.0}
+        assert before[1][0] == {0: 7.0}
         assert isinstance(experiment.report(2), base.Answer)
 
     def test_a_report_that_was_removed_is_not_taken_again(self, storage: Storage) -> None:
@@ -643,7 +644,7 @@ class TestNews:
 class TestSeries:
     def test_of_ended_trials_the_accepted_attempt_by_step(self, experiment: Experiment) -> None:
         experiment.create(0, 1, 2)
-        experiment.report(0, 3, loss=9.0)
+        experiment.report(0, 7, loss=9.0)
         experiment.lose(0)
         experiment.record(0, attempt=2)
         for step, value in ((5, 0.5), (1, math.inf), (5, 0.25), (2**40, -1.0)):

@@ -2,13 +2,14 @@
 
 import dataclasses
 import itertools
+import math
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from kubetune.api.trial import Ending, Finish, Reason, Report
+from kubetune.api.trial import Ending, Finish, NextLeg, Reason, Report
 from kubetune.storage import base, memory, postgres
 from tests.conftest import Storage
 from tests.integration.experiments import ENDED, SPACE, Experiment, completed, failed, pruned, series_of
@@ -60,7 +61,7 @@ class Both:
         ended = storage.load_ended(experiment.uid, 0, 3), storage.load_ended(experiment.uid, -1, 100)
         news = storage.news(experiment.uid, {0: 2})
         reported = {number: list(came) for number, came in news.reports.items()}
-        lost = storage.count_lost_attempts(experiment.uid)
+        lost = storage.count_lost_attempts(experiment.uid), storage.ended_legs(experiment.uid)
         return repr(
             (
                 held,
@@ -161,6 +162,22 @@ def finish(both: Both, number: int, attempt: int) -> Call:
     return lambda e: e.storage.finish_trial(e.uid, number, attempt, settle, "the end") if rare else e.row(number)
 
 
+def end_leg(both: Both, number: int, attempt: int) -> Call:
+    paused, resumes = both.random.random() < 0.7, both.random.random() < 0.7
+    values = both.random.choice([(1.5,), (math.inf,), (math.nan,)])
+    rare = both.random.random() < 0.5
+
+    def settle(reports: object, finish: Finish | None) -> NextLeg:
+        return NextLeg(values, paused, {"epochs": repr(finish)[:20]}, resumes, both.clock.now % 2)
+
+    return lambda e: e.storage.finish_trial(e.uid, number, attempt, settle, None) if rare else e.row(number)
+
+
+def promote(both: Both, number: int, attempt: int) -> Call:
+    offered = both.random.random() < 0.3
+    return lambda e: sorted(e.storage.promote(e.uid, {number: attempt, 99: 1}, offered).items())
+
+
 def delete(both: Both, number: int, attempt: int) -> Call:
     if both.random.random() < 0.97:
         return lambda e: None
@@ -171,7 +188,7 @@ MOVES = {
     create: 2,
     record: 8,
     start: 1,
-    report: 12,
+    report: 16,
     word: 2,
     look: 1,
     stop: 2,
@@ -181,6 +198,8 @@ MOVES = {
     save: 3,
     finish: 4,
     delete: 1,
+    end_leg: 2,
+    promote: 2,
 }
 
 

@@ -77,7 +77,7 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
     experiment.finish(1)
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
         later = ["losses", "offered", "reports_removed", "source", "stop_message", "rung", "constraint_values"]
-        later += ["parent", "member"]
+        later += ["parent", "member", "leg", "paused", "legs", "environment"]
         cursor.execute(f"ALTER TABLE kubetune.experiment_trials {', '.join(f'DROP {name}' for name in later)}")
         gone = ("workers", "leases", "steering", "warm_trials", "checkpoints", "resumes")
         cursor.execute(f"DROP TABLE kubetune.{', kubetune.'.join(gone)}")

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from kubetune.api import algorithm, expression, names, narrow, phases, stages
+from kubetune.api import algorithm, expression, fidelity, names, narrow, phases, stages
 from kubetune.api.algorithm import Algorithm as Algorithm
 from kubetune.api.checkpoints import InitCheckpoint, Place, parse_given, parse_place
+from kubetune.api.fidelity import Fidelity as Fidelity
 from kubetune.api.parameters import Categorical as Categorical
 from kubetune.api.parameters import Double as Double
 from kubetune.api.parameters import Int as Int
@@ -124,6 +125,7 @@ class ExperimentSpec:
     warm_start: tuple[str, ...] = ()  # experiments of the namespace whose trials the sampler begins with
     narrow: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # what is asked from now on, by name
     where: tuple[str, ...] = ()  # conditions among parameters, in the language of `expression`
+    fidelity: Fidelity | None = None  # what trials get more of, rung by rung; None: they are as they are
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
     stages: tuple[Stage, ...] = ()  # (): one search by ``sampler``; else that is the first one's
     before: int = 0  # trials of earlier stages: what goes through a space by number counts from there
@@ -188,6 +190,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
     Space(parameters).check()
     where = _where(spec, parameters)
     objectives = _objectives(spec)
+    amount = fidelity.parse(spec.get("fidelity"), parameters)
     limits, bounds = spec.get("deadline") or {}, spec.get("parallelism") or {}
     least, most = int(bounds.get("min", 0)), int(bounds.get("max", 1))
     if least > most:
@@ -202,7 +205,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         generation=metadata.get("generation", 0),
         objectives=objectives,
         parameters=parameters,
-        template=_template(spec, parameters),
+        template=_template(spec, parameters, {amount.name: "fidelity"} if amount else {}),
         metrics=_metrics(spec),
         sampler=searches[0].sampler if searches else algorithm.read(spec.get("sampler"), "tpe"),
         pruner=algorithm.read(spec.get("pruner"), default_pruner(spec)),
@@ -222,6 +225,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         constraints=_constraints(spec),
         warm_start=tuple((spec.get("warmStart") or {}).get("from") or ()),
         where=where,
+        fidelity=amount,
         narrow=narrow.parse(spec.get("narrow") or {}, parameters),
         given=(*_initial(spec), *_enqueued(spec)),
         stages=searches,
@@ -331,7 +335,8 @@ def references(text: str) -> list[str]:
     return [match.group(1) for match in _REFERENCE.finditer(text) if match.group(1) is not None]
 
 
-def _template(spec: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> Json:
+def _template(spec: Mapping[str, Any], parameters: Mapping[str, Parameter], legs: Mapping[str, str]) -> Json:
+    """``legs``: variables that trials get beside their parameters, and the field that says so."""
     template = spec.get("template") or {}
     containers = (template.get("spec") or {}).get("containers") or []
     if not containers:
@@ -344,7 +349,12 @@ def _template(spec: Mapping[str, Any], parameters: Mapping[str, Parameter]) -> J
                 f"template.spec.containers[{index}].env",
                 f"{sorted(clash)[0]} is a parameter; it is set by kubetune, remove it from env",
             )
-        _references(index, container, known, parameters)
+        for name in sorted(known & legs.keys()):
+            raise InvalidSpec(
+                f"template.spec.containers[{index}].env",
+                f"{name} is set by kubetune, by spec.{legs[name]}; remove it from env",
+            )
+        _references(index, container, known | legs.keys(), parameters)
     return dict(template)
 
 

@@ -23,6 +23,7 @@ class Reason(enum.StrEnum):
     # a trial's end
     COMPLETED = "Completed"
     PRUNED = "Pruned"  # by the pruner
+    NOT_PROMOTED = "NotPromoted"  # paused when nothing more could come
     STOPPED = "Stopped"  # by the user: spec.stopTrials
     EXIT_CODE = "ExitCode"
     OOM_KILLED = "OOMKilled"
@@ -47,6 +48,7 @@ class Reason(enum.StrEnum):
     SUSPENDED = "Suspended"
     # starting, waiting
     SLOT_FREE = "SlotFree"
+    PROMOTED = "Promoted"  # a paused trial goes on
     JOB_MISSING = "JobMissing"  # committed, no Job yet: create it
     UNSCHEDULABLE = "Unschedulable"
     DRAINED = "Drained"  # a worker that is not needed any more
@@ -123,6 +125,28 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
+class Leg:
+    """An ended leg of a trial: it ended well, by this attempt. Its place in `TrialRow.legs` is its number."""
+
+    attempt: int
+    last_step: int | None  # the highest that it, or a leg that it went on from, reported
+    values: tuple[float, ...]  # one per objective, as `Objective.value` has it
+    resumes: bool = True  # the next leg goes on from here: its reports are of the same series
+    broken: float = 0.0  # by how much constraints are (`penalty`)
+
+
+@dataclasses.dataclass(frozen=True)
+class NextLeg:
+    """What an attempt comes to that ends its leg and not its trial. ``environment``: of the next leg."""
+
+    values: tuple[float, ...]
+    paused: bool
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    resumes: bool = True
+    broken: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
 class TrialRow:
     """A trial as the database has it. Times in seconds since the epoch."""
 
@@ -153,6 +177,10 @@ class TrialRow:
     source: str | None = None  # `spec.Given.source`: a person gave parameters; None: the sampler chose all of them
     parent: int | None = None  # the trial whose checkpoint it goes on from, unless it has one of its own already
     member: int | None = None  # `Segment.member`; None: it is no segment
+    leg: int = 0  # the current one, or of a paused trial the one that would be next
+    paused: bool = False  # between two legs: RUNNING for Optuna, but nothing of it runs or is to run now
+    legs: tuple[Leg, ...] = ()  # those that ended
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of the current leg, beside parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +226,7 @@ class Ending:
     message: str
     values: tuple[float, ...] | None
     constraints: Mapping[str, float] | None = None  # by name, by how much broken; None: there are none, or not known
+    series: Mapping[int, float] | None = None  # the first objective by step; None: as the reports that count have it
 
 
 def penalty(constraints: Mapping[str, float] | None) -> float:
@@ -207,17 +236,18 @@ def penalty(constraints: Mapping[str, float] | None) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """Trials by state; ``total`` is all that were ever asked."""
+    """Trials by state; ``total`` is all that were ever asked. ``running``: but for those that are paused."""
 
     running: int = 0
     complete: int = 0
     pruned: int = 0
     failed: int = 0
     lost_attempts: int = 0
+    paused: int = 0
 
     @property
     def total(self) -> int:
-        return self.running + self.complete + self.pruned + self.failed
+        return self.running + self.paused + self.complete + self.pruned + self.failed
 
     @property
     def finished(self) -> int:

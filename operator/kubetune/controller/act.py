@@ -30,6 +30,7 @@ from kubetune.controller.plan import (
     NewAttempt,
     Observed,
     Plan,
+    Promote,
     RecordJob,
     RequestStop,
 )
@@ -47,7 +48,7 @@ from kubetune.controller.ports import (
     Withdrawn,
 )
 
-_NO_WARNING = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
+_NO_WARNING = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.NOT_PROMOTED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -156,12 +157,13 @@ class Act:
             self._tools.confirm()
         self._delete([*deletes, *stale])
         if self.trouble is None:  # else a Job that should be gone may run on, and hold its slot
+            creates += [row for promote in _of(plan, Promote) for row in self._promote(promote)]
             for wanted in _of(plan, Ask):
                 creates += self._ask(wanted.count)
             self._create(self._workers.withdrawn(creates))
             self._workers.last(plan, seen)
         for end in _of(plan, End):
-            if not self._engine.running:
+            if not self._engine.running and not self._engine.paused:
                 self._engine.end(end.reason, end.message)
 
     # ---- attempts
@@ -206,7 +208,7 @@ class Act:
     # ---- ends
 
     def _finishes(self, plans: Sequence[Finish]) -> list[DeleteJob]:
-        """Commit the ends; the Jobs that are not needed any more."""
+        """Commit the ends, of trials or of legs; the Jobs that are not needed any more."""
         told = [plan for plan in plans if self._wants_log(plan)]
         read = self._together([functools.partial(self._log_tail, plan) for plan in told])
         tails = {plan.number: tail for plan, tail in zip(told, read, strict=True) if isinstance(tail, str)}
@@ -226,7 +228,10 @@ class Act:
         answers = self._engine.finish_trials(ends) if ends else []
         rows = [answer for answer in answers if isinstance(answer, TrialRow)]
         for row in rows:
-            self._tell_end(row)
+            if row.state is TrialState.RUNNING:
+                logger.info("leg %d has ended%s", row.leg - 1, ", paused" * row.paused, extra={"trial": row.number})
+            else:
+                self._tell_end(row)
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
@@ -243,11 +248,15 @@ class Act:
     def _wants_log(self, plan: Finish) -> bool:
         """Failed, pruned and best trials keep theirs. What a trial will be is known only when it is settled, so whoever
         may turn out to be one of them counts."""
-        row = self._engine.running[plan.number]
+        row = self._engine.running.get(plan.number)
+        if row is None:  # paused: there is no Job
+            return False
         if plan.failure is not None or row.stop_requested is not None:
             return True
         if row.finish is not None and row.finish.status != "complete":
             return True
+        if row.leg + 1 < self._engine.legs(row.number):
+            return False
         if self._spec.constraints:
             return True
         values = [row.last_metrics.get(objective.metric) for objective in self._spec.objectives]
@@ -303,6 +312,13 @@ class Act:
             self._memory.asking = None
         return rows
 
+    def _promote(self, promote: Promote) -> list[TrialRow]:
+        """Those that get a Job of their own."""
+        rows = self._engine.promote(promote.numbers, promote.offered)
+        for row in rows:
+            logger.info("goes on with leg %d", row.leg, extra={"trial": row.number})
+        return [row for row in rows if not row.offered]
+
     def _create(self, rows: Sequence[TrialRow]) -> None:
         """Begin to create, or adopt, the Jobs of current attempts; recorded once they are there."""
         calls = [functools.partial(self._create_one, row) for row in rows]
@@ -313,14 +329,16 @@ class Act:
         """The Jobs of attempts that this plan ends; of others, if no slot is freed or filled by it: a slot does not
         wait for a record, and the next look finds what is left."""
         over = {action.number for action in plan.actions if isinstance(action, Finish | NewAttempt)}
-        hurry = any(isinstance(action, Finish | Ask | CreateJob) for action in plan.actions)
+        hurry = any(isinstance(action, Finish | Promote | Ask | CreateJob) for action in plan.actions)
         records = [job for job in _of(plan, RecordJob) if not hurry or job.number in over]
         if records:
             self._engine.record_jobs([JobRecord(job.number, job.attempt, job.job_uid) for job in records])
 
     def _create_one(self, row: TrialRow) -> JobView | Refused | None:
         self._tools.confirm()  # it may have waited for its turn
-        body = jobs.build_job(self._spec, row.number, row.attempt, row.params, self._tools.wiring(), row.parent)
+        body = jobs.build_job(
+            self._spec, row.number, row.attempt, row.params, self._tools.wiring(), row.parent, row.environment
+        )
         try:
             return self._tools.cluster.create_job(body)
         except Exists:

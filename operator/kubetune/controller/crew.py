@@ -32,6 +32,7 @@ from kubetune.controller.plan import (
     Offer,
     OpenWorker,
     Plan,
+    Promote,
     RecordWorker,
 )
 
@@ -119,7 +120,9 @@ def plan(plan: Plan, spec: ExperimentSpec, seen: Observed, now: float, limits: L
     going = plan.reason is Reason.RUNNING and not any(isinstance(action, Finish) for action in actions)
     ask = max(0, _new(spec, seen, crew)) if going and crew.mode == "workers" and not spec.suspend else 0
     again = [] if plan.again_in is None else [now + plan.again_in]
-    workers, later = _workers(spec, seen, crew, ask + len(offers), now, limits)
+    coming = sum(len(action.numbers) for action in actions if isinstance(action, Promote))
+    ask = max(0, ask - coming)
+    workers, later = _workers(spec, seen, crew, ask + len(offers), coming, now, limits)
     actions += workers
     fresh = [(offer.number, offer.attempt) for offer in offers if not seen.running[offer.number].offered]
     if fresh or ask:
@@ -132,6 +135,8 @@ def _for_leases(action: Action, crew: Crew) -> Action | None:
     """The same without the Job that is none; asking is said otherwise."""
     if isinstance(action, Ask) and crew.mode == "workers":
         return None
+    if isinstance(action, Promote):
+        return dataclasses.replace(action, offered=crew.mode == "workers")
     if isinstance(action, DeleteJob) and action.name.startswith(NO_JOB):
         return None
     if isinstance(action, Finish | NewAttempt) and action.job is not None and action.job.startswith(NO_JOB):
@@ -165,9 +170,9 @@ def _most(spec: ExperimentSpec, seen: Observed) -> int:
 
 
 def _workers(
-    spec: ExperimentSpec, seen: Observed, crew: Crew, coming: int, now: float, limits: Limits
+    spec: ExperimentSpec, seen: Observed, crew: Crew, coming: int, promoted: int, now: float, limits: Limits
 ) -> tuple[list[Action], list[float]]:
-    """``coming``: trials that this plan offers."""
+    """``coming``: trials that this plan offers, and beside them those that it promotes."""
     held: dict[str, list[Lease]] = collections.defaultdict(list)
     for row in seen.running.values():
         if row.lease is not None:
@@ -179,7 +184,7 @@ def _workers(
         for job in crew.jobs
         if not job.deleting and (job.number, job.attempt) not in known and not _is_ended_by(job, actions)
     ]
-    wanted = math.ceil(_slots(spec, seen, crew, alive, coming) / crew.slots)
+    wanted = math.ceil(_slots(spec, seen, crew, alive, coming, promoted) / crew.slots)
     working = [worker for worker in alive.values() if not worker.draining]
     placed = {job.uid for job in crew.jobs if _has_node(job)}
     surplus = sorted(working, key=lambda worker: (worker.job_uid in placed, worker.job_uid in held, -worker.number))[
@@ -225,7 +230,9 @@ def _is_record(action: Action, number: int) -> bool:
     return isinstance(action, RecordWorker) and action.number == number
 
 
-def _slots(spec: ExperimentSpec, seen: Observed, crew: Crew, alive: Mapping[int, WorkerRow], coming: int) -> int:
+def _slots(
+    spec: ExperimentSpec, seen: Observed, crew: Crew, alive: Mapping[int, WorkerRow], coming: int, promoted: int
+) -> int:
     """How many slots there is work for, in workers that do not drain."""
     if crew.mode != "workers" or spec.suspend:
         return 0
@@ -236,9 +243,10 @@ def _slots(spec: ExperimentSpec, seen: Observed, crew: Crew, alive: Mapping[int,
     leased = sum(row.lease is not None and row.lease.job_uid not in draining for row in rows)
     waiting = sum(row.job_uid is None for row in rows)
     nothing_comes = (not coming and seen.counts.total >= spec.max_trials) or seen.exhausted
-    if not waiting and not coming and nothing_comes:
+    if not (waiting or coming or promoted or seen.more_legs) and nothing_comes:
         return 0  # each ends with what it runs, and frees its node
-    return max(0, min(_most(spec, seen) - elsewhere, leased + waiting + max(0, spec.max_trials - seen.counts.total)))
+    new = 0 if nothing_comes and seen.more_legs else max(0, spec.max_trials - seen.counts.total)
+    return max(0, min(_most(spec, seen) - elsewhere, leased + waiting + promoted + new))
 
 
 def _judge(

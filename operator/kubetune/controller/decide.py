@@ -36,6 +36,7 @@ from kubetune.controller.plan import (
     NewAttempt,
     Observed,
     Plan,
+    Promote,
     RecordJob,
     RequestStop,
 )
@@ -102,7 +103,7 @@ def decide(spec: ExperimentSpec, seen: Observed, now: float, limits: Limits) -> 
     if seen.ended is not None:
         return _after_the_end(spec, seen)
     closing = find_closing(spec, seen, now)
-    if closing and not seen.running:
+    if closing and not seen.running and not seen.paused:
         end = End(closing.reason, closing.message)
         state = final_state(closing.reason, seen.counts)
         return Plan((*_stale_jobs(seen), end), state, closing.reason, closing.message)
@@ -111,6 +112,7 @@ def decide(spec: ExperimentSpec, seen: Observed, now: float, limits: Limits) -> 
     requests, steps = _trials(spec, seen, closing, now, limits)
     cleaning = _stale_jobs(seen)
     actions: list[Action] = [*requests, *(action for step in steps.values() for action in step.actions), *cleaning]
+    actions += _paused(spec, seen, closing)
     again = [step.again_at for step in steps.values() if step.again_at is not None]
     if any(isinstance(action, Finish) for action in actions):
         again.append(now)
@@ -132,7 +134,7 @@ def _after_the_end(spec: ExperimentSpec, seen: Observed) -> Plan:
     reason = seen.ended or Reason.EXPERIMENT_ENDED
     left: list[Action] = [
         Finish(row.number, row.attempt, Reason.EXPERIMENT_ENDED, "its experiment has ended")
-        for row in seen.running.values()
+        for row in (*seen.running.values(), *seen.paused.values())
     ]
     left += [DeleteJob(job.name, job.uid, Reason.EXPERIMENT_ENDED) for job in seen.jobs if not job.deleting]
     return Plan(tuple(left), final_state(reason, seen.counts), reason, seen.end_message)
@@ -142,11 +144,13 @@ def _state(
     spec: ExperimentSpec, seen: Observed, closing: Closing | None, actions: list[Action]
 ) -> tuple[str, Reason, str]:
     if closing and closing.cut:
-        return "Stopping", closing.reason, f"{closing.message}; {len(seen.running)} trials are being stopped"
+        left = len(seen.running) + len(seen.paused)
+        return "Stopping", closing.reason, f"{closing.message}; {left} trials are being stopped"
     if spec.suspend:
         return "Suspended", Reason.SUSPENDED, f"spec.suspend is set; {len(seen.running)} trials wait to go on"
     if closing:
-        return "Running", closing.reason, f"{closing.message}; the last {len(seen.running)} run to their end"
+        paused = f", {len(seen.paused)} are paused" if seen.paused else ""
+        return "Running", closing.reason, f"{closing.message}; the last {len(seen.running)} run to their end{paused}"
     if not seen.counts.total and not any(isinstance(action, Ask) for action in actions):
         return "Pending", Reason.RUNNING, "no trial was asked yet"
     return "Running", Reason.RUNNING, "trials are running"
@@ -174,8 +178,8 @@ def _stale_jobs(seen: Observed) -> list[Action]:
 def _starts(
     spec: ExperimentSpec, seen: Observed, steps: Mapping[int, Step], closing: Closing | None, now: float, grace: float
 ) -> tuple[list[Action], list[float]]:
-    """Fill the slots: committed trials without a Job first, then new ones. A trial that waits keeps its slot, or
-    each loss would leave one more trial half done."""
+    """Fill the slots: committed trials without a Job first, then paused ones that are to go on, then new ones. A trial
+    that waits keeps its slot, or each loss would leave one more trial half done."""
     wanting = {number: step.wants_job for number, step in steps.items() if step.wants_job is not None}
     lingering = sum(
         not _is_current(job, seen.running) and outcome.holds_slot(job, now, nodes_gone=seen.nodes_gone, grace=grace)
@@ -186,10 +190,27 @@ def _starts(
     slots = min(slots, force.start)
     ready = [number for number, not_before in wanting.items() if not_before <= now][: max(0, slots)]
     starts: list[Action] = [CreateJob(number, seen.running[number].attempt, Reason.JOB_MISSING) for number in ready]
-    new = 0 if closing else min(slots - len(wanting), seen.left(spec.max_trials))
+    free = max(0, slots - len(wanting))
+    overtime = seen.overtime if closing and not seen.running else ()
+    promoted = tuple(seen.promotable or overtime)[:free]
+    if promoted:
+        starts.append(Promote(promoted, Reason.PROMOTED))
+    new = 0 if closing else min(free - len(promoted), seen.left(spec.max_trials))
     if new > 0:
         starts.append(Ask(new, Reason.SLOT_FREE))
     return starts, [not_before for not_before in wanting.values() if not_before > now]
+
+
+def _paused(spec: ExperimentSpec, seen: Observed, closing: Closing | None) -> list[Action]:
+    """Ends of paused trials: on request, or since nothing that comes any more could have them go on."""
+    stop = Reason.EXPERIMENT_ENDED if closing and closing.cut else Reason.STOPPED
+    over = closing is not None and not (seen.running or seen.promotable or seen.overtime)
+    stopped = closing is not None and closing.cut
+    chosen = seen.paused.keys() if stopped or over else seen.paused.keys() & spec.stop_trials
+    rows = [seen.paused[number] for number in sorted(chosen)]
+    asked = [row for row in rows if row.stop_requested is None and (stopped or row.number in spec.stop_trials)]
+    why = [RequestStop(row.number, Reason.STOPPED if row.number in spec.stop_trials else stop) for row in asked]
+    return [*why, *(Finish(row.number, row.attempt, None, "") for row in rows)]
 
 
 # ---- one trial

@@ -30,7 +30,8 @@ class Elastic:
         over = seen.ended is not None or ((end := closing.find_closing(spec, seen, now)) is not None and end.cut)
         most = 0 if spec.suspend or over else spec.parallelism
         free, learnt = parallelism.look(spec.parallelism_min, most, None, view, kept, now, self._tuning)
-        left = seen.counts.running + max(0, seen.left(spec.max_trials))
+        going_on = len(seen.promotable or seen.overtime)
+        left = seen.counts.running + going_on + max(0, seen.left(spec.max_trials))
         demand = Demand(spec.uid, spec.namespace, spec.priority, min(free.wants, left))
         gone, apart = seen.nodes_gone, seen.stirring
         live = len(apart.steady)

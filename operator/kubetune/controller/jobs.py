@@ -9,6 +9,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence, Set
+from types import MappingProxyType
 from typing import Any
 
 from kubetune.api import names
@@ -34,9 +35,11 @@ def build_job(
     params: Params | None,
     wiring: Wiring,
     parent: int | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Json:
-    """The Job that runs ``attempt`` of trial ``number`` with ``params``; the same arguments, the same Job. None: they
-    come later, and what names them stays. ``parent``: the trial whose checkpoint it goes on from."""
+    """The Job that runs ``attempt`` of trial ``number`` with ``params``, and with its leg's ``environment``; the same
+    arguments, the same Job. None: they come later, and what names them stays. ``parent``: the trial whose checkpoint it
+    goes on from."""
     labels = _labels(spec, number, attempt)
     return {
         "apiVersion": "batch/v1",
@@ -63,7 +66,7 @@ def build_job(
             },
             "template": {
                 "metadata": _pod_metadata(spec, labels),
-                "spec": _pod(spec, number, attempt, params, wiring, parent),
+                "spec": _pod(spec, number, attempt, params, wiring, parent, environment),
             },
         },
     }
@@ -120,7 +123,13 @@ def _pod_metadata(spec: ExperimentSpec, labels: Mapping[str, str]) -> Json:
 
 
 def _pod(
-    spec: ExperimentSpec, number: int, attempt: int, params: Params | None, wiring: Wiring, parent: int | None
+    spec: ExperimentSpec,
+    number: int,
+    attempt: int,
+    params: Params | None,
+    wiring: Wiring,
+    parent: int | None,
+    environment: Mapping[str, str],
 ) -> Json:
     pod: Json = copy.deepcopy(spec.template["spec"])
     pod["restartPolicy"] = "Never"
@@ -134,7 +143,8 @@ def _pod(
     absent = set() if params is None else set(spec.space.independent).difference(params)
     for container in containers:
         _leave_out(container, absent)
-        ours = _environment(spec, number, attempt, params or {}, wiring if container is trial else None, parent)
+        ours = [*environment.items()]
+        ours += _environment(spec, number, attempt, params or {}, wiring if container is trial else None, parent)
         container["env"] = _merge_environment(ours, container.get("env") or ())
         container["securityContext"] = _container_security(container.get("securityContext") or {})
     if spec.metrics.source == "push":

@@ -116,6 +116,10 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         over_since=memory.over,
         last_failure=memory.last_failure,
         crew=found,
+        paused=engine.paused,
+        promotable=engine.promotable,
+        overtime=engine.overtime,
+        more_legs=engine.more_legs,
         apart=apart,
     )
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import enum
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
 from kubetune.api.trial import Counts, Reason, TrialRow, WorkerRow
@@ -122,6 +122,10 @@ class Observed:
     crew: Crew | None = None
     creating: Mapping[int, int] = dataclasses.field(default_factory=dict)  # number → attempt: its Job is on its way
     force: Allowed | None = None  # the parallelism in force; None: all of the spec's
+    paused: Mapping[int, TrialRow] = dataclasses.field(default_factory=dict)  # between two legs; none is in ``running``
+    promotable: Sequence[int] = ()  # of them, best first: to go on as slots are free; of many, as many as may run
+    overtime: Sequence[int] = ()  # of them: to go on before the end, when nothing else does
+    more_legs: bool = False  # trials that run may have another leg
     apart: Apart | None = None  # ``running`` and ``jobs`` without the steady trials; None: nobody has told them apart
 
     def left(self, max_trials: int) -> int:
@@ -141,6 +145,15 @@ class Ask:
 
     count: int
     reason: Reason
+
+
+@dataclasses.dataclass(frozen=True)
+class Promote:
+    """Paused trials, best first, go on with their next leg: commit it, create their Jobs. ``offered``: in workers."""
+
+    numbers: tuple[int, ...]
+    reason: Reason
+    offered: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,8 +197,9 @@ class RequestStop:
 
 @dataclasses.dataclass(frozen=True)
 class Finish:
-    """The trial's attempt has an outcome: commit the end (the engine settles state and values from all accepted
-    reports), then delete the Job. ``failure`` None: ended well, or stopped on request."""
+    """The trial's attempt has an outcome: commit the end of the trial, or of its leg (the engine settles which, state
+    and values from the reports that count), then delete the Job. ``failure`` None: ended well, or stopped on request.
+    Of a paused trial, which has no attempt under way: it does not go on any more."""
 
     number: int
     attempt: int
@@ -257,6 +271,7 @@ class EndWorker:
 
 Action: TypeAlias = (
     Ask
+    | Promote
     | CreateJob
     | RecordJob
     | NewAttempt

@@ -154,7 +154,29 @@ class Engine(Protocol):
 
     @property
     def running(self) -> Mapping[int, TrialRow]:
-        """The RUNNING trials by number."""
+        """The RUNNING trials by number, but for the paused ones."""
+
+    @property
+    def paused(self) -> Mapping[int, TrialRow]:
+        """Trials between two legs, by number: RUNNING for Optuna, and nothing of them runs."""
+
+    @property
+    def promotable(self) -> Sequence[int]:
+        """Paused trials that are to go on now, best first; of many, as many as may be in flight."""
+
+    @property
+    def overtime(self) -> Sequence[int]:
+        """Paused trials that are to go on before the experiment ends, when nothing else does."""
+
+    @property
+    def more_legs(self) -> bool:
+        """Whether trials may have more legs than one."""
+
+    def legs(self, number: int) -> int:
+        """How many a trial has at most."""
+
+    def promote(self, numbers: Sequence[int], offered: bool) -> list[TrialRow]:
+        """Paused trials go on, ``offered``: in workers. Returns those that do."""
 
     @property
     def counts(self) -> Counts: ...
@@ -262,9 +284,9 @@ class Engine(Protocol):
     def request_stop(self, stops: Mapping[int, Reason]) -> None: ...
 
     def finish_trials(self, ends: Sequence[AttemptEnd]) -> list[TrialRow | Exception]:
-        """End trials. Without ``failure``, state and values are settled from a trial's accepted reports (COMPLETE,
-        PRUNED if a stop was requested, FAIL with NO_METRIC, NOT_A_NUMBER or TRIAL_FAILED). One answer for each: the
-        trial as it ended, or why it did not."""
+        """End trials, or legs of them. Without ``failure``, state and values are settled from a trial's accepted
+        reports (COMPLETE, PRUNED if a stop was requested, FAIL with NO_METRIC, NOT_A_NUMBER or TRIAL_FAILED). One
+        answer for each: the trial as it is then (RUNNING: its leg has ended), or why nothing ended."""
 
     def release_checkpoints(self) -> None:
         """Checkpoints of trials that ended may go, but for those of the best."""

@@ -32,7 +32,9 @@ _FINAL = ("Complete", "Failed")
 FEASIBLE = "Feasible"
 WINNER = "Winner"
 _TYPES = ("Running", "Suspended", "Complete", "Failed", "Invalid", "SamplerFailed", FEASIBLE, WINNER, *AdviceKind)
-_NO_FAILURES = frozenset({Reason.COMPLETED, Reason.PRUNED, Reason.STOPPED, Reason.EXPERIMENT_ENDED})
+_NO_FAILURES = frozenset(
+    {Reason.COMPLETED, Reason.PRUNED, Reason.NOT_PROMOTED, Reason.STOPPED, Reason.EXPERIMENT_ENDED}
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,6 +109,7 @@ def status(
             "pruned": seen.counts.pruned,
             "failed": seen.counts.failed,
             "lostAttempts": seen.counts.lost_attempts,
+            **({"paused": seen.counts.paused} if seen.more_legs else {}),
             **({"infeasible": facts.infeasible} if spec.constraints else {}),
             **({"warm": facts.warm} if spec.warm_start else {}),
         },

@@ -7,7 +7,7 @@ import re2
 from kubetune.api import given
 from kubetune.api.space import Space
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import pruners, stages, warm
+from kubetune.engine import courses, pruners, stages, warm
 from kubetune.engine.samplers import where
 
 
@@ -19,6 +19,7 @@ def check(spec: ExperimentSpec) -> None:
     """
     searches = list(stages.each(spec))
     pruners.build(spec)
+    courses.build(spec)
     given.check(spec.space, spec.given)
     warm.check(spec, [sampler for _, sampler in searches])
     for one, sampler in searches:

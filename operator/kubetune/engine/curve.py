@@ -83,6 +83,15 @@ class Curve:
         """The highest step and the value there; None: no report."""
         return (self._steps[-1], self._values[-1]) if self._steps else None
 
+    def before(self, step: int) -> "Curve":
+        """A curve of its own with the steps below this one; no marks."""
+        cut = Curve(self.maximize, self.number)
+        for each, value in zip(self._steps, self._values, strict=True):
+            if each >= step:
+                break
+            cut.add(each, value)
+        return cut
+
     def series(self) -> dict[int, float]:
         """All values by step, ascending."""
         return dict(zip(self._steps, self._values, strict=True))

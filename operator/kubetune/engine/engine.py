@@ -20,13 +20,14 @@ from kubetune.api.trial import (
     Ending,
     Finish,
     JobRecord,
+    NextLeg,
     Reason,
     Report,
     TrialRow,
     TrialState,
     WorkerRow,
 )
-from kubetune.engine import check, pruners, samplers, stages, steering, value, warm
+from kubetune.engine import check, courses, pruners, samplers, stages, steering, value, warm
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -89,7 +90,10 @@ class Engine:
             [objective.direction for objective in spec.objectives],
         )
         check.same_objectives(spec, self._study.metrics, self._study.directions)
+        self._course = courses.build(spec)
         self._live: dict[int, Live] = {}
+        self._paused: dict[int, Live] = {}
+        self._paused_rows: dict[int, TrialRow] | None = None
         self._rows: dict[int, TrialRow] | None = None  # of ``_live``; None: one of them has changed since
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._asked: set[int] = set()  # trials that the pruner was asked about, its decisions not committed yet
@@ -118,10 +122,16 @@ class Engine:
         self._history.load(self._committed(rows))
         for piece in pieces:
             for number, steps, values in piece.each():
-                self._undecided.add(number)
-                self._live[number].resume(steps.tolist(), values.tolist())
-                self._history.replace(self._live[number].past)
+                live = self._live.get(number) or self._paused[number]
+                live.resume(steps.tolist(), values.tolist())
+                self._history.replace(live.past)
+        self._undecided |= {number for number, live in self._live.items() if len(live.curve)}
         self._undecided |= self._take_news(None).keys()
+        if not self._course.single:
+            for number, legs in self._storage.ended_legs(self._spec.uid):
+                self._course.take(number, legs, paused=False)
+            for row in rows:
+                self._course.take(row.number, row.legs, row.paused)
 
     def _committed(self, running: Sequence[TrialRow]) -> Iterator[Past]:
         both: list[Iterable[TrialRow | EndedTrial]] = [running, self._ended()]
@@ -142,9 +152,16 @@ class Engine:
 
     def _begin(self, row: TrialRow) -> Live:
         objective = self._spec.objectives[0]
-        live = self._live[row.number] = Live(row, objective.metric, objective.direction == "maximize")
-        self._rows = None
+        live = Live(row, objective.metric, objective.direction == "maximize", self._course.one_series)
+        self._place(live)
         return live
+
+    def _place(self, live: Live) -> None:
+        """Among those that run, or the paused ones."""
+        there, elsewhere = (self._paused, self._live) if live.row.paused else (self._live, self._paused)
+        elsewhere.pop(live.row.number, None)
+        there[live.row.number] = live
+        self._rows = self._paused_rows = None
 
     def _loaded_pruner(self, spec: ExperimentSpec) -> pruners.Pruner:
         pruner = pruners.build(spec)
@@ -152,7 +169,7 @@ class Engine:
         return pruner
 
     def _resume(self) -> None:
-        for live in self._live.values():
+        for live in (*self._live.values(), *self._paused.values()):
             self._pruner.resume(live.curve)
 
     # ---- what there is
@@ -168,8 +185,29 @@ class Engine:
         return self._rows
 
     @property
+    def paused(self) -> Mapping[int, TrialRow]:
+        if self._paused_rows is None:
+            self._paused_rows = {number: live.row for number, live in self._paused.items()}
+        return self._paused_rows
+
+    @property
+    def promotable(self) -> Sequence[int]:
+        return self._course.promotable(self._spec.parallelism) if self._paused else ()
+
+    @property
+    def overtime(self) -> Sequence[int]:
+        return self._course.overtime(self._tally.complete) if self._paused and not self._live else ()
+
+    @property
+    def more_legs(self) -> bool:
+        return not self._course.single
+
+    def legs(self, number: int) -> int:
+        return self._course.legs(number)
+
+    @property
     def counts(self) -> Counts:
-        return self._tally.counts(len(self._live))
+        return self._tally.counts(len(self._live), len(self._paused))
 
     @property
     def started(self) -> float:
@@ -269,7 +307,7 @@ class Engine:
         self._search(spec)
         if spec.pruner != old.pruner:
             self._pruner = self._loaded_pruner(spec)
-            for live in self._live.values():
+            for live in (*self._live.values(), *self._paused.values()):
                 del live.curve.marks[:]
             self._resume()
         if spec.objectives != old.objectives:
@@ -343,9 +381,9 @@ class Engine:
         }
         if stops or rungs:
             self._storage.decide(self._spec.uid, stops, rungs)
-            self._rows = None
+            self._rows = self._paused_rows = None
         for number in stops.keys() | rungs.keys():
-            live = self._live[number]
+            live = self._live.get(number) or self._paused[number]
             live.row = rules.decided(live.row, stops.get(number), rungs.get(number), self._clock())
 
     def _take_news(self, pruner: pruners.Pruner | None) -> dict[int, str]:
@@ -380,7 +418,8 @@ class Engine:
         room = min(count, self._until - first)
         for number, (made, given) in enumerate(self._next(max(0, room)), first):
             parent, member = (made.segment.parent, made.segment.member) if made.segment else (None, None)
-            new.append(NewTrial(number, made.params, offered, given, parent, member))
+            environment = self._course.environment(number, 0)
+            new.append(NewTrial(number, made.params, offered, given, parent, member, environment))
             rows.append(
                 TrialRow(
                     number,
@@ -392,6 +431,7 @@ class Engine:
                     source=given.source if given else None,
                     parent=parent,
                     member=member,
+                    environment=environment,
                 )
             )
             self._history.add(self._begin(rows[-1]).past)  # the next one is asked with this one running
@@ -448,6 +488,16 @@ class Engine:
             self._history.replace(live.past)
         return made
 
+    def promote(self, numbers: Sequence[int], offered: bool) -> list[TrialRow]:
+        attempts = {number: self._paused[number].row.attempt for number in numbers if number in self._paused}
+        going = self._storage.promote(self._spec.uid, attempts, offered) if attempts else {}
+        for number, row in going.items():
+            live = self._paused[number]
+            live.row = dataclasses.replace(live.row, paused=False, offered=row.offered)
+            self._place(live)
+            self._course.take(number, row.legs, paused=False)
+        return [self._live[number].row for number in going]
+
     def offer(self, attempts: Mapping[int, int]) -> set[int]:
         offered = self._storage.offer(self._spec.uid, attempts)
         for number in offered:
@@ -493,7 +543,7 @@ class Engine:
             {
                 number: Stop(reason)
                 for number, reason in stops.items()
-                if number in self._live and self._live[number].row.stop_requested is None
+                if (row := self.running.get(number) or self.paused.get(number)) and row.stop_requested is None
             }
         )
 
@@ -503,14 +553,44 @@ class Engine:
         self._rows = None
 
     def finish_trials(self, ends: Sequence[AttemptEnd]) -> list[TrialRow | Exception]:
-        """End trials, each by its outcome and its accepted reports. One answer for each: the trial as it ended, or why
-        it did not (NotCurrent: the attempt is not its current one); that of one says nothing of another."""
+        """End trials, or legs of them, each by its outcome and the reports that count. One answer for each: the trial
+        as it is then (RUNNING: its leg has ended), or why nothing ended (NotCurrent: the attempt is not its current
+        one); that of one says nothing of another."""
         settling = [self._settling(end) for end in ends]
         rows = self._storage.finish_trials(self._spec.uid, [ending for ending, _ in settling])
+        over: list[Live] = []
         for row, (_, series) in zip(rows, settling, strict=True):
-            if isinstance(row, TrialRow) and row.number in self._live:
+            live = self._find(row.number) if isinstance(row, TrialRow) else None
+            if isinstance(row, TrialRow) and live is not None and row.attempt == live.row.attempt:
                 self._end(row, series)
+            elif isinstance(row, TrialRow) and live is not None:
+                over.append(live)
+                self._end_leg(live, row)
+        if not self._course.one_series:
+            self._judge_points(over)
         return rows
+
+    def _find(self, number: int) -> Live | None:
+        return self._live.get(number) or self._paused.get(number)
+
+    def _end_leg(self, live: Live, row: TrialRow) -> None:
+        live.end_leg(row)
+        self._place(live)
+        self._course.take(row.number, row.legs, row.paused)
+        self._history.replace(live.past)
+
+    def _judge_points(self, over: Sequence[Live]) -> None:
+        """Ask the pruner about trials that have one point more. Those that it stops are stopped before they go on, or
+        by a restarted operator, which asks it again."""
+        self._asked |= {live.row.number for live in over if not live.row.paused}
+        whys = {live.row.number: self._pruner.prune(live.curve) for live in over if not live.row.paused}
+        self._decide(
+            {
+                number: Stop(Reason.PRUNED, f"pruned by {self._spec.pruner.name} {why}")
+                for number, why in sorted(whys.items())
+                if why is not None
+            }
+        )
 
     def finish(
         self, number: int, attempt: int, failure: Reason | None, message: str, log_tail: str | None = None
@@ -520,21 +600,33 @@ class Engine:
 
     def _settling(self, end: AttemptEnd) -> tuple[ToEnd, dict[int, float]]:
         """How an attempt is settled; and its series, which is whole once it is."""
-        live = self._live.get(end.number)
+        live = self._find(end.number)
         stop = (live.row.stop_reason, live.row.stop_message) if live else (None, "")
         outcome = value.Outcome(end.failure, end.message, *stop)
         metric = self._spec.objectives[0].metric
         series = live.curve.series() if live else {}
 
-        def settle(reports: Sequence[Report], finish: Finish | None) -> Ending:
+        def settle(reports: Sequence[Report], finish: Finish | None) -> Ending | NextLeg:
+            series.clear()
             series.update(rules.series(reports, metric))  # with what came after the last tail
-            return value.settle(reports, finish, outcome, self._spec.objectives, self._spec.constraints)
+            if live is None:
+                return value.settle(reports, finish, outcome, self._spec.objectives, self._spec.constraints)
+            settled = self._course.settle(live.row, reports, finish, outcome)
+            if isinstance(settled, Ending) and settled.series is not None:
+                series.clear()
+                series.update(settled.series)
+            return settled
 
         return ToEnd(end.number, end.attempt, settle, end.log_tail), series
 
     def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
-        live = self._live.pop(row.number)
-        self._rows = None
+        live = self._find(row.number)
+        assert live is not None
+        self._live.pop(row.number, None)
+        self._paused.pop(row.number, None)
+        self._rows = self._paused_rows = None
+        if row.legs:
+            self._course.take(row.number, row.legs, paused=False)
         ended = rules.summary(row, series)
         self._history.replace(_past(ended))
         self._tally.ended(ended)
@@ -603,6 +695,9 @@ def _same_experiment(old: ExperimentSpec, new: ExperimentSpec) -> None:
         raise InvalidSpec(
             f"parameters.{changed[0]}", "the search space cannot change once started; create a new experiment"
         )
+    course = courses.changed(old, new)
+    if course is not None:
+        raise InvalidSpec(course, f"{course} cannot change once started; create a new experiment")
     if new.warm_start != old.warm_start:
         raise InvalidSpec("warmStart", "warmStart cannot change once started; create a new experiment")
     if new.stages != old.stages:

@@ -13,12 +13,19 @@ from kubetune.storage import rules
 class Live:
     """One trial from its ask, or from loading it, to its end."""
 
-    def __init__(self, row: TrialRow, metric: str, maximize: bool) -> None:
+    def __init__(self, row: TrialRow, metric: str, maximize: bool, one_series: bool = True) -> None:
+        """``one_series``: as `Course.one_series`."""
         self.row = row
         self.seen = row.last_seq  # the last sequence number taken in
         self.curve = Curve(maximize, row.number)
         self.curve.rung = row.rung
         self._metric = metric
+        self._one_series = one_series
+        self._reporting = 1 if row.attempt == 1 else 0  # the attempt that reported last; 0: not known
+        self._before: Curve | None = None  # what was reported by earlier attempts; None: nothing
+        if not one_series:
+            for leg, ended in enumerate(row.legs):
+                self.curve.add(leg, ended.values[0])
 
     @property
     def past(self) -> Past:
@@ -36,9 +43,11 @@ class Live:
             self.row = dataclasses.replace(self.row, finish=finish, log_read=log_read)
 
     def resume(self, steps: Sequence[int], values: Sequence[float]) -> None:
-        """The current attempt's reports so far, in order of acceptance."""
-        for step, value in zip(steps, values, strict=True):
-            self.curve.add(step, value)
+        """The reports so far that count, in order of acceptance."""
+        if self._one_series:
+            for step, value in zip(steps, values, strict=True):
+                self.curve.add(step, value)
+            self._before = self.curve if self.row.attempt > 1 else None
 
     def held(self, lease: Lease | None, now: float) -> None:
         """The trial's attempt is on lease, by what the gateway committed."""
@@ -58,13 +67,43 @@ class Live:
                 continue
             if report.seq > self.row.last_seq:
                 self.row = rules.with_report(self.row, report)
+            if not self._one_series:
+                continue
+            if report.attempt != self._reporting:
+                self._go_on(report, pruner)
             if self._metric in report.metrics:
                 self.curve.add(report.step, report.metrics[self._metric])
                 if pruner is not None and why is None and self.prunable:
                     why = pruner.prune(self.curve)
         return why
 
+    def _go_on(self, report: Report, pruner: Pruner | None) -> None:
+        """An attempt's first report says from where it goes on (`rules.chain`)."""
+        self._reporting = report.attempt
+        before, self._before = self._before, None
+        whole = before is not None and before.last_step < report.step
+        if before is None or (whole and before is self.curve):
+            return
+        if pruner is not None:
+            pruner.withdraw(self.curve)
+        self.curve = before if whole else before.before(report.step)
+
     def start_again(self, reason: Reason) -> None:
-        """The attempt is given up: the next one begins with an empty series."""
+        """The attempt is given up: until the next one says where it goes on, what it reported does not count."""
+        spoke = self._reporting == self.row.attempt
         self.row = rules.next_attempt(self.row, reason)
-        self.curve = Curve(self.curve.maximize, self.row.number)
+        if not self._one_series:
+            return
+        self._before = self.curve if spoke else self._before
+        last = self.row.legs[-1].last_step if self.row.legs else None
+        empty = Curve(self.curve.maximize, self.row.number)
+        self.curve = self.curve.before(last + 1) if last is not None else empty
+
+    def end_leg(self, row: TrialRow) -> None:
+        """The leg has ended; ``row``: as the trial is then."""
+        self.seen = max(self.seen, row.last_seq)
+        self.row = row
+        if self._one_series:
+            self._before = self.curve
+        else:
+            self.curve.add(len(row.legs) - 1, row.legs[-1].values[0])

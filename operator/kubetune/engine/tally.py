@@ -46,7 +46,7 @@ class Tally:
             self.infeasible += not feasible
             reached = feasible and value.reaches(self._objectives, trial.values or ())
             self.target_reached = self.target_reached or reached
-        elif trial.reason is Reason.PRUNED:
+        elif trial.reason in (Reason.PRUNED, Reason.NOT_PROMOTED):
             self._pruned_lengths[trial.steps] += 1
 
     def _remember(self, ended: float, number: int, reason: Reason) -> None:
@@ -64,9 +64,14 @@ class Tally:
         more than this."""
         return self._endings.longest(self._objectives[0].direction == "maximize", min_delta)
 
-    def counts(self, running: int) -> Counts:
+    @property
+    def complete(self) -> int:
+        return self._states[TrialState.COMPLETE]
+
+    def counts(self, running: int, paused: int = 0) -> Counts:
         return Counts(
             running=running,
+            paused=paused,
             complete=self._states[TrialState.COMPLETE],
             pruned=self._states[TrialState.PRUNED],
             failed=self._states[TrialState.FAIL],

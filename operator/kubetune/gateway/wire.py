@@ -227,6 +227,7 @@ def write_trials(study: base.StudyRow, counts: trial.Counts, rows: Sequence[tria
             "pruned": counts.pruned,
             "failed": counts.failed,
             "lostAttempts": counts.lost_attempts,
+            "paused": counts.paused,
         },
         "trials": [_row(row) for row in rows],
     }
@@ -251,7 +252,15 @@ def _row(row: trial.TrialRow) -> Json:
         "source": row.source,
         "parent": row.parent,
         "member": row.member,
+        "leg": row.leg,
+        "paused": row.paused,
+        "legs": [_leg(leg) for leg in row.legs],
     }
+
+
+def _leg(leg: trial.Leg) -> Json:
+    values = [trial.to_json_metrics({"": value})[""] for value in leg.values]
+    return {"attempt": leg.attempt, "lastStep": leg.last_step, "values": values}
 
 
 def write_log(log: str | None, place: base.Place) -> Json:

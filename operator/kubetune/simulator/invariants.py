@@ -17,7 +17,7 @@ from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine import phases
 from kubetune.engine.check import check as engine_check
 from kubetune.engine.stages import STAGE
-from kubetune.simulator import trials
+from kubetune.simulator import legs, trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.census import is_worker, number_of, trial_of
 from kubetune.simulator.nodes import Cluster
@@ -94,7 +94,7 @@ class Watchdog:
         row = self._row(uid, number)
         check(row is not None, "I9", f"Job {metadata['name']} has no committed trial")
         check(
-            row is not None and row.state is TrialState.RUNNING and row.attempt == attempt,
+            row is not None and row.state is TrialState.RUNNING and row.attempt == attempt and not row.paused,
             "I1",
             f"Job {metadata['name']} is not of the current attempt: {row}",
         )
@@ -194,7 +194,11 @@ class Watchdog:
                 else:
                     self._ending(uid, spec, rows)
                 for number, row in rows.items():
-                    self._trial(uid, spec, row, behave[uid][number])
+                    if spec.fidelity is not None:
+                        legs.trial(spec, study, row, behave[uid][number], self.flaky)
+                    else:
+                        self._trial(uid, spec, row, behave[uid][number])
+                legs.all_trials(spec, study.row.end_reason, rows)
         self._creates()
 
     def _reports(self, uid: str) -> None:
@@ -294,7 +298,7 @@ class Watchdog:
             mine = [job for job in self.cluster.jobs_made if not is_worker(job) and trial_of(job)[0] == uid]
             for job in mine:
                 _, number, attempt = trial_of(job)
-                lost = attempt < rows[number].attempt
+                lost = attempt < rows[number].attempt and all(leg.attempt != attempt for leg in rows[number].legs)
                 why = job["metadata"]["uid"] in known
                 check(not lost or why, "I9", f"{trial_of(job)} was lost")
             attempts = sum(row.attempt for row in rows.values())

@@ -53,7 +53,7 @@ class Run:
         self.operators: list[Operator] = []
         gateway = MemoryStorage(self.world.clock, self.database, self.chaos.strike_gateway)
         self._storage = MemoryStorage(self.world.clock, self.database)
-        made = Trials(self.world, gateway, self.ledger, self._behave, self._source, self._notify)
+        made = Trials(self.world, gateway, self.ledger, self._behave, self._source, self._notify, self._saves)
         self.cluster = Cluster(self.world, self.server, scenario.nodes, scenario.slots, made.container)
         self.watchdog = Watchdog(
             self.server,
@@ -159,6 +159,10 @@ class Run:
 
     def _source(self, uid: str) -> str:
         return self._sources[names.base_uid(uid)]
+
+    def _saves(self, uid: str) -> bool:
+        found = self.server.of_uid("experiments", uid)
+        return found is not None and (found["spec"].get("fidelity") or {}).get("resume") == "checkpoint"
 
     def _notify(self, uid: str) -> None:
         for operator in self.operators:

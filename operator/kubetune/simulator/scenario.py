@@ -147,6 +147,23 @@ def in_stages(seed: int) -> Scenario:
     return dataclasses.replace(drawn, experiments=tuple(made), changes=tuple(changes))
 
 
+def in_legs(seed: int) -> Scenario:
+    """The same mixture, with trials that are paused and promoted; in Jobs, in workers, or in both."""
+    dice = random.Random(f"legs/{seed}")
+    drawn = in_workers(seed) if dice.random() < 0.3 else draw(seed)
+    made = tuple({**each, "spec": {**each["spec"], **_rungs(dice)}} for each in drawn.experiments)
+    return dataclasses.replace(drawn, experiments=made)
+
+
+def _rungs(dice: random.Random) -> Json:
+    top, factor = dice.choice(((4, 2), (8, 2), (9, 3), (5, 2)))
+    pruner: Json = {"name": "asha", "settings": {"type": "promotion", "reductionFactor": factor}}
+    if dice.random() < 0.25:
+        pruner["name"] = "hyperband"
+    resume = dice.choice(("checkpoint", "restart"))
+    return {"pruner": pruner, "fidelity": {"name": trials.RESOURCE, "min": 1, "max": top, "resume": resume}}
+
+
 def _experiment(dice: random.Random, name: str) -> Json:
     spec: Json = {"maxTrials": dice.randint(1, 12), "parallelism": {"max": dice.randint(1, 5)}}
     spec["deadline"] = {"trial": "2m"}

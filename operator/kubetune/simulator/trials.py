@@ -6,7 +6,7 @@ What a trial does depends on its number alone, so that its end can be foretold w
 import dataclasses
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from kubetune.api.spec import Json
 from kubetune.api.trial import Reason
@@ -25,6 +25,7 @@ from kubetune.storage.base import (
 )
 
 METRIC = "score"
+RESOURCE = "epochs"  # the fidelity of experiments whose trials run in legs
 
 # what a trial does → why it ends, if nothing else ends it
 ENDS = {
@@ -54,6 +55,11 @@ class Behaviour:
     steps: int
     interval: float  # seconds between reports
     quality: float
+
+    def given(self, resource: int) -> "Behaviour":
+        """As a leg that gives so much of `RESOURCE`; what is odd about it shows from some leg on."""
+        kind = self.kind if 2 * resource > self.steps else "completes"
+        return dataclasses.replace(self, kind=kind, steps=resource)
 
     def value(self, step: int) -> float:
         if self.kind == "nan" and step == self.steps - 1:
@@ -86,17 +92,22 @@ class Trials:
         behave: Callable[[str, int], Behaviour],
         source: Callable[[str], str],
         notify: Callable[[str], None],
+        saves: Callable[[str], bool] = lambda uid: False,
     ) -> None:
         self.world, self.storage, self.ledger = world, storage, ledger
+        self.saves = saves  # whether an experiment's trials save checkpoints
         self.notify = notify
+        self.checkpoints: dict[tuple[str, int], int] = {}  # by experiment's UID and trial: steps that are done
         self._behave, self._source = behave, source
 
     def container(self, job: Json) -> Container:
         if is_worker(job):
             return Container(lambda pod, exit_: self._agent(job, pod, exit_).start())
         uid, number, _ = trial_of(job)
-        what = self._behave(uid, number)
-        deadline = job["spec"]["template"]["spec"].get("activeDeadlineSeconds")
+        pod = job["spec"]["template"]["spec"]
+        given = {each["name"]: each.get("value", "") for each in pod["containers"][0].get("env") or ()}
+        what = self._given(uid, number, given)
+        deadline = pod.get("activeDeadlineSeconds")
         kind = Followed if self._source(uid) == "log" else Process
         return Container(lambda pod, exit_: kind(self, what, pod, exit_).start(), _TROUBLE.get(what.kind), deadline)
 
@@ -106,9 +117,17 @@ class Trials:
         calls = workers.Calls(self.storage, self.world.after, self.notify, int(given["SLOTS"]), deadline)
         return workers.Agent(calls, pod, exit_, self._run)
 
-    def _run(self, pod: Json, exit_: Exit) -> Callable[[], None]:
+    def _run(self, pod: Json, environment: Mapping[str, str], exit_: Exit) -> Callable[[], None]:
         uid, number, _ = trial_of(pod)
-        return Process(self, self._behave(uid, number), pod, exit_).start()
+        return Process(self, self._given(uid, number, environment), pod, exit_).start()
+
+    def _given(self, uid: str, number: int, environment: Mapping[str, str]) -> Behaviour:
+        what = self._behave(uid, number)
+        return what.given(int(environment[RESOURCE])) if RESOURCE in environment else what
+
+    def begin(self, who: Identity, what: Behaviour) -> int:
+        """The step that a process begins with: after its checkpoint, but the last step is there to be reported."""
+        return min(self.checkpoints.get((who.experiment_uid, who.number), 0), what.steps - 1)
 
 
 class Process:
@@ -122,7 +141,7 @@ class Process:
         experiment = metadata["labels"]["kubetune.dev/experiment"]
         self._who = Identity(uid, metadata["namespace"], experiment, number, attempt, job_uid, metadata["uid"])
         self._steps = what.steps
-        self._step = 0
+        self._step = trials.begin(self._who, what)
         self._dead = False
 
     def start(self) -> Callable[[], None]:
@@ -151,6 +170,8 @@ class Process:
 
     def _next(self) -> None:
         self._step += 1
+        if self._trials.saves(self._who.experiment_uid):
+            self._trials.checkpoints[self._who.experiment_uid, self._who.number] = self._step
         self._later(self._report if self._step < self._steps else self._end)
 
     def _send(self, step: int) -> Answer | NotCurrent | None:

@@ -18,7 +18,8 @@ LEASE = 60.0  # seconds
 ASK = 0.5  # seconds between two questions of an idle slot
 HEARTBEAT = 5.0
 
-Start = Callable[[Json, Exit], Callable[[], None]]  # a trial's pod, its exit → what kills it
+# a trial's pod, what its leg gets, its exit → what kills it
+Start = Callable[[Json, Mapping[str, str], Exit], Callable[[], None]]
 
 
 @dataclasses.dataclass
@@ -88,7 +89,7 @@ class Agent:
             names.LABEL_ATTEMPT: str(granted.attempt),
         }
         pod = {**self._pod, "metadata": {**self._pod["metadata"], "labels": labels}}
-        slot.kill = self._run(pod, lambda code, reason: self._over(slot, granted, code, reason))
+        slot.kill = self._run(pod, granted.environment, lambda code, reason: self._over(slot, granted, code, reason))
         if self._calls.deadline is not None:
             end = lambda: self._over(slot, granted, 137, str(Reason.DEADLINE_EXCEEDED))  # noqa: E731
             self._later(self._calls.deadline, end)

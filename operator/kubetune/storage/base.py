@@ -18,6 +18,8 @@ from kubetune.api.trial import (
     Finish,
     JobRecord,
     Lease,
+    Leg,
+    NextLeg,
     Reason,
     Report,
     TrialRow,
@@ -105,6 +107,7 @@ class NewTrial:
     given: Given | None = None  # what a person fixed of its parameters
     parent: int | None = None  # as `TrialRow` has it
     member: int | None = None
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of its first leg
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,12 +155,13 @@ class EndedTrial(NamedTuple):
     member: int | None = None
 
 
-Settle = Callable[[Sequence[Report], Finish | None], Ending]
+Settle = Callable[[Sequence[Report], Finish | None], Ending | NextLeg]
 
 
 @dataclasses.dataclass(frozen=True)
 class ToEnd:
-    """A trial to be ended: by which attempt, and what ``settle`` makes of its reports. It may be asked twice."""
+    """A trial, or a leg of it, to be ended: by which attempt, and what ``settle`` makes of the reports that count
+    (`rules.chain`). It may be asked twice."""
 
     number: int
     attempt: int
@@ -258,17 +262,27 @@ class EngineStorage(Protocol):
         stands); those were judged by the pruner (`TrialRow.rung`)."""
 
     def finish_trials(self, uid: str, endings: Sequence[ToEnd]) -> list[TrialRow | Exception]:
-        """End trials, a hundred in a transaction: lock their rows, hand all accepted reports of the current attempt and
-        its finish to ``settle``, write the ending in kubetune's table and Optuna's (values, state, intermediate
-        values, user attributes). One answer for each: the trial with its end, as it is if it had ended already;
-        NotCurrent for another attempt, or what ``settle`` raised: then this one is not written, the others are."""
+        """End trials, a hundred in a transaction: lock their rows, hand all reports that count (`rules.chain`) and the
+        current attempt's finish to ``settle``, write the ending in kubetune's table and Optuna's (values, state,
+        intermediate values, user attributes); or, if it says `NextLeg`, the ended leg, with the next attempt current
+        and without a Job. One answer for each: the trial as it is then, as it is if this attempt had ended it, or a leg
+        of it, already; NotCurrent for another attempt, or what ``settle`` raised: then this one is not written, the
+        others are."""
 
     def finish_trial(self, uid: str, number: int, attempt: int, settle: Settle, log_tail: str | None) -> TrialRow:
         """One alone, as `finish_trials`; raises what that answers."""
         return raised(self.finish_trials(uid, [ToEnd(number, attempt, settle, log_tail)])[0])
 
+    def promote(self, uid: str, attempts: Mapping[int, int], offered: bool = False) -> dict[int, TrialRow]:
+        """Paused trials (number → attempt) are to go on, ``offered``: in workers. Returns those that are not paused,
+        now or before, with this attempt current."""
+
+    def ended_legs(self, uid: str) -> list[tuple[int, tuple[Leg, ...]]]:
+        """The ended legs of trials that have ended, by number; those without any are left out."""
+
     def news(self, uid: str, seen: Mapping[int, int]) -> News:
-        """What came for RUNNING trials after the sequence numbers ``seen`` (number → last seq, 0 if never)."""
+        """What came for RUNNING trials, but for the paused ones, after the sequence numbers ``seen`` (number → last
+        seq, 0 if never)."""
 
     def offer(self, uid: str, attempts: Mapping[int, int]) -> set[int]:
         """Current attempts (number → attempt) of RUNNING trials without a Job are for workers from now on. Returns the
@@ -396,6 +410,7 @@ class Granted:
     params: Mapping[str, ParamValue] = dataclasses.field(default_factory=dict)
     drain: bool = False
     parent: int | None = None  # as `TrialRow` has it
+    environment: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of its leg
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from kubetune.api.trial import JobRecord, TrialRow
+from kubetune.api.trial import Ending, JobRecord, TrialRow
 from kubetune.storage import base, pool, rules, trial_ends
 
 AT_ONCE = 100  # trials a transaction: nobody waits long for their rows, nor a new leader for the old one's
@@ -46,19 +46,26 @@ def finish_trials(
     locked = {trial.row.number: trial for trial in trial_ends.lock(cursor, uid, numbers, trial_ends.ANY_STATE)}
     reports = trial_ends.reports(cursor, [trial for trial in locked.values() if rules.is_running(trial.row)])
     ended: dict[int, trial_ends.Ended] = {}
+    legs: dict[int, tuple[trial_ends.Locked, TrialRow]] = {}
     answers: list[TrialRow | Exception] = []
     for ending in endings:
         trial = locked.get(ending.number)
         before = ended[ending.number].row if ending.number in ended else trial.row if trial else None
+        before = legs[ending.number][1] if ending.number in legs else before
         try:
             row = rules.to_end(before, ending.number, ending.attempt)
-            if trial is not None and rules.is_running(row):
+            if trial is not None and not rules.is_over(row, ending.attempt):
                 came = reports.get(trial.id, [])
                 settled = ending.settle(came, row.finish)
-                ended[ending.number] = trial_ends.ended(trial, settled, came, ending.log_tail, now)
-                row = ended[ending.number].row
+                if isinstance(settled, Ending):
+                    ended[ending.number] = trial_ends.ended(trial, settled, came, ending.log_tail, now)
+                    row = ended[ending.number].row
+                else:
+                    row = rules.settled(row, settled, len(trial.metrics), now)
+                    legs[ending.number] = (trial, row)
             answers.append(row)
         except Exception as error:  # noqa: BLE001  one that cannot be settled is no reason against the others
             answers.append(error)
+    trial_ends.write_legs(cursor, list(legs.values()), now)
     trial_ends.write(cursor, list(ended.values()), now)
     return answers

@@ -9,8 +9,8 @@ import psycopg2.errors
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter
-from kubetune.api.trial import Ending, JobRecord, Lease, Reason, Report, TrialRow, TrialState
-from kubetune.storage import base, batches, copying, optuna_tables, pool, rows, rules, tell, trial_ends
+from kubetune.api.trial import Ending, JobRecord, Lease, Leg, Reason, Report, TrialRow, TrialState
+from kubetune.storage import base, batches, copying, optuna_tables, pool, rows, rules, series, tell, trial_ends
 from kubetune.storage.series import Piece, Take
 
 REMOVED_AT_ONCE = 10_000  # reports a transaction: a trial may have any number of them
@@ -223,6 +223,8 @@ class EngineSide(base.EngineStorage):
             running = [rows.trial(row) for row in cursor.fetchall()]
             leases = _leases(cursor, uid)
             copying.copy(cursor, rows.RUNNING_SERIES, (uid,), pieces.append)
+            if any(row.attempt > 1 for row in running):
+                pieces.append(_later_series(cursor, uid, {row.number: row for row in running}))
         return _leased(running, leases), pieces
 
     def load_ended(self, uid: str, after: int, limit: int) -> list[base.EndedTrial]:
@@ -238,6 +240,11 @@ class EngineSide(base.EngineStorage):
         with self.pool.transaction() as cursor:
             cursor.execute(rows.MARKS, (uid, str(state)))
             return [rows.mark(row) for row in cursor.fetchall()]
+
+    def ended_legs(self, uid: str) -> list[tuple[int, tuple[Leg, ...]]]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(rows.ENDED_LEGS, (uid,))
+            return [(number, rows.legs(found)) for number, found in cursor.fetchall()]
 
     def count_lost_attempts(self, uid: str) -> int:
         with self.pool.transaction() as cursor:
@@ -289,6 +296,7 @@ class EngineSide(base.EngineStorage):
         sources = {number: each.source for number, each in given.items()}
         segments = {trial.number: trial for trial in trials}
         attributes = {trial.number: rules.attributes(trial) for trial in trials}
+        environments = {trial.number: trial.environment for trial in trials}
         if len(params) < len(trials):
             raise ValueError(f"a trial number of {[trial.number for trial in trials]} is given twice")
         with self._write() as cursor:
@@ -306,7 +314,7 @@ class EngineSide(base.EngineStorage):
                 ours = pool.values(
                     cursor,
                     "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created,"
-                    " offered, source, parent, member)"
+                    " offered, source, parent, member, environment)"
                     " VALUES %s",
                     [
                         (
@@ -319,6 +327,7 @@ class EngineSide(base.EngineStorage):
                             sources.get(number),
                             segments[number].parent,
                             segments[number].member,
+                            rows.environment_json(environments[number]),
                         )
                         for number in sorted(params)
                     ],
@@ -389,11 +398,12 @@ class EngineSide(base.EngineStorage):
             pool.together(cursor, kept, trial_ends.leases_over(cursor, [trial]))
             cursor.execute(
                 "UPDATE kubetune.experiment_trials SET attempt = %s, losses = %s, job_uid = NULL, finish_status = NULL,"
-                " finish_message = NULL, finish_time = NULL, last_step = NULL, last_metrics = '{}',"
+                " finish_message = NULL, finish_time = NULL, last_step = %s, last_metrics = '{}',"
                 " offered = false, stop_requested = %s, stop_reason = %s, stop_message = %s, rung = NULL WHERE id = %s",
                 (
                     after.attempt,
                     after.losses,
+                    after.last_step,
                     after.stop_requested,
                     after.stop_reason and str(after.stop_reason),
                     after.stop_message,
@@ -401,6 +411,19 @@ class EngineSide(base.EngineStorage):
                 ),
             )
             return True
+
+    def promote(self, uid: str, attempts: Mapping[int, int], offered: bool = False) -> dict[int, TrialRow]:
+        with self._write() as cursor:
+            locked = {trial.row.number: trial for trial in trial_ends.lock(cursor, uid, attempts)}
+            found = {number: rules.promoted(trial.row, attempts[number], offered) for number, trial in locked.items()}
+            going = {number: row for number, row in found.items() if row is not None}
+            new = [locked[number].id for number in going if locked[number].row.paused]
+            cursor.execute(
+                "UPDATE kubetune.experiment_trials SET paused = false, offered = %s WHERE id = ANY(%s)", (offered, new)
+            )
+            if new and offered:
+                tell.workers(cursor, uid)
+        return going
 
     def finish_trials(self, uid: str, endings: Sequence[base.ToEnd]) -> list[TrialRow | Exception]:
         return batches.in_parts(endings, lambda part: self._finish_part(uid, part))
@@ -427,6 +450,17 @@ class EngineSide(base.EngineStorage):
 def _integers(numbers: Iterable[int]) -> str:
     """An array as PostgreSQL reads it."""
     return f"{{{','.join(map(str, numbers))}}}"
+
+
+def _later_series(cursor: pool.Cursor, uid: str, running: Mapping[int, TrialRow]) -> Piece:
+    """The series of trials that are past their first attempt, by what of each attempt's reports counts."""
+    cursor.execute(rows.LATER_REPORTS, (uid,))
+    came: dict[int, list[Report]] = {}
+    for row in cursor.fetchall():
+        came.setdefault(row[-1], []).append(rows.report(row))
+    cursor.execute("SELECT metrics[1] FROM kubetune.experiments WHERE uid = %s", (uid,))
+    (metric,) = cursor.fetchone() or ("",)
+    return series.of_reports({number: rules.chain(running[number], each) for number, each in came.items()}, metric)
 
 
 def _leases(cursor: pool.Cursor, uid: str) -> dict[int, Lease | None]:

@@ -24,7 +24,7 @@ class LeaseSide(gateway_side.GatewaySide):
             if refusal is None and worker is not None and slot is not None:
                 granted = _held(cursor, who, slot) or (None if worker.draining else self._grant(cursor, who, slot))
                 if granted is not None:
-                    number, attempt, params, parent, trial_id = granted
+                    number, attempt, params, parent, environment, trial_id = granted
                     _extend(cursor, [trial_id], seconds)
             if freed:
                 tell.engine_of_an_end(cursor, who.experiment_uid)
@@ -34,7 +34,7 @@ class LeaseSide(gateway_side.GatewaySide):
             raise refusal or base.NotCurrent(f"there is no worker {who.number}")
         if granted is None:
             return base.Granted(drain=worker.draining)
-        return base.Granted(number, attempt, params, parent=parent)
+        return base.Granted(number, attempt, params, parent=parent, environment=environment or {})
 
     def _take_end(self, cursor: pool.Cursor, who: base.Worker, ended: base.Ended) -> bool:
         """How a process ended; False if that is known, or nobody's business any more."""
@@ -57,7 +57,7 @@ class LeaseSide(gateway_side.GatewaySide):
     def _grant(self, cursor: pool.Cursor, who: base.Worker, slot: int) -> rows.Row | None:
         """The first offered attempt that nobody else is about to take."""
         cursor.execute(
-            "SELECT t.number, t.attempt, t.params, t.parent, t.id FROM kubetune.experiment_trials t"
+            "SELECT t.number, t.attempt, t.params, t.parent, t.environment, t.id FROM kubetune.experiment_trials t"
             " WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s)"
             " AND t.state = 'RUNNING' AND t.offered AND t.job_uid IS NULL"
             " ORDER BY t.number LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED",
@@ -135,7 +135,7 @@ def _find(cursor: pool.Cursor, who: base.Worker, number: int) -> tuple[int, Tria
 def _held(cursor: pool.Cursor, who: base.Worker, slot: int) -> rows.Row | None:
     """What the slot has, and was not told of."""
     cursor.execute(
-        "SELECT t.number, t.attempt, t.params, t.parent, t.id FROM kubetune.leases s"
+        "SELECT t.number, t.attempt, t.params, t.parent, t.environment, t.id FROM kubetune.leases s"
         " JOIN kubetune.experiment_trials t ON t.id = s.trial_id AND t.attempt = s.attempt"
         " WHERE s.job_uid = %s AND s.pod_uid = %s AND s.slot = %s AND s.exit_time IS NULL AND t.state = 'RUNNING'",
         (who.job_uid, who.pod_uid, slot),

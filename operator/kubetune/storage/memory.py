@@ -13,7 +13,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from kubetune.api import checkpoints, names
 from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
 from kubetune.api.spec import Parameter, ParamValue
-from kubetune.api.trial import Counts, Ending, JobRecord, Reason, Report, TrialRow, TrialState, WorkerRow
+from kubetune.api.trial import Counts, Ending, JobRecord, Leg, Reason, Report, TrialRow, TrialState, WorkerRow
 from kubetune.storage import base, memory_checkpoints, memory_leases, rules, series
 from kubetune.storage.series import Piece, Take
 
@@ -59,11 +59,12 @@ class _Trial:
             self._study.running.pop(row.number, None)
 
     def series(self, metric: str) -> dict[int, float]:
-        """Of the current attempt or, of an ended trial, the accepted one."""
-        return rules.series(self.of_attempt(self.row.attempt), metric) if self.kept is None else self.kept
+        """By the reports that count, or as it was kept."""
+        return rules.series(self.chain, metric) if self.kept is None else self.kept
 
-    def of_attempt(self, attempt: int) -> list[Report]:
-        return [report for report in self.reports if report.attempt == attempt]
+    @property
+    def chain(self) -> Sequence[Report]:
+        return rules.chain(self.row, self.reports)
 
 
 @dataclasses.dataclass
@@ -222,14 +223,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if not running:
             return [], []
         metric = self._study(uid).row.metrics[0]
-        reports = {trial.row.number: trial.of_attempt(trial.row.attempt) for trial in running}
-        came = {
-            number: [(report.step, report.metrics[metric]) for report in those if metric in report.metrics]
-            for number, those in reports.items()
-        }
-        return [memory_leases.seen(trial, self.clock()) for trial in running], [
-            series.piece({number: those for number, those in came.items() if those})
-        ]
+        reports = {trial.row.number: trial.chain for trial in running}
+        return [memory_leases.seen(trial, self.clock()) for trial in running], [series.of_reports(reports, metric)]
 
     @_transaction
     def load_ended(self, uid: str, after: int, limit: int) -> list[base.EndedTrial]:
@@ -252,6 +247,11 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     def _curve(self, uid: str, number: int) -> dict[int, float]:
         return self._trials(uid)[number].series(self._study(uid).row.metrics[0])
+
+    @_transaction
+    def ended_legs(self, uid: str) -> list[tuple[int, tuple[Leg, ...]]]:
+        rows = (self._trials(uid)[number].row for number in sorted(self._ended(uid)))
+        return [(row.number, row.legs) for row in rows if row.legs]
 
     @_transaction
     def count_lost_attempts(self, uid: str) -> int:
@@ -281,6 +281,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
                     source=trial.given.source if trial.given else None,
                     parent=trial.parent,
                     member=trial.member,
+                    environment=dict(trial.environment),
                 ),
             )
             for trial in trials
@@ -321,6 +322,17 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return True
 
     @_write
+    def promote(self, uid: str, attempts: Mapping[int, int], offered: bool = False) -> dict[int, TrialRow]:
+        trials = {number: trial for number in attempts if (trial := self._trials(uid).get(number)) is not None}
+        found = {number: rules.promoted(each.row, attempts[number], offered) for number, each in trials.items()}
+        going = {number: row for number, row in found.items() if row is not None}
+        new = [number for number in going if trials[number].row.paused]
+        for number in new:
+            trials[number].row = going[number]
+        self._tell_workers(uid, bool(new) and offered)
+        return going
+
+    @_write
     def decide(self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int]) -> None:
         running, now = self._running(uid), self.clock()
         for number in (stops.keys() | rungs.keys()) & running.keys():
@@ -335,13 +347,16 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         trial = self._trials(uid).get(ending.number)
         try:
             row = rules.to_end(trial.row if trial else None, ending.number, ending.attempt)
-            if trial is None or not rules.is_running(row):
+            if trial is None or rules.is_over(row, ending.attempt):
                 return row
-            settled = ending.settle(trial.of_attempt(ending.attempt), row.finish)
-            row = rules.ended(row, settled, len(self._study(uid).row.metrics), self.clock())
+            settled = ending.settle(trial.chain, row.finish)
+            row = rules.settled(row, settled, len(self._study(uid).row.metrics), self.clock())
         except Exception as error:  # noqa: BLE001  as PostgreSQL's: one is no reason against the others
             return error
         trial.row = row
+        if not isinstance(settled, Ending):
+            return row
+        trial.kept = None if settled.series is None else dict(settled.series)
         trial.log_tail = None if ending.log_tail is None else rules.clean(ending.log_tail)
         return row
 
@@ -350,6 +365,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         reports, finishes, logs_read, leases = {}, {}, set(), {}
         for number, trial in self._running(uid).items():
             row, after = trial.row, seen.get(number, 0)
+            if row.paused:
+                continue
             if row.last_seq > after:
                 reports[number] = tuple(trial.reports[after:])  # seq counts from 1 without gaps
             if row.finish is not None:
@@ -364,7 +381,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     @_write
     def offer(self, uid: str, attempts: Mapping[int, int]) -> set[int]:
         current = [trial for number, attempt in attempts.items() if (trial := self._live(uid, number, attempt))]
-        new = [trial for trial in current if not trial.row.offered and trial.row.job_uid is None]
+        new = [trial for trial in current if not (trial.row.offered or trial.row.paused or trial.row.job_uid)]
         for trial in new:
             trial.row = dataclasses.replace(trial.row, offered=True)
         self._tell_workers(uid, bool(new))

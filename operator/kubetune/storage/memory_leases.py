@@ -45,7 +45,8 @@ def grant(
         lease = trial.row.lease
         if lease is not None and lease.exit is None and (lease.job_uid, lease.pod_uid, lease.slot) == wanted:
             trial.lease_until = now + seconds
-            return base.Granted(number, trial.row.attempt, trial.row.params, parent=trial.row.parent)
+            row = trial.row
+            return base.Granted(number, row.attempt, row.params, parent=row.parent, environment=row.environment)
     if draining:
         return base.Granted(drain=True)
     for number, trial in sorted(running.items()):
@@ -54,5 +55,5 @@ def grant(
             started = now if row.started is None else row.started
             trial.row = dataclasses.replace(row, job_uid=who.job_uid, started=started, lease=Lease(*wanted))
             trial.lease_until, trial.lease_log = now + seconds, None
-            return base.Granted(number, row.attempt, row.params, parent=row.parent)
+            return base.Granted(number, row.attempt, row.params, parent=row.parent, environment=row.environment)
     return base.Granted()

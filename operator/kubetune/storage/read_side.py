@@ -94,13 +94,15 @@ def _trial(cursor: pool.Cursor, namespace: str, name: str, number: int, phase: s
 
 def _counts(cursor: pool.Cursor, experiment_id: int) -> Counts:
     cursor.execute(
-        "SELECT state, count(*), sum(losses) FROM kubetune.experiment_trials WHERE experiment_id = %s GROUP BY state",
+        "SELECT CASE WHEN paused THEN 'PAUSED' ELSE state END, count(*), sum(losses) FROM kubetune.experiment_trials"
+        " WHERE experiment_id = %s GROUP BY 1",
         (experiment_id,),
     )
     by_state = {state: (int(number), int(lost)) for state, number, lost in cursor.fetchall()}
     number = {state: count for state, (count, _) in by_state.items()}
     return Counts(
         running=number.get("RUNNING", 0),
+        paused=number.get("PAUSED", 0),
         complete=number.get("COMPLETE", 0),
         pruned=number.get("PRUNED", 0),
         failed=number.get("FAIL", 0),

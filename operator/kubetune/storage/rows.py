@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -9,6 +10,7 @@ from kubetune.api.trial import (
     Exit,
     Finish,
     Lease,
+    Leg,
     Reason,
     Report,
     TrialRow,
@@ -25,7 +27,8 @@ STUDY_COLUMNS = (
 BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"
-    " t.last_step, t.last_metrics, t.losses, t.source, t.stop_message, t.rung, t.constraint_values, t.parent, t.member"
+    " t.last_step, t.last_metrics, t.losses, t.source, t.stop_message, t.rung, t.constraint_values, t.parent, t.member,"
+    " t.leg, t.paused, t.legs, t.environment"
 )
 TRIAL_COLUMNS = f"{BARE_COLUMNS}, coalesce(l.done, false)"
 NEWS_COLUMNS = (  # few, and no JSON: the engine looks at all running trials each time it is woken
@@ -39,7 +42,7 @@ TRIAL_TABLES = (
 NEWS = f"""
     SELECT {NEWS_COLUMNS} FROM {TRIAL_TABLES}
         LEFT JOIN unnest(%s::integer[], %s::bigint[]) AS v (number, seen) ON v.number = t.number
-    WHERE e.uid = %s AND t.state = 'RUNNING'
+    WHERE e.uid = %s AND t.state = 'RUNNING' AND NOT t.paused
         AND (t.last_seq > coalesce(v.seen, 0) OR t.finish_status IS NOT NULL OR l.done OR t.offered)
 """
 LEASE_COLUMNS = (
@@ -73,14 +76,28 @@ MARKS = """
     FROM kubetune.experiment_trials t
     WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.state = %s ORDER BY t.number
 """
+# Of trials in their first attempt, all of whose reports count.
 RUNNING_SERIES = """
     SELECT t.number, array_agg(r.step ORDER BY r.seq), array_agg((r.metrics ->> e.metrics[1])::double precision
         ORDER BY r.seq)
     FROM kubetune.experiments e CROSS JOIN LATERAL (SELECT id, number, attempt FROM kubetune.experiment_trials
-            WHERE experiment_id = e.id AND state = 'RUNNING' OFFSET 0) AS t
-        JOIN kubetune.reports r ON r.trial_id = t.id AND r.attempt = t.attempt
+            WHERE experiment_id = e.id AND state = 'RUNNING' AND attempt = 1 OFFSET 0) AS t
+        JOIN kubetune.reports r ON r.trial_id = t.id
     WHERE e.uid = %s AND r.metrics ->> e.metrics[1] IS NOT NULL
     GROUP BY t.number
+"""
+LATER_REPORTS = f"""
+    SELECT {REPORT_COLUMNS}, t.number
+    FROM kubetune.experiments e CROSS JOIN LATERAL (SELECT id, number FROM kubetune.experiment_trials
+            WHERE experiment_id = e.id AND state = 'RUNNING' AND attempt > 1 OFFSET 0) AS t
+        JOIN kubetune.reports r ON r.trial_id = t.id
+    WHERE e.uid = %s ORDER BY t.number, r.seq
+"""
+ENDED_LEGS = """
+    SELECT t.number, t.legs FROM kubetune.experiment_trials t
+    WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.state <> 'RUNNING'
+        AND t.legs IS NOT NULL
+    ORDER BY t.number
 """
 
 
@@ -153,8 +170,42 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
         constraints=None if row[23] is None else from_json_metrics(row[23]),
         parent=row[24],
         member=row[25],
-        log_read=row[26],
+        leg=row[26],
+        paused=row[27],
+        legs=legs(row[28]),
+        environment=row[29] or {},
+        log_read=row[30],
     )
+
+
+def legs(found: Sequence[Mapping[str, Any]] | None) -> tuple[Leg, ...]:
+    """What `legs_json` wrote."""
+    return tuple(
+        Leg(
+            each["attempt"], each["lastStep"], tuple(map(float, each["values"])), each["resumes"], float(each["broken"])
+        )
+        for each in found or ()
+    )
+
+
+def legs_json(ended: Sequence[Leg]) -> str | None:
+    """Ended legs as their column holds them; infinities as text."""
+    forms = [
+        {
+            "attempt": leg.attempt,
+            "lastStep": leg.last_step,
+            "values": [value if math.isfinite(value) else str(value) for value in leg.values],
+            "resumes": leg.resumes,
+            "broken": leg.broken if math.isfinite(leg.broken) else str(leg.broken),
+        }
+        for leg in ended
+    ]
+    return json.dumps(forms, allow_nan=False) if forms else None
+
+
+def environment_json(environment: Mapping[str, str]) -> str | None:
+    """What a leg gets, as its column holds it."""
+    return json.dumps(dict(environment)) if environment else None
 
 
 def mark(row: Row) -> base.Mark:

@@ -10,6 +10,8 @@ from kubetune.api.trial import (
     Ending,
     Finish,
     JobRecord,
+    Leg,
+    NextLeg,
     Reason,
     Report,
     TrialRow,
@@ -141,6 +143,7 @@ def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:
     """The trial with its next attempt current, the one before given up for this reason: nothing of that one counts, but
     a stop that the user asked for."""
     kept = row.stop_reason is Reason.STOPPED
+    last = row.legs[-1] if row.legs and row.legs[-1].resumes else None
     return dataclasses.replace(
         row,
         attempt=row.attempt + 1,
@@ -150,13 +153,39 @@ def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:
         lease=None,
         finish=None,
         log_read=False,
-        last_step=None,
+        last_step=last.last_step if last else None,
         last_metrics={},
         stop_requested=row.stop_requested if kept else None,
         stop_reason=row.stop_reason if kept else None,
         stop_message=row.stop_message if kept else "",
         rung=None,
     )
+
+
+def next_leg(row: TrialRow, over: NextLeg) -> TrialRow:
+    """The trial with its current leg ended by its current attempt, and the next of both to come."""
+    return dataclasses.replace(
+        row,
+        attempt=row.attempt + 1,
+        leg=row.leg + 1,
+        paused=over.paused,
+        legs=(*row.legs, Leg(row.attempt, row.last_step, over.values, over.resumes, over.broken)),
+        environment=dict(over.environment),
+        job_uid=None,
+        offered=False,
+        lease=None,
+        finish=None,
+        log_read=False,
+        last_step=row.last_step if over.resumes else None,
+        rung=None,
+    )
+
+
+def promoted(row: TrialRow | None, attempt: int, offered: bool) -> TrialRow | None:
+    """The trial, to go on if it was paused; None: this is not its attempt, or it has ended."""
+    if row is None or not is_running(row) or row.attempt != attempt:
+        return None
+    return dataclasses.replace(row, paused=False, offered=offered) if row.paused else row
 
 
 def decided(row: TrialRow, stop: base.Stop | None, rung: int | None, now: float) -> TrialRow:
@@ -180,16 +209,32 @@ def is_running(row: TrialRow) -> bool:
 
 def takes_job(row: TrialRow, job: JobRecord) -> bool:
     """Whether this is, or may become, the recorded Job of the trial."""
-    return is_running(row) and not row.offered and row.attempt == job.attempt and row.job_uid in (None, job.job_uid)
+    free = is_running(row) and not row.offered and not row.paused
+    return free and row.attempt == job.attempt and row.job_uid in (None, job.job_uid)
 
 
 def to_end(row: TrialRow | None, number: int, attempt: int) -> TrialRow:
-    """The trial, if this attempt may end it, or if it has ended already. Raises NotCurrent."""
+    """The trial, if this attempt may end it, or a leg of it, or if that has happened already (`is_over`). Raises
+    NotCurrent."""
     if row is None:
         raise base.NotCurrent(f"there is no trial {number}")
-    if is_running(row) and row.attempt != attempt:
+    if not is_over(row, attempt) and row.attempt != attempt:
         raise base.NotCurrent(f"attempt {attempt} of trial {number} is over; the current one is {row.attempt}")
     return row
+
+
+def is_over(row: TrialRow, attempt: int) -> bool:
+    """Whether the trial has ended, or this attempt has ended a leg of it."""
+    return not is_running(row) or any(leg.attempt == attempt for leg in row.legs)
+
+
+def settled(row: TrialRow, settling: Ending | NextLeg, objectives: int, now: float) -> TrialRow:
+    """The trial with its final state, or with its leg ended. Raises ValueError as `ended` does."""
+    if isinstance(settling, Ending):
+        return ended(row, settling, objectives, now)
+    if len(settling.values) != objectives or any(map(math.isnan, settling.values)):
+        raise ValueError(f"{objectives} objectives need as many values, but got {settling.values}")
+    return next_leg(row, settling)
 
 
 def ended(row: TrialRow, ending: Ending, objectives: int, now: float) -> TrialRow:
@@ -217,7 +262,30 @@ def ended(row: TrialRow, ending: Ending, objectives: int, now: float) -> TrialRo
         ended=now,
         offered=False,
         lease=None,
+        paused=False,
     )
+
+
+def chain(row: TrialRow, reports: Sequence[Report]) -> Sequence[Report]:
+    """Those of a trial's reports (all attempts, ascending seq) that count, in order.
+
+    An attempt goes on where its first report's step says: what was reported before it counts for the steps below. Of
+    attempts that were lost nothing counts until the current one has said so.
+    """
+    if row.attempt == 1 or not reports or reports[0].attempt == row.attempt:
+        return reports
+    done = row.legs[-1].attempt if row.legs else 0
+    silent = reports[-1].attempt != row.attempt
+    kept: list[Report] = []
+    attempt = 0
+    for report in reports:
+        if silent and report.attempt > done:
+            break
+        if report.attempt != attempt:
+            attempt = report.attempt
+            kept = [each for each in kept if each.step < report.step]
+        kept.append(report)
+    return kept
 
 
 def series(reports: Iterable[Report], metric: str) -> dict[int, float]:
@@ -253,8 +321,10 @@ def summary(row: TrialRow, curve: Mapping[int, float]) -> base.EndedTrial:
 def counts(rows: Sequence[TrialRow]) -> Counts:
     """Trials by state, and the attempts lost on the way."""
     states = [row.state for row in rows]
+    paused = sum(row.paused for row in rows)
     return Counts(
-        running=states.count(TrialState.RUNNING),
+        running=states.count(TrialState.RUNNING) - paused,
+        paused=paused,
         complete=states.count(TrialState.COMPLETE),
         pruned=states.count(TrialState.PRUNED),
         failed=states.count(TrialState.FAIL),

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from kubetune.api.trial import Report
+
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
@@ -49,6 +51,15 @@ def piece(series: Mapping[int, Iterable[tuple[int, float]]]) -> Piece:
             np.array([value for _, value in pairs], np.float64),
         )
     return made.piece()
+
+
+def of_reports(reports: Mapping[int, Iterable[Report]], metric: str) -> Piece:
+    """A piece of a metric's series, in order of acceptance, as trials' reports have it; trials without are left out."""
+    points = {
+        number: [(each.step, each.metrics[metric]) for each in came if metric in each.metrics]
+        for number, came in reports.items()
+    }
+    return piece({number: those for number, those in points.items() if those})
 
 
 class Maker:

@@ -30,8 +30,9 @@ class Ended:
 
     locked: Locked
     row: TrialRow  # with its final state
-    reports: Sequence[Report]  # of the accepted attempt
+    reports: Sequence[Report]  # that count
     log_tail: str | None
+    series: Mapping[int, float] | None = None  # as `Ending.series`
 
 
 def lock(
@@ -56,23 +57,24 @@ def lock(
 
 
 def reports(cursor: pool.Cursor, trials: Sequence[Locked]) -> dict[int, list[Report]]:
-    """The reports of the trials' current attempts, by the trial's id, ascending; nothing for one without."""
+    """The trials' reports that count, by the trial's id, ascending; nothing for one without."""
     found = pool.with_values(
         cursor,
-        f"SELECT {rows.REPORT_COLUMNS}, r.trial_id FROM (VALUES %s) AS v (trial_id, attempt)"
-        " JOIN kubetune.reports r ON r.trial_id = v.trial_id AND r.attempt = v.attempt ORDER BY r.trial_id, r.seq",
-        [(trial.id, trial.row.attempt) for trial in trials],
+        f"SELECT {rows.REPORT_COLUMNS}, r.trial_id FROM (VALUES %s) AS v (trial_id)"
+        " JOIN kubetune.reports r ON r.trial_id = v.trial_id ORDER BY r.trial_id, r.seq",
+        [(trial.id,) for trial in trials],
     )
     by_trial: dict[int, list[Report]] = {}
     for row in found:
         by_trial.setdefault(row[-1], []).append(rows.report(row))
-    return by_trial
+    of = {trial.id: trial.row for trial in trials}
+    return {trial_id: list(rules.chain(of[trial_id], came)) for trial_id, came in by_trial.items()}
 
 
 def ended(trial: Locked, ending: Ending, came: Sequence[Report], log_tail: str | None, now: float) -> Ended:
     """A trial with its end. Raises ValueError as `rules.ended` does."""
     row = rules.ended(trial.row, ending, len(trial.metrics), now)
-    return Ended(trial, row, came, None if log_tail is None else rules.clean(log_tail))
+    return Ended(trial, row, came, None if log_tail is None else rules.clean(log_tail), ending.series)
 
 
 def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
@@ -80,13 +82,13 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
     if not trials:
         return
     metrics = trials[0].locked.metrics
-    series = [rules.series(trial.reports, metrics[0]) for trial in trials]
+    series = [rules.series(trial.reports, metrics[0]) if trial.series is None else trial.series for trial in trials]
     over = [(trial.locked, trial.row.reason or Reason.COMPLETED, trial.row.message) for trial in trials]
     ends = pool.values(
         cursor,
         "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
         " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
-        " series_steps = v.steps, series_values = v.series, constraint_values = v.constraints"
+        " series_steps = v.steps, series_values = v.series, constraint_values = v.constraints, paused = false"
         " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series,"
         " constraints)"
         " WHERE t.id = v.id",
@@ -111,6 +113,34 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
     finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
     ours = [attempts_over(cursor, over, now), ends, leases_over(cursor, [trial.locked for trial in trials])]
     optuna_tables.finish_trials(cursor, finished, len(metrics), ours)
+
+
+def write_legs(cursor: pool.Cursor, over: Sequence[tuple[Locked, TrialRow]], now: float) -> None:
+    """Write ended legs: each trial as it was, and as it is then (`rules.next_leg`)."""
+    if not over:
+        return
+    attempts = attempts_over(cursor, [(trial, Reason.COMPLETED, "") for trial, _ in over], now)
+    ends = pool.values(
+        cursor,
+        "UPDATE kubetune.experiment_trials t SET attempt = v.attempt, leg = v.leg, paused = v.paused, legs = v.legs,"
+        " environment = v.environment, last_step = v.last_step, job_uid = NULL, offered = false, finish_status = NULL,"
+        " finish_message = NULL, finish_time = NULL, rung = NULL"
+        " FROM (VALUES %s) AS v (id, attempt, leg, paused, legs, environment, last_step) WHERE t.id = v.id",
+        [
+            (
+                trial.id,
+                row.attempt,
+                row.leg,
+                row.paused,
+                rows.legs_json(row.legs),
+                rows.environment_json(row.environment),
+                row.last_step,
+            )
+            for trial, row in over
+        ],
+        "(%s, %s, %s, %s, %s::json, %s::json, %s::bigint)",
+    )
+    pool.together(cursor, attempts, ends, leases_over(cursor, [trial for trial, _ in over]))
 
 
 def attempts_over(cursor: pool.Cursor, over: Sequence[tuple[Locked, Reason, str]], now: float) -> bytes:

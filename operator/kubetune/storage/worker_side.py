@@ -104,7 +104,7 @@ class WorkerSide(engine_side.EngineSide):
 
 
 def _current(trials: Collection[trial_ends.Locked], attempts: Mapping[int, int]) -> list[trial_ends.Locked]:
-    return [trial for trial in trials if trial.row.attempt == attempts[trial.row.number]]
+    return [trial for trial in trials if trial.row.attempt == attempts[trial.row.number] and not trial.row.paused]
 
 
 def _offered(cursor: pool.Cursor, trials: Collection[trial_ends.Locked]) -> set[int]:

@@ -10,6 +10,7 @@ from kubetune.engine.pruners import (
     none,
     patience,
     percentile,
+    promotion,
     threshold,
     truncation,
     wilcoxon,
@@ -53,4 +54,7 @@ def build(spec: ExperimentSpec) -> Pruner:
             f"{name} stops trials by one metric, but there are {len(spec.objectives)} objectives; "
             "write pruner: {name: none}, or keep one objective",
         )
+    if promotion.asks_for(spec):
+        promotion.settings(spec)
+        return none.NonePruner()
     return PRUNERS[name](spec)

@@ -2,8 +2,8 @@
 1/reductionFactor of all that have come to it so far, and stops otherwise.
 
 Li et al., "A System for Massively Parallel Hyperparameter Tuning", MLSys 2020; decision for decision as Optuna's
-SuccessiveHalvingPruner. The form of the paper's algorithm 2, which pauses trials and promotes them later, needs trials
-that go on from a checkpoint: it is not here.
+SuccessiveHalvingPruner. The form of the paper's algorithm 1, which pauses trials and promotes them later, is
+`engine.courses.fidelity`.
 
 Two things differ from Optuna where it matters to nobody who reports each step once and in order: `minResource: auto`
 (a guess from the first trial to complete, which a restart would make otherwise) is not offered; and reports that came
@@ -21,6 +21,7 @@ from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import Reason
 from kubetune.engine import options
 from kubetune.engine.curve import Curve
+from kubetune.engine.pruners import promotion
 from kubetune.engine.pruners.base import number
 from kubetune.engine.pruners.competing import Competing
 from kubetune.storage.base import Mark
@@ -31,7 +32,7 @@ OPTIONS: Mapping[str, options.Option] = {
     "minEarlyStoppingRate": options.Whole(0, low=0),  # s: the first rung is r · η^s
     "bootstrapCount": options.Whole(0, low=0),  # the first so many at a rung all stop there
 }
-ASHA = {name: option for name, option in OPTIONS.items() if name != "bootstrapCount"}
+ASHA = {"type": promotion.TYPE} | {name: option for name, option in OPTIONS.items() if name != "bootstrapCount"}
 _LAST = 2**63  # no step is as far
 _PARTS = {2: "half", 3: "third", 4: "quarter", 5: "fifth"}
 

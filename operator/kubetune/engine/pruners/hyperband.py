@@ -16,6 +16,7 @@ from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.api.trial import TrialState
 from kubetune.engine import options
 from kubetune.engine.curve import Curve
+from kubetune.engine.pruners import promotion
 from kubetune.engine.pruners.base import Committed, Pruner
 from kubetune.engine.pruners.competing import ENDED
 from kubetune.engine.pruners.halving import HalvingPruner
@@ -23,6 +24,7 @@ from kubetune.storage.base import Mark
 from kubetune.storage.series import Maker, Piece
 
 OPTIONS: Mapping[str, options.Option] = {
+    "type": promotion.TYPE,
     "minResource": options.Whole(1, low=1),  # r: the least that a trial runs for, in steps
     "maxResource": options.Whole(None, low=1),  # R: the last step of a whole trial
     "reductionFactor": options.Whole(3, low=2),  # η
@@ -33,7 +35,7 @@ OPTIONS: Mapping[str, options.Option] = {
 class Brackets:
     """Which bracket a trial belongs to: the earlier ones stop, the more trials they get."""
 
-    def __init__(self, study: str, least: int, most: int, factor: int) -> None:
+    def __init__(self, study: str, least: float, most: float, factor: int) -> None:
         self._study = study
         count = math.floor(math.log(most / least, factor)) + 1
         self.shares = [

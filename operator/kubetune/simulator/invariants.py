@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from kubetune.api import names
 from kubetune.api import spec as api
 from kubetune.api.phases import FINALISTS
-from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.api.spec import Algorithm, ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine import phases
@@ -191,14 +191,15 @@ class Watchdog:
             if spec is not None:
                 if names.phase_of(uid):
                     self._phase(uid, spec, rows)
+                    spec = dataclasses.replace(spec, pruner=Algorithm("none"))
                 else:
                     self._ending(uid, spec, rows)
+                    legs.all_trials(spec, study.row.end_reason, rows)
                 for number, row in rows.items():
                     if spec.fidelity is not None:
                         legs.trial(spec, study, row, behave[uid][number], self.flaky)
                     else:
                         self._trial(uid, spec, row, behave[uid][number])
-                legs.all_trials(spec, study.row.end_reason, rows)
         self._creates()
 
     def _reports(self, uid: str) -> None:

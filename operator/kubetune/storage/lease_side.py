@@ -66,7 +66,7 @@ class LeaseSide(gateway_side.GatewaySide):
         row = cursor.fetchone()
         if row is None:
             return None
-        _, attempt, _, _, trial_id = row
+        _, attempt, *_, trial_id = row
         cursor.execute(
             "UPDATE kubetune.experiment_trials SET job_uid = %s, started = coalesce(started, %s) WHERE id = %s",
             (who.job_uid, self.clock(), trial_id),

@@ -16,6 +16,8 @@ def build(spec: ExperimentSpec) -> Course:
         raise InvalidSpec(
             "stages", "a stage begins when all trials before it have ended, and paused ones do not; leave stages out"
         )
+    if promotion.asks_for(spec) and spec.sampler.name in ("pbt", "schedule"):
+        raise InvalidSpec("pruner", f"{spec.sampler.name} trains all members alike; write pruner: {{name: none}}")
     if spec.fidelity is not None:
         return fidelity.build(spec, spec.fidelity)
     if promotion.asks_for(spec):

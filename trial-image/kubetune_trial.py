@@ -49,12 +49,14 @@ from typing import Any, Iterable, Iterator, Union  # noqa: UP035 - Python 3.8
 
 __all__ = [
     "Checkpoint",
+    "NoCheckpoint",
     "Refused",
     "Unreachable",
     "attempt",
     "finish",
     "load_checkpoint",
     "parameters",
+    "parent",
     "report",
     "save_checkpoint",
     "seed",
@@ -153,8 +155,19 @@ def load_checkpoint() -> Checkpoint | None:
 
     Raises:
         Refused, Unreachable: the gateway does not say.
+        NoCheckpoint: the trial is to go on where another one stopped, which left nothing good to go on from.
     """
-    return _store().load() or _given()
+    found = _store().load()
+    if found is None and parent() is not None:
+        raise NoCheckpoint(
+            f"this trial goes on from trial {parent()}, of which there is no good checkpoint: "
+            "give the experiment spec.checkpoints, and save one at the end of each segment"
+        )
+    return found or _given()
+
+
+class NoCheckpoint(RuntimeError):  # noqa: N818
+    """There is nothing to go on from, and beginning anew would be another training."""
 
 
 class Checkpoint(str):
@@ -179,6 +192,11 @@ def parameters() -> dict[str, Value]:
 def trial() -> int | None:
     """The trial's number, from 0. None outside a cluster."""
     return _whole("KUBETUNE_TRIAL")
+
+
+def parent() -> int | None:
+    """The number of the trial that this one goes on from, in a population; None: it begins anew."""
+    return _whole("KUBETUNE_PARENT")
 
 
 def attempt() -> int | None:
@@ -416,7 +434,7 @@ class _OnDisk:
 
     def _commit(self, step: int, location: str, digest: str, size: int, files: int) -> None:
         if not _gateway():
-            self._clear([os.path.join(self._root, each["location"]) for each in self._listed()[2:]])
+            self._clear([os.path.join(self._root, each["location"]) for each in self._listed(self._own)[2:]])
             return
         body = {"step": step, "location": location, "digest": digest, "bytes": size, "files": files}
         answer = _session.ask("POST", "/v1/checkpoint", body)
@@ -427,7 +445,7 @@ class _OnDisk:
                 _session.ask("POST", "/v1/checkpoint/removed", {"locations": remove})
 
     def load(self) -> Checkpoint | None:
-        answer = _session.ask("GET", "/v1/checkpoint") if _gateway() else {"checkpoints": self._listed()}
+        answer = _session.ask("GET", "/v1/checkpoint") if _gateway() else {"checkpoints": self._there()}
         if answer is None:
             return None
         self._sweep({each["location"] for each in answer["checkpoints"]})
@@ -468,13 +486,18 @@ class _OnDisk:
         for path in paths:
             shutil.rmtree(path, ignore_errors=True)
 
-    def _listed(self) -> list[dict[str, Any]]:
-        """Outside a cluster: what is there, the latest first."""
+    def _there(self) -> list[dict[str, Any]]:
+        """Outside a cluster: what is there to go on from."""
+        before = parent()
+        return self._listed(self._own) + ([] if before is None else self._listed(os.path.join(self._root, str(before))))
+
+    def _listed(self, folder: str) -> list[dict[str, Any]]:
+        """Outside a cluster: what is there of one trial, the latest first."""
         found = []
-        for name in _listdir(self._own):
-            path = os.path.join(self._own, name, _MANIFEST)
+        for name in _listdir(folder):
+            path = os.path.join(folder, name, _MANIFEST)
             with contextlib.suppress(OSError, ValueError, KeyError), open(path, "rb") as file:
-                location = f"{os.path.basename(self._own)}/{name}"
+                location = f"{os.path.basename(folder)}/{name}"
                 one = {"location": location, "step": json.load(file)["step"], "digest": None}
                 if not name.startswith("."):
                     found.append((os.fstat(file.fileno()).st_mtime_ns, one))

@@ -8,7 +8,7 @@ from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
 from kubetune.api.spec import Double
 from kubetune.api.trial import Reason
 from kubetune.storage import base
-from tests.integration.experiments import Experiment
+from tests.integration.experiments import SPACE, Experiment
 
 
 def made(number: int, step: int, attempt: int = 1, digest: str = "a") -> Checkpoint:
@@ -47,6 +47,20 @@ def test_the_latest_comes_first_and_the_next_attempt_has_it_too(experiment: Expe
     experiment.lose(0)
     experiment.record(0, attempt=2)
     assert found(experiment, 0, attempt=2) == [made(0, 2), made(0, 3)]
+
+
+def test_a_segment_goes_on_from_its_parents_until_it_has_its_own(experiment: Experiment) -> None:
+    experiment.create(0)
+    commit(experiment, 0, 3)
+    commit(experiment, 0, 4)
+    experiment.finish(0)
+    experiment.storage.create_trials(experiment.uid, SPACE, [base.NewTrial(1, {"x": 0.5}, parent=0, member=0)])
+    experiment.record(1)
+    assert found(experiment, 1) == [made(0, 4), made(0, 3)]
+    experiment.storage.resume(experiment.who(1), "0/1-4", [])
+    assert experiment.row(1).last_step == 4  # a report without a step is of the next one
+    commit(experiment, 1, 9)
+    assert found(experiment, 1)[0] == made(1, 9)
 
 
 def test_one_that_is_known_is_answered_as_the_first_time(experiment: Experiment) -> None:

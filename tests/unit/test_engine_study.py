@@ -153,6 +153,21 @@ def test_segments_are_committed_with_their_parents_over_restarts() -> None:
     assert [(row.params, row.parent) for row in rows] == [(whole.row(n).params, whole.row(n).parent) for n in range(8)]
 
 
+def test_checkpoints_that_members_may_go_on_from_stay_until_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    members = Algorithm("pbt", {"populationSize": 2, "quantileFraction": 0.0})
+    experiment = Experiment(spec(sampler=members, objectives=(ACCURACY,), parallelism=2))
+    kept: list[set[int]] = []
+    monkeypatch.setattr(experiment.storage, "release_checkpoints", lambda uid, keep: kept.append(set(keep)))
+    for value in (0.9, 0.1, 0.2, 0.3, 0.4):
+        (row,) = experiment.trials.start(experiment.engine)
+        experiment.trials.report(row, [value], metric="accuracy")
+        experiment.engine.finish(row.number, row.attempt, None, "")
+    experiment.engine.release_checkpoints()
+    experiment.engine.end(Reason.MAX_TRIALS, "")
+    experiment.engine.release_checkpoints()
+    assert kept == [{0, 3, 4}, {0}]
+
+
 def test_what_people_give_is_a_segment_like_any_other() -> None:
     fixed = {"lr": 0.01, "momentum": 0.5, "layers": 2, "optimizer": "sgd"}
     members = Algorithm("pbt", {"populationSize": 2, "quantileFraction": 0.0})

@@ -339,6 +339,15 @@ def test_who_breaks_constraints_ranks_last() -> None:
     assert record.segments[ask(sampler, record)] == Segment(0, 1)
 
 
+def test_the_checkpoints_that_are_needed_are_the_latest_good_ones() -> None:
+    record, sampler = Record(History([ACCURACY], LR)), samplers.build(of())
+    for value in (0.1, 0.2, None, 0.4, 0.5):
+        end(record, ask(sampler, record), FAIL if value is None else COMPLETE, value)
+    ask(sampler, record)
+    assert [record.segments[number].member for number in range(6)] == [0, 1, 2, 3, 0, 1]
+    assert sampler.needed(record.history) == {4, 1, 3}
+
+
 def test_burn_in_lets_a_member_be() -> None:
     for burn_in, parent in ((0, 3), (1, 3), (2, 0)):
         record, sampler = Record(History([ACCURACY], LR)), samplers.build(of({"burnIn": burn_in}))

@@ -68,7 +68,7 @@ class Memory:
     worker_backoff: dict[int, float] = dataclasses.field(default_factory=dict)  # worker → no Job before
     timings: dict[str, execution.Timing] = dataclasses.field(default_factory=dict)  # of the latest trials
     moved: str = ""  # why `auto` has moved to workers
-    released: int = 0  # trials that had ended when checkpoints were released last
+    released: tuple[int, bool] = (0, False)  # when checkpoints were: how many trials had ended; so had the experiment
     released_at: float = 0.0
     roster: Roster = dataclasses.field(default_factory=Roster)
     phases: dict[str, "Memory"] = dataclasses.field(default_factory=dict)  # of what comes after the search, by name

@@ -147,7 +147,7 @@ class Reconciler:
         engine.tail()
         act = Act(spec, engine, memory, self._tools)
         plan, seen = self._passes(spec, engine, memory, act)
-        self._release(spec, engine, memory, plan)
+        self._release(spec, engine, memory)
         return Look(plan, seen, act.trouble)
 
     def _is_clear(self, *looks: Observed) -> bool:
@@ -185,12 +185,12 @@ class Reconciler:
         limited = dataclasses.replace(spec, parallelism=min(spec.parallelism, force.current))
         return crew.plan(plan, limited, seen, now, self._limits), seen
 
-    def _release(self, spec: ExperimentSpec, engine: Engine, memory: Memory, plan: Plan) -> None:
+    def _release(self, spec: ExperimentSpec, engine: Engine, memory: Memory) -> None:
         """Checkpoints of trials that ended since the last time, or all of them at the end."""
         if spec.checkpoints is None:
             return
-        now, ended = self._tools.clock(), engine.counts.finished
-        over = plan.state in _FINAL
+        now, over = self._tools.clock(), engine.ended is not None
+        ended = engine.counts.finished, over
         if ended != memory.released and (over or now - memory.released_at >= RELEASE_INTERVAL):
             engine.release_checkpoints()
             memory.released, memory.released_at = ended, now

@@ -633,7 +633,10 @@ class Engine:
         self._pruner.ended(live.curve, row.state, series, rules.mark(row))
 
     def release_checkpoints(self) -> None:
-        self._storage.release_checkpoints(self._spec.uid, [best.number for best in self.best])
+        needed = {best.number for best in self.best}
+        if self.ended is None:
+            needed |= self._sampler.needed(self._history)
+        self._storage.release_checkpoints(self._spec.uid, needed)
 
     def end(self, reason: Reason, message: str) -> None:
         self._study = self._storage.end_study(self._spec.uid, reason, message)

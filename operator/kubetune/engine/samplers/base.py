@@ -46,6 +46,10 @@ class Sampler(abc.ABC):
         are always `immediate`."""
         return None
 
+    def needed(self, history: History) -> frozenset[int]:
+        """Ended trials whose checkpoints a later trial may go on from."""
+        return frozenset()
+
     def immediate(self, history: History) -> bool:
         """Whether the next trial takes well under a millisecond: then it is asked for where the engine is."""
         return True

@@ -18,7 +18,7 @@ from kubetune.api.trial import Segment
 from kubetune.engine import feasible, options
 from kubetune.engine.columns import Columns, Floats
 from kubetune.engine.ended import Ended
-from kubetune.engine.history import COMPLETE, View
+from kubetune.engine.history import COMPLETE, History, View
 from kubetune.engine.samplers import prior
 from kubetune.engine.samplers.asking import Asker
 from kubetune.engine.samplers.base import Sampler, Sight, seed_of
@@ -108,6 +108,10 @@ class PopulationSampler(Sampler):
         self._columns = Columns(spec.parameters)
         sign = 1.0 if spec.objectives[0].direction == "minimize" else -1.0
         self._replay = Replay(lambda: Population(settings.size, sign))
+
+    def needed(self, history: History) -> frozenset[int]:
+        members = self._replay.at(history.view(*dataclasses.astuple(self.sight)).past).members
+        return frozenset(member.trial for member in members if member.trial is not None)
 
     def segment(self, view: View, number: int) -> Segment | None:
         place, source, _ = self._decided(view, number)

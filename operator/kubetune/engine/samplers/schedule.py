@@ -4,6 +4,7 @@ As Ray's `PopulationBasedTrainingReplay`: what population-based training found i
 them. `kubectl tune schedule -o sampler` writes these settings from an experiment's record; they stand by themselves.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -42,8 +43,13 @@ class ScheduleSampler(Sampler):
         self._replay = Replay(Done)
 
     def over(self, history: History) -> bool:
-        view = history.view(0, 0, 0, whole=True)
-        return len(self._replay.at(view.past).trials) >= len(self._segments)
+        return len(self._done(history)) >= len(self._segments)
+
+    def needed(self, history: History) -> frozenset[int]:
+        return frozenset(self._done(history)[-1:])
+
+    def _done(self, history: History) -> list[int]:
+        return self._replay.at(history.view(*dataclasses.astuple(self.sight)).past).trials
 
     def segment(self, view: View, number: int) -> Segment | None:
         done = self._replay.at(view.past).trials

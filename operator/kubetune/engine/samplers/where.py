@@ -37,6 +37,9 @@ class WhereSampler(Sampler):
     def segment(self, view: View, number: int) -> Segment | None:
         return self._inner.segment(view, number)
 
+    def needed(self, history: History) -> frozenset[int]:
+        return self._inner.needed(history)
+
     def over(self, history: History) -> bool:
         return self._inner.over(history)
 

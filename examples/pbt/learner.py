@@ -1,5 +1,5 @@
-"""What is trained: a linear classifier of handwritten digits, by stochastic gradient descent, of which a quarter of the
-training labels is wrong. So the learning rate should be large at first and small at the end, and nobody knows when.
+"""What is trained: a linear classifier of handwritten digits, by stochastic gradient descent. A quarter of the training
+labels is drawn at random: so the learning rate should be large at first and small at the end, and nobody knows when.
 
 Nothing here knows of kubetune.
 """
@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 
 CLASSES = numpy.arange(10)
-WRONG = 0.25  # of the training labels
+DRAWN = 0.25  # of the training labels
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,8 +36,8 @@ def parts() -> tuple[Part, Part, Part]:
         rest, rest_digits, test_size=0.25, random_state=0, stratify=rest_digits
     )
     dice = numpy.random.default_rng(0)
-    wrong = dice.random(len(train_digits)) < WRONG
-    said = numpy.where(wrong, dice.integers(0, 10, len(train_digits)), train_digits)
+    drawn = dice.random(len(train_digits)) < DRAWN
+    said = numpy.where(drawn, dice.integers(0, 10, len(train_digits)), train_digits)
     return Part(train, said), Part(validation, validation_digits), Part(test, test_digits)
 
 

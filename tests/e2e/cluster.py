@@ -111,7 +111,8 @@ class Experiment:
         """kubetune's own rows, straight from the database."""
         rows = sql(
             "SELECT json_build_object('number', t.number, 'state', t.state, 'reason', t.reason, 'attempt', t.attempt,"
-            " 'message', t.message, 'values', t.objective_values, 'params', t.params, 'source', t.source)"
+            " 'message', t.message, 'values', t.objective_values, 'params', t.params, 'source', t.source,"
+            " 'parent', t.parent)"
             f" FROM {TRIALS} WHERE e.uid = '{self.uid()}' ORDER BY t.number"
         )
         return [json.loads(row) for row in rows]

@@ -289,8 +289,8 @@ class Engine(Protocol):
         answer for each: the trial as it is then (RUNNING: its leg has ended), or why nothing ended."""
 
     def release_checkpoints(self) -> None:
-        """Checkpoints of trials that ended may go, but for those of the best and, until the end, of those that the sampler
-        lets others go on from."""
+        """Checkpoints of trials that ended may go, but for those of the best and, until the end, of those that others
+        may go on from."""
 
     def end(self, reason: Reason, message: str) -> None:
         """Commit the study's end."""

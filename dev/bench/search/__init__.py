@@ -1,0 +1,1 @@
+"""``make bench-search``: every sampler and pruner against random search and against its reference library."""

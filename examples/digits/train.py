@@ -6,7 +6,7 @@ import kubetune_trial
 
 def main() -> None:
     options = digits.arguments()
-    train, validation, test = digits.parts()
+    train, validation, test = digits.parts(options.small)
     print(f"images: {len(train.digits)} to train on, {len(validation.digits)} to validate, {len(test.digits)} to test")
     network = digits.network(options)
     for epoch in range(1, options.epochs + 1):

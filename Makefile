@@ -42,7 +42,9 @@ bench: venv ## the benchmarks of docs/benchmarks.md: 75 minutes; QUICK=1: ten; O
 	$(IN_CLUSTER) python -m dev.bench --only "$(ONLY)" $(if $(QUICK),--quick)
 
 .PHONY: bench-search
-bench-search: venv ## samplers and pruners on real curves and functions, without a cluster: minutes; QUICK=1: one
+bench-search: venv ## every sampler and pruner against random search and its reference, no cluster: 40 minutes on 2 cores; QUICK=1: five; WRITE=1: into docs/
+	$(call say,samplers (bench-search.jsonl keeps the runs: what is there is not run again))
+	$(BIN)/python -m dev.bench.search $(if $(QUICK),--quick) $(if $(WRITE),--write docs/search-benchmarks.md)
 	$(call say,pruners on learning curves of scikit-learn)
 	$(BIN)/python -m dev.bench.pruning $(if $(QUICK),--quick)
 

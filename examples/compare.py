@@ -1,8 +1,8 @@
-"""What an Experiment's pruner gains, without a cluster: against the same search without one, at equal cost.
+"""What an Experiment's pruner gains, without a cluster: against random search that stops nothing, at equal cost.
 
-    python examples/compare.py examples/asha/experiment.yaml
+    python examples/compare.py examples/asha/experiment.yaml examples/hyperband/experiment.yaml
 
-takes the space, the sampler and the pruner from the manifest and trains the networks of examples/digits here (an epoch
+takes the space, the sampler and the pruner from the manifests and trains the networks of examples/digits here (an epoch
 takes some ten milliseconds with ``--small``), four at a time, under kubetune's own engine with its storage in memory:
 what asks, decides and ends is what does so in the operator. Each side trains until as many epochs are spent.
 """
@@ -15,7 +15,7 @@ import pathlib
 import statistics
 import sys
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: threads that wait for each other only cost
@@ -93,44 +93,47 @@ def options_of(params: Mapping[str, Any]) -> argparse.Namespace:
     return argparse.Namespace(**params, seed=0)
 
 
-def sides(spec: ExperimentSpec) -> dict[str, ExperimentSpec]:
-    """The manifest's own, and what it is compared with."""
-    none = Algorithm("none")
-    found = {"random search": dataclasses.replace(spec, sampler=Algorithm("random"), pruner=none)}
-    if spec.sampler.name != "random":
-        found[spec.sampler.name] = dataclasses.replace(spec, pruner=none)
-    found[f"{spec.sampler.name} with {spec.pruner.name}"] = spec
-    return found
+def searches(path: pathlib.Path, seed: int) -> dict[str, ExperimentSpec]:
+    """The manifest's own, and what it is compared with, by name."""
+    body = yaml.safe_load(path.read_text())
+    body["metadata"] |= {"namespace": "default", "uid": f"compare-{seed}"}
+    spec = dataclasses.replace(parse(body), max_trials=100_000, seed=seed)
+    plain = dataclasses.replace(spec, sampler=Algorithm("random"), pruner=Algorithm("none"))
+    return {"random search": plain, f"{spec.sampler.name} with {spec.pruner.name}": spec}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else None)
-    parser.add_argument("manifest", type=pathlib.Path)
+    parser = argparse.ArgumentParser(description="What a pruner gains at equal cost.")
+    parser.add_argument("manifests", type=pathlib.Path, nargs="+")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--whole", type=int, default=15, help="the budget, in whole trials")
+    parser.add_argument("--whole", type=int, default=10, help="the budget, in whole trials")
     options = parser.parse_args()
-    body = yaml.safe_load(options.manifest.read_text())
-    body["metadata"] |= {"namespace": "default", "uid": "compare"}
     parts = digits.parts(small=True)
     warnings.simplefilter("ignore")  # of networks that diverge
     results: dict[str, list[Result]] = {}
     for seed in range(options.seeds):
-        spec = dataclasses.replace(parse(body), max_trials=100_000, seed=seed, uid=f"compare-{seed}")
-        for name, side in sides(spec).items():
-            result = Search(side, parts).run(options.whole * EPOCHS)
+        todo = {name: spec for path in options.manifests for name, spec in searches(path, seed).items()}
+        for name, spec in todo.items():
+            result = Search(spec, parts).run(options.whole * EPOCHS)
             results.setdefault(name, []).append(result)
-            print(f"seed {seed}  {name:24} {result.trials:4} trials, {result.whole:3} whole, best {result.best:.4f}")
-    plain = results["random search"]
-    print(f"\neach for the cost of {options.whole} whole trials, mean of {options.seeds} seeds:")
+            print(
+                f"seed {seed}  {name:22} {result.trials:4} trials, {result.whole:3} of them whole, best {result.best:.4f}",
+                flush=True,
+            )
+    print(f"\neach for the cost of {options.whole} whole trials, means of {options.seeds} seeds:")
     for name, found in results.items():
-        gains = [one.best - other.best for one, other in zip(found, plain, strict=True)]
-        print(
-            f"  {name:24} best {statistics.fmean(each.best for each in found):.4f}  "
-            f"trials {statistics.fmean(each.trials for each in found):5.1f}  "
-            f"against random search {statistics.fmean(gains):+.4f} (better {sum(gain > 0 for gain in gains)}, "
-            f"equal {sum(gain == 0 for gain in gains)}, worse {sum(gain < 0 for gain in gains)})"
-        )
+        print(f"  {name:22} {summary(found, results['random search'])}")
     return 0
+
+
+def summary(found: Sequence[Result], plain: Sequence[Result]) -> str:
+    gains = [one.best - other.best for one, other in zip(found, plain, strict=True)]
+    counts = sum(gain > 0 for gain in gains), sum(gain == 0 for gain in gains), sum(gain < 0 for gain in gains)
+    return (
+        f"{statistics.fmean(each.trials for each in found):5.1f} trials, "
+        f"best {statistics.fmean(each.best for each in found):.4f}, {statistics.fmean(gains):+.4f} "
+        f"(better {counts[0]}, equal {counts[1]}, worse {counts[2]})"
+    )
 
 
 if __name__ == "__main__":

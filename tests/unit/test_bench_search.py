@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from optuna._hypervolume import compute_hypervolume
 
-from dev.bench.search import fidelity, heats, picture, race, report, score, standard
+from dev.bench.search import cluster, fidelity, heats, picture, race, report, score, standard
 from dev.bench.search.entrants import BASELINE, Entrant, entrants
 from dev.bench.search.problem import Outcome, Problem, doubles
 from dev.bench.search.race import Run
 from dev.bench.search.sides import Unsuited, from_cube, numbers_only, ours
-from kubetune.api.spec import Algorithm, Categorical, Double, Int, Parameter, ParamValue
+from kubetune.api.spec import Algorithm, Categorical, Double, Int, Parameter, ParamValue, parse
 from kubetune.engine import samplers
 from kubetune.engine.history import History, View
 
@@ -320,3 +320,36 @@ def test_an_entrants_name_is_its_own() -> None:
     assert len(set(names)) == len(names)
     assert isinstance(entrants()[0], Entrant)
     assert ours("random")(standard.single()[0], 0).ask().keys() == doubles([(0, 1)] * 2).keys()
+
+
+class TestOnTheCluster:
+    @staticmethod
+    def trials(sampler: str) -> list[cluster.Trial]:
+        side, made = ours(sampler)(cluster.problem(), cluster.SEED), []
+        for number in range(15):
+            params = side.ask()
+            value = cluster.problem().evaluate(params, random.Random(0)).values[0]
+            side.tell(number, Outcome((value,)), float(number))
+            made.append(cluster.Trial(params, value))
+        return made
+
+    @pytest.mark.parametrize("sampler", cluster.SAMPLERS)
+    def test_trials_as_the_sampler_asked_for_them_are_the_same_and_others_are_found(self, sampler: str) -> None:
+        trials = self.trials(sampler)
+        assert cluster.different(sampler, trials) == []
+        trials[6] = dataclasses.replace(trials[6], params={**trials[6].params, "x0": 0.125})
+        assert 6 in cluster.different(sampler, trials)
+
+    def test_its_program_computes_the_function(self) -> None:
+        lines = cluster.PROGRAM.split("kt.report")[0].replace("kubetune_trial as kt", "json").splitlines()
+        scope: dict[str, Any] = {"x": {"x0": 2.5, "x1": 7.0}}
+        exec("\n".join(line for line in lines if "parameters()" not in line), scope)
+        assert scope["y"] == pytest.approx(standard.BY_NAME["branin"].value([2.5, 7.0]), rel=1e-12)
+
+    def test_its_manifests_can_be_run(self) -> None:
+        for sampler in cluster.SAMPLERS:
+            body = cluster.manifest(sampler)
+            spec = parse({**body, "metadata": {**body["metadata"], "uid": "u"}})
+            assert (spec.seed, spec.parallelism) == (cluster.SEED, 1)
+            assert spec.parameters == cluster.problem().parameters
+            samplers.build(spec)

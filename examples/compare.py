@@ -117,7 +117,7 @@ def main() -> int:
             result = Search(spec, parts).run(options.whole * EPOCHS)
             results.setdefault(name, []).append(result)
             print(
-                f"seed {seed}  {name:22} {result.trials:4} trials, {result.whole:3} of them whole, best {result.best:.4f}",
+                f"seed {seed}  {name:22} {result.trials:4} trials, {result.whole:3} whole, best {result.best:.4f}",
                 flush=True,
             )
     print(f"\neach for the cost of {options.whole} whole trials, means of {options.seeds} seeds:")

@@ -33,24 +33,33 @@ def parse(body: dict[str, Any]) -> spec.ExperimentSpec:
     return spec.parse({**body, "metadata": metadata})
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_an_example_hands_every_parameter_to_its_program(path: pathlib.Path) -> None:
     body = yaml.safe_load(path.read_text())
     parsed = parse(body)
     container = parsed.template["spec"]["containers"][0]
     assert {name for text in container["args"] for name in spec.references(text)} == set(parsed.parameters)
-    options = (path.parent / "digits.py").read_text()
+    options = (ROOT / "examples" / "digits" / "digits.py").read_text()  # the deep dives use its image
     for text in container["args"]:
         assert f'"{text.split("=")[0]}"' in options
 
 
 def test_the_digits_examples_differ_in_what_they_are_about_only() -> None:
-    bodies = {path.name: yaml.safe_load(path.read_text())["spec"] for path in EXAMPLES}
+    bodies = {path.name: yaml.safe_load(path.read_text())["spec"] for path in EXAMPLES if path.parent.name == "digits"}
     plain, log, gpu = (bodies[f"experiment{kind}.yaml"] for kind in ("", "-nocode", "-gpu"))
     assert log.pop("metrics") == {"from": "log"}
     assert log["template"]["spec"]["containers"][0].pop("command") == ["python", "train_plain.py"]
     assert gpu["template"]["spec"]["containers"][0]["resources"]["limits"].pop("nvidia.com/gpu") == 1
     assert plain == log == gpu
+
+
+def test_the_deep_dives_search_the_same_space_and_differ_in_the_pruner_only() -> None:
+    asha, hyperband = (
+        yaml.safe_load((ROOT / "examples" / name / "experiment.yaml").read_text())["spec"]
+        for name in ("asha", "hyperband")
+    )
+    assert (asha.pop("pruner")["name"], hyperband.pop("pruner")["name"]) == ("asha", "hyperband")
+    assert asha == hyperband
 
 
 def test_the_default_pattern_reads_what_the_plain_program_prints() -> None:

@@ -1,5 +1,7 @@
 """The deep dives of examples/ on a real cluster, to their end (make test-all)."""
 
+import sys
+
 import pytest
 
 from tests.e2e import cluster
@@ -18,3 +20,10 @@ def test_most_trials_end_early_and_say_why(namespace: str, name: str) -> None:
     assert float(status["best"]["value"]) > 0.9
     messages = [trial["message"] for trial in experiment.trials() if trial["state"] == "PRUNED"]
     assert all(message.startswith(f"pruned by {name} at rung ") for message in messages)
+
+
+@pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two")
+def test_an_operators_draws_are_those_that_bench_search_measures_in_process() -> None:
+    table = cluster.run(sys.executable, "-m", "dev.bench.search.cluster", "--only", "tpe,cmaes", timeout=600)
+    rows = [line for line in table.splitlines() if line.startswith("| `")]
+    assert [row.split("|")[3].strip() for row in rows] == ["all", "all"]

@@ -257,6 +257,7 @@ class TestScore:
 
     def test_the_interval_of_what_does_not_vary_is_a_point_and_pairs_are_of_the_same_seed(self) -> None:
         assert score.interval([[1.0, 1.0], [3.0, 3.0]]) == (2.0, 2.0)
+        assert all(map(math.isnan, score.interval([[1.0, 2.0], [3.0]])))
         made = runs(random=[2.0, 2.0], ours=[1.0, 3.0], theirs=[0.8, 2.8])
         found = score.beside(made, score.Scale(made, {"p": 0.0}, BASELINE), "ours", "theirs")
         assert found == pytest.approx((0.1, 0.1, 0.1))
@@ -279,6 +280,8 @@ class TestRecordAndPage:
         assert len(todo) == 12
         assert {heat.problem: heat.known for heat in todo}["branin"] == {"tpe"}
         assert {heat.problem for heat in heats.all_of(["single"], 1, True, ())} == standard.QUICK
+        without = heats.all_of(["single"], 1, False, known, frozenset({"gp"}))
+        assert {heat.problem: heat.known for heat in without}["branin"] == {"tpe", "gp"}
 
     def test_the_page_gets_tables_and_plots_between_its_comments(self, tmp_path: pathlib.Path) -> None:
         page = tmp_path / "page.md"

@@ -18,17 +18,19 @@ class Heat:
     family: str
     problem: str
     seed: int
-    known: frozenset[str] = frozenset()  # of searchers that have run
+    known: frozenset[str] = frozenset()  # searchers that have run, or are not to
 
 
-def all_of(families: Iterable[str], seeds: int, quick: bool, known: Iterable[Run]) -> list[Heat]:
+def all_of(
+    families: Iterable[str], seeds: int, quick: bool, known: Iterable[Run], without: frozenset[str] = frozenset()
+) -> list[Heat]:
     done: dict[tuple[str, int], set[str]] = {}
     for run in known:
         done.setdefault((run.problem, run.seed), set()).add(run.entrant)
     names = [(problem.family, problem.name) for problem in problems() if problem.quick or not quick]
     names += [("fidelity", name) for name in (fidelity.QUICK if quick else fidelity.PROBLEMS)]
     return [
-        Heat(family, name, seed, frozenset(done.get((name, seed), ())))
+        Heat(family, name, seed, without.union(done.get((name, seed), ())))
         for seed in range(seeds)
         for family, name in names
         if family in families

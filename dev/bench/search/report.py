@@ -1,5 +1,6 @@
 """Tables (Markdown) and plots (SVG) of what was run, and the page that shows them."""
 
+import math
 import pathlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -39,11 +40,12 @@ def table(family: str, runs: Sequence[Run]) -> str:
     """The family's tables, as Markdown."""
     scale = Scale(runs, least(runs), BASELINE)
     found = rows(runs, scale)
-    seeds = sorted({run.seed for run in runs})
+    seeds = len({run.seed for run in runs})
     names = sorted({run.problem for run in runs})
     budget = len(runs[0].reached)
+    unit = "whole trials" if family == "fidelity" else "trials"
     lines = [
-        f"{', '.join(names)}; {budget} {'whole trials' if family == 'fidelity' else 'trials'}; {len(seeds)} seeds.",
+        f"{', '.join(names)}; {budget} {unit}; {seeds} {'seed' if seeds == 1 else 'seeds'}.",
         "",
         "| | problems | normalised regret | 95 % | mean rank | reaches `random`'s end | after trials | CPU a trial |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
@@ -59,9 +61,13 @@ def _line(row: Row, budget: int) -> str:
     after = "" if row.after == float("inf") else f"{max(1, round(row.after * budget))}"
     name = row.entrant if row.entrant in references() else f"**`{row.entrant}`**"
     return (
-        f"| {name} | {row.problems} | {row.regret:.3f} | {row.low:.3f} to {row.high:.3f} | {row.rank:.1f} | "
+        f"| {name} | {row.problems} | {row.regret:.3f} | {_between(row.low, row.high, '.3f')} | {row.rank:.1f} | "
         f"{row.reached:.0%} | {after} | {_cost(row.cost)} |"
     )
+
+
+def _between(low: float, high: float, form: str) -> str:
+    return "" if math.isnan(low) else f"{low:{form}} to {high:{form}}"
 
 
 def _cost(milliseconds: float) -> str:
@@ -73,7 +79,7 @@ def _pairs(runs: Sequence[Run], scale: Scale) -> Iterable[str]:
         found = beside(runs, scale, own, library)
         if found is not None:
             mean, low, high = found
-            yield f"| `{own}` less {library} | {mean:+.3f} | {low:+.3f} to {high:+.3f} |"
+            yield f"| `{own}` less {library} | {mean:+.3f} | {_between(low, high, '+.3f')} |"
 
 
 def draw(family: str, runs: Sequence[Run]) -> str:

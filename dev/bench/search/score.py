@@ -25,7 +25,7 @@ class Row:
 
     Args:
         regret: the mean normalised regret at the end, over problems and seeds.
-        low, high: its 95 % interval.
+        low, high: its 95 % interval; nan: not with one seed.
         rank: the mean place among all who took part; equal ones share theirs.
         reached: in which part of the runs it came to what random search reaches with the whole budget.
         after: the median of evaluations until then, as a part of the budget; infinite: most never did.
@@ -125,7 +125,9 @@ def _row(name: str, group: Sequence[Run], scale: Scale, places: Mapping[tuple[st
 
 def interval(groups: Sequence[Sequence[float]]) -> tuple[float, float]:
     """The 95 % interval of the mean of the groups' means: seeds drawn again within each problem. It says how sure the
-    figure is for these problems, not for others."""
+    figure is for these problems, not for others. nan: a problem has one seed."""
+    if min(map(len, groups)) < 2:
+        return math.nan, math.nan
     dice = random.Random(0)
     means = sorted(
         statistics.fmean(statistics.fmean(dice.choices(group, k=len(group))) for group in groups) for _ in range(DRAWS)

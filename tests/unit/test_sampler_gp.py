@@ -253,3 +253,14 @@ def test_the_operator_itself_loads_neither_scikit_learn_nor_scipy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_lucky_value_is_not_what_is_to_be_improved_on() -> None:
+    points = np.linspace(0.0, 1.0, 21)[:, None]
+    values = (points[:, 0] - 0.4) ** 2
+    values[15] = -1.0  # luck, far from the best
+    calm, noisy = (gp_model.Hyper(1.0, np.array([0.3]), noise) for noise in (gp_model.LEAST_NOISE, 0.2))
+    assert gp_model.improvement(gp_model.Posterior(calm, points, values), points).best == pytest.approx(-1.0, abs=1e-2)
+    found = gp_model.improvement(gp_model.Posterior(noisy, points, values), points)
+    assert found.best > -0.5
+    assert found.best == found.posterior.at(points)[0].min()

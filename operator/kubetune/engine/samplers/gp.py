@@ -103,9 +103,7 @@ class GpSampler(Sampler):
             believed[pruned] = np.maximum(believed[pruned], np.median(values))
             points, values = np.vstack([points, there]), np.append(values, believed)
             posterior = gp_model.Posterior(hyper, points, values)
-        # On what the model holds the best to be: the lowest value itself may be luck, and nothing seems to improve on
-        # it but what is unknown (the plug-in of Picheny, Wagner and Ginsbourger, 2013). Without noise it is the same.
-        return gp_model.Improvement(posterior, float(posterior.at(points)[0].min()))
+        return gp_model.improvement(posterior, points)
 
     def _fit(self, points: Floats, values: Floats) -> "Hyper":
         from kubetune.engine.samplers import gp_model

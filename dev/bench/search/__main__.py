@@ -30,7 +30,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m dev.bench.search", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="two problems of each family, two seeds")
     parser.add_argument("--only", default="", help=f"families with commas between, of {', '.join(FAMILIES)}")
-    parser.add_argument("--without", default="", help="searchers with commas between: gp takes half of the time")
+    parser.add_argument("--without", action="append", default=[], help="a searcher: gp takes half of the time")
     parser.add_argument("--seeds", type=int, help=f"{SEEDS}; with --quick {QUICK_SEEDS}")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes: one for each core")
     parser.add_argument("--record", type=pathlib.Path, default=pathlib.Path("bench-search.jsonl"))
@@ -39,7 +39,7 @@ def main() -> int:
     families = options.only.split(",") if options.only else list(FAMILIES)
     known = heats.load(options.record)
     seeds = options.seeds or (QUICK_SEEDS if options.quick else SEEDS)
-    todo = heats.all_of(families, seeds, options.quick, known, frozenset(options.without.split(",")))
+    todo = heats.all_of(families, seeds, options.quick, known, frozenset(options.without))
     with options.record.open("a") as record, multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
         for place, made in enumerate(pool.imap_unordered(heats.play, todo), start=1):
             known += made

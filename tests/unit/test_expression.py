@@ -1,19 +1,31 @@
 """Conditions among parameters: what the language says, what it refuses, and that nothing of a text is executed."""
 
-from collections.abc import Mapping
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import hypothesis
 import pytest
 from hypothesis import strategies
 
-from kubetune.api import expression
-from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Given, Int, InvalidSpec, Parameter
+from kubetune.api import expression, searcher
+from kubetune.api.spec import (
+    Algorithm,
+    Categorical,
+    Double,
+    ExperimentSpec,
+    Given,
+    Int,
+    InvalidSpec,
+    Parameter,
+    Params,
+    ParamValue,
+)
 from kubetune.api.trial import TrialState
 from kubetune.engine import check, samplers
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
-from kubetune.engine.samplers import grid
+from kubetune.engine.samplers import external, grid, where
 from tests.unit.engine_objects import LOSS, spec
 
 SPACE: dict[str, Parameter] = {
@@ -149,6 +161,51 @@ def test_every_trial_fulfils_them(name: str) -> None:
         assert made.space.problem(params) is None
         history.add(Past(number, TrialState.COMPLETE, params, (float(params["lr"]) - float(params["heads"]),)))
     assert sampler.suggest(history, 24) == samplers.build(made).suggest(history, 24)
+
+
+@pytest.mark.parametrize("name", ["cmaes", "nsgaii", "regularizedEvolution"])
+def test_what_is_not_allowed_is_drawn_again_by_the_sampler_itself(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a population at the edge of what is allowed, it asks for what is near; random draws come last."""
+    box: dict[str, Parameter] = {"x": Double(0.0, 1.0), "y": Double(0.0, 1.0)}
+    settings = {"cmaes": {"sigma0": 0.05}}.get(name, {"populationSize": 10})
+    made = spec(sampler=Algorithm(name, settings), parameters=box, where=("x < y",), seed=3)
+    sampler, history = samplers.build(made), History([LOSS], box)
+    dice = random.Random(1)
+    for number in range(40):
+        x = 0.5 + 0.01 * dice.random()
+        history.add(Past(number, TrialState.COMPLETE, {"x": x, "y": x + 0.001}, (dice.random(),), None, float(number)))
+    tries = [sampler.suggest(history, number) for number in range(40, 80)]
+    monkeypatch.setattr(where, "AGAIN", frozenset())
+    once = [samplers.build(made).suggest(history, number) for number in range(40, 80)]
+
+    def far(asked: list[dict[str, ParamValue]]) -> int:
+        return sum(abs(float(each["x"]) - 0.5) > 0.25 for each in asked)
+
+    assert all(float(each["x"]) < float(each["y"]) for each in tries)
+    assert far(tries) <= far(once)
+    assert tries != once
+
+
+def test_a_searchers_answer_that_is_not_allowed_is_replaced_and_it_is_told_of_what_was_tried() -> None:
+    class Stubborn:
+        told: list[searcher.Told] = []  # noqa: RUF012
+
+        def tell(self, trials: Sequence[searcher.Told]) -> None:
+            self.told += trials
+
+        def ask(self, number: int, running: Mapping[int, Params]) -> Params:
+            return {"x": 0.8, "y": 0.2 if number % 2 else 0.9}
+
+    box: dict[str, Parameter] = {"x": Double(0.0, 1.0), "y": Double(0.0, 1.0)}
+    made, one = spec(sampler=Algorithm("random"), parameters=box, where=("x < y",), seed=3), Stubborn()
+    sampler = where.WhereSampler(made, external.ExternalSampler(made, lambda: one))
+    history = History([LOSS], box)
+    for number in range(6):
+        params = sampler.suggest(history, number)
+        assert made.space.holds(params)
+        assert (params == {"x": 0.8, "y": 0.9}) == (number % 2 == 0)
+        history.add(Past(number, TrialState.COMPLETE, params, (1.0,), None, float(number)))
+    assert [dict(each.params) for each in one.told] == [dict(trial.params) for trial in list(history)[:5]]
 
 
 def test_random_draws_are_those_without_conditions_as_far_as_they_hold() -> None:

@@ -16,6 +16,7 @@ from tests.unit import loop_objects
 from tests.unit.engine_objects import ACCURACY, LOSS, SPACE, spec
 
 TWELVE: dict[str, Parameter] = {"a": Int(1, 6), "b": Categorical(("x", "y"))}
+NUMBERS: dict[str, Parameter] = {"lr": Double(1e-4, 1.0, log=True), "decay": Double(0.0, 1.0)}
 BRANCH = Double(0.0, 1.0, when=(("optimizer", ("sgd",)),))
 
 
@@ -38,6 +39,15 @@ def of(**changes: object) -> ExperimentSpec:
         (of(parameters={f"x{place}": Double(0.0, 1.0) for place in range(21)}), "tpe", "more than 20 parameters"),
         (of(max_trials=151), "tpe", "more than 150 trials"),
         (of(parallelism=51), "tpe", "more than 50 trials at once"),
+        (of(max_trials=300, parallelism=10, parameters=NUMBERS), "cmaes", "300 trials over numbers alone"),
+        (of(max_trials=300, parameters=NUMBERS | {"units": Int(16, 1024)}), "cmaes", "300 trials over numbers alone"),
+        (of(max_trials=300, parameters=NUMBERS | {"layers": Int(1, 4)}), "tpe", "more than 150 trials"),
+        (of(max_trials=299, parallelism=9, parameters=NUMBERS), "tpe", "more than 150 trials"),
+        (of(max_trials=300, parallelism=11, parameters=NUMBERS), "tpe", "more than 150 trials"),
+        (of(max_trials=300, parallelism=10, parameters=NUMBERS | TWELVE), "tpe", "more than 150 trials"),
+        (of(max_trials=300, parameters=NUMBERS, narrow={"lr": Double(0.1, 0.2)}), "tpe", "more than 150 trials"),
+        (of(max_trials=300, parameters=NUMBERS, constraints=(Constraint("ms", "max", 1.0),)), "tpe", "constraints"),
+        (of(max_trials=300, parameters=NUMBERS, objectives=(LOSS, ACCURACY)), "tpe", "several objectives"),
     ],
 )
 def test_what_it_picks(made: ExperimentSpec, name: str, reason: str) -> None:

@@ -38,7 +38,8 @@ def markdown(shown: Experiment, trials: Sequence[Trial], now: float) -> list[str
         lines += _table(["parameter", "value"], rows)
     if shown.importances:
         lines += ["", "## What mattered", ""]
-        lines += _table(["parameter", "share"], [[name, text.percent(share)] for name, share in shown.importances])
+        rows = [[name, text.percent(share), shown.effects.get(name, "")] for name, share in shown.importances]
+        lines += _table(["parameter", "share", "from worst to best"], rows)
     done = [one for one in model.by_value(trials, shown.maximize) if one.values is not None][:SHOWN]
     if done:
         metrics = [metric for metric, _ in shown.objectives]

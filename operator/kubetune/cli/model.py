@@ -72,6 +72,7 @@ class Experiment:
     saved_share: float
     failures: tuple[tuple[str, int], ...]  # (reason, count), of the latest trials
     importances: tuple[tuple[str, float], ...]  # (parameter, share)
+    effects: Mapping[str, str]  # of these parameters, what changing one did
     advice: tuple[str, ...]
     stop_trials: tuple[int, ...]
     container: str  # of the trial in its pod
@@ -164,6 +165,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         saved_share=float(saved.get("share", 0)),
         failures=tuple((entry["reason"], int(entry["count"])) for entry in status.get("failures") or ()),
         importances=tuple((one["parameter"], float(one["share"])) for one in status.get("importances") or ()),
+        effects={one["parameter"]: one["effect"] for one in status.get("importances") or () if "effect" in one},
         advice=tuple(
             f"{one['type']}: {one['message']}"
             for one in status.get("conditions") or ()

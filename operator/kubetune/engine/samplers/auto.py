@@ -5,8 +5,9 @@ parallelism: every sampler goes on from the record that another one made.
 """
 
 import dataclasses
+import importlib.util
 
-from kubetune.api.spec import Algorithm, Double, ExperimentSpec
+from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Parameter
 from kubetune.engine import options
 from kubetune.engine.columns import Points
 from kubetune.engine.samplers import gp
@@ -14,6 +15,9 @@ from kubetune.engine.samplers import gp
 FEW = 150  # trials, up to which the Gaussian process was compared
 NARROW = 20  # parameters, up to which a Gaussian process is advised (Frazier, arXiv 1807.02811)
 WIDE = 50  # trials at once, up to which it was compared
+MANY = 300  # trials, from which CMA-ES was compared
+STEPS = 20  # of a parameter, from which it was compared
+ROUNDS = 30  # times as many trials as run at once: with fewer it was no better than tpe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +54,11 @@ def _rules(spec: ExperimentSpec) -> tuple[str, str]:
     if spec.parallelism >= spec.max_trials and not spec.warm_start:
         return "qmc", "all trials may run at once, so none learns from another: they are spread evenly"
     against = _against_gp(spec)
+    if against and _fits_cmaes(spec):
+        return "cmaes", (
+            f"{spec.max_trials} trials over numbers alone, few of them at once: CMA-ES learns how the numbers depend "
+            "on each other"
+        )
     if against:
         return "tpe", against
     if not gp.installed():
@@ -61,6 +70,25 @@ def _rules(spec: ExperimentSpec) -> tuple[str, str]:
         "gp",
         f"{spec.max_trials} trials of one objective are few enough for a Gaussian process, which learns most from each",
     )
+
+
+def _fits_cmaes(spec: ExperimentSpec) -> bool:
+    """Whether it is one of the spaces and budgets in which CMA-ES was better than tpe."""
+    numbers = all(map(_fine, spec.parameters.values()))
+    plain = len(spec.objectives) == 1 and not spec.constraints and not spec.space.independent and not spec.narrow
+    return (
+        plain
+        and numbers
+        and 2 <= len(spec.parameters) <= NARROW
+        and spec.max_trials >= max(MANY, ROUNDS * spec.parallelism)
+        and importlib.util.find_spec("cmaes") is not None
+    )
+
+
+def _fine(parameter: Parameter) -> bool:
+    if isinstance(parameter, Categorical):
+        return False
+    return parameter.step is None or (parameter.high - parameter.low) / parameter.step >= STEPS
 
 
 def _against_gp(spec: ExperimentSpec) -> str:

@@ -734,6 +734,30 @@ _GIVEN = [
     ),
 ]
 
+_PROMOTION = {"pruner": {"name": "asha", "settings": {"type": "promotion"}}}
+_FIDELITY = [
+    *_admission(
+        "fidelity",
+        ("no-max", {"fidelity": {"name": "epochs"}}, "spec.fidelity.max: Required value"),
+        ("no-name", {"fidelity": {"max": 9}}, "spec.fidelity.name: Required value"),
+        ("min-above-max", {"fidelity": {"name": "epochs", "min": 9, "max": 3}}, "spec.fidelity.min is above max"),
+        (
+            "nothing",
+            {"fidelity": {"name": "epochs", "min": 0, "max": 3}},
+            "spec.fidelity.min in body should be greater",
+        ),
+        ("a-parameter", {"fidelity": {"name": "lr", "max": 3}}, "spec.fidelity.name is a parameter too"),
+        ("resume", {"fidelity": {"name": "e", "max": 3, "resume": "maybe"}}, "spec.fidelity.resume: Unsupported value"),
+    ),
+    *_invalid(
+        "fidelity",
+        ("promotion-of-what", _PROMOTION, "needs to know of what trials get more"),
+        ("name", {"fidelity": {"name": "PATH", "max": 3}}, "cannot be a variable of trials"),
+        ("type", {"pruner": {"name": "asha", "settings": {"type": "both"}}}, "needs one of stopping, promotion"),
+    ),
+]
+
+
 CASES: list[Case] = [
     *_SHAPE,
     *_OBJECTIVES,
@@ -747,6 +771,7 @@ CASES: list[Case] = [
     *_CONSTRAINTS,
     *_GIVEN,
     *_STAGES,
+    *_FIDELITY,
     *_NARROW,
     *_WARM,
 ]
@@ -773,6 +798,7 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("warm-start", {"warmStart": {"from": ["a"]}}, "warmStart cannot change"),
     ("checkpoints", {"checkpoints": {"claim": "c"}}, "checkpoints cannot move"),
     ("init-checkpoint", {"initCheckpoint": {"claim": "c"}}, "initCheckpoint cannot change"),
+    ("fidelity", {"fidelity": {"name": "e", "max": 3}}, "spec.fidelity: Forbidden: fidelity cannot change"),
     ("initial", {"initial": [{"lr": 0.01}]}, "spec.initial: Forbidden: initial cannot change"),
     ("enqueue", {"enqueue": [{"name": "a", "parameters": {"lr": 0.01}}]}, ""),
     ("narrow", {"narrow": {"lr": {"max": 0.01}}}, ""),

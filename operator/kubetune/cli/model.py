@@ -77,6 +77,7 @@ class Experiment:
     stop_trials: tuple[int, ...]
     container: str  # of the trial in its pod
     winner: Winner | None = None
+    paused: int = 0  # trials between two legs
     phase: tuple[str, int, int] | None = None  # what comes after the search and runs now: its name, ended runs, all
 
     @property
@@ -110,10 +111,12 @@ class Trial:
     last_metrics: Mapping[str, float]
     parent: int | None = None  # the trial whose checkpoint it went on from
     member: int | None = None  # of the population
+    leg: int = 0  # the current one, or of a paused trial the one that would be next
+    paused: bool = False
 
     @property
     def shown_state(self) -> str:
-        return SHOWN_STATE.get(self.state, self.state)
+        return "PAUSED" if self.paused else SHOWN_STATE.get(self.state, self.state)
 
     def seconds(self, now: float) -> float | None:
         """From the first pod's start to the end, or to now."""
@@ -153,6 +156,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         total=int(counts.get("total", 0)),
         running=int(counts.get("running", 0)),
         pending=int(counts.get("pending", 0)),
+        paused=int(counts.get("paused", 0)),
         complete=int(counts.get("complete", 0)),
         pruned=int(counts.get("pruned", 0)),
         failed=int(counts.get("failed", 0)),
@@ -246,6 +250,8 @@ def trial(answer: Json) -> Trial:
         last_metrics={name: float(value) for name, value in (answer.get("lastMetrics") or {}).items()},
         parent=answer.get("parent"),
         member=answer.get("member"),
+        leg=int(answer.get("leg") or 0),
+        paused=bool(answer.get("paused")),
     )
 
 

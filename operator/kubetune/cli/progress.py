@@ -45,6 +45,7 @@ def _counts(shown: Experiment) -> list[str]:
         counts.append(render.breakdown(shown))
     if not shown.ended:
         counts.append(f"{shown.active} active" + (f" ({shown.pending} waiting)" if shown.pending else ""))
+        counts += [f"{shown.paused} paused"] if shown.paused else []
     return counts
 
 
@@ -79,7 +80,7 @@ def _best(moment: Moment, plain: bool) -> list[str]:
 
 
 def _running(moment: Moment) -> list[str]:
-    running = [one for one in moment.trials if one.state == "RUNNING"]
+    running = [one for one in moment.trials if one.state == "RUNNING" and not one.paused]
     if not running or moment.experiment.ended:
         return []
     metric = moment.experiment.objectives[0][0] if moment.experiment.objectives else ""

@@ -194,6 +194,8 @@ def _values(one: Trial, metrics: Sequence[str]) -> list[str]:
 def why(one: Trial) -> str:
     """Only what is not to be expected: COMPLETE and PRUNED explain themselves."""
     attempt = f"attempt {one.attempt}" if one.attempt > 1 else ""
+    if one.leg and not one.ended:
+        attempt = f"after leg {one.leg - 1}" if one.paused else f"leg {one.leg}, {attempt}"
     reason = one.reason if one.reason not in ("", "Completed", "Pruned") else ""
     told = f"{reason}: {one.message}" if reason and one.message else reason
     return ", ".join(part for part in (attempt, text.cut(told, 80)) if part)

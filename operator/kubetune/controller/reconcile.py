@@ -269,6 +269,7 @@ class Reconciler:
             "COMPLETE": counts.complete,
             "PRUNED": counts.pruned,
             "FAIL": counts.failed,
+            **({"PAUSED": counts.paused} if engine.more_legs else {}),
         }
         for state, count in states.items():
             observe_one("trials", count, {**labels, "state": state})

@@ -131,6 +131,7 @@ class History:
         self._excess = np.empty((0, len(constraints)))
         self._running: dict[int, int | None] = {}  # numbers in order → the point, in a finite space
         self._learned = array.array("q")  # numbers of COMPLETE and PRUNED trials, ascending
+        self._taught = array.array("q")  # of RUNNING ones with legs that ended, ascending
         self._ranking = array.array("q")  # one objective: COMPLETE trials, best first, earliest of equals
         self._busy: collections.Counter[int] = collections.Counter()  # points that trials are RUNNING at
         self._asked: set[int] = set()  # points of a small space that were ever asked for
@@ -204,6 +205,8 @@ class History:
         ended = self._states[: self._count]
         learned = np.flatnonzero((ended == COMPLETE) | (ended == PRUNED))
         self._learned = array.array("q", learned.astype(np.int64).tobytes())
+        taught = np.flatnonzero((ended == RUNNING) & ~np.isnan(self._values[: self._count, 0]))
+        self._taught = array.array("q", taught.astype(np.int64).tobytes())
         complete = np.flatnonzero((ended == COMPLETE) & ~np.isnan(self._values[: self._count, 0]))
         if self._values.shape[1] == 1:
             losses = self._values[complete, 0] * self.front.signs[0]
@@ -249,7 +252,12 @@ class History:
     def replace(self, trial: Past) -> None:
         """What is now known of a RUNNING trial, its parameters and member as they were; ended, it stays as it is."""
         point = self._running[trial.number]
+        taught = not math.isnan(self._values[trial.number, 0])
         self._write(trial)
+        if taught and trial.state is not TrialState.RUNNING:
+            del self._taught[bisect.bisect_left(self._taught, trial.number)]
+        elif not taught and trial.state is TrialState.RUNNING and trial.values is not None:
+            bisect.insort(self._taught, trial.number)
         if trial.state is not TrialState.RUNNING:
             del self._running[trial.number]
             self._leave(point)
@@ -299,7 +307,7 @@ class History:
     @property
     def learned(self) -> int:
         """How many trials taught something: COMPLETE and PRUNED ones."""
-        return len(self._learned) + (0 if self._older is None else len(self._older.numbers))
+        return len(self._learned) + len(self._taught) + (0 if self._older is None else len(self._older.numbers))
 
     def best(self, count: int) -> list[int]:
         """Numbers of the ``count`` best COMPLETE trials; of several objectives, of the Pareto front, earliest first."""
@@ -321,10 +329,13 @@ class History:
         that ended, in the order in which they did, those of others first; with the gradients that they reported."""
         of_running = itertools.islice(reversed(self._running), running)
         learned = self._learned[max(0, len(self._learned) - latest) :]
+        if self._taught:
+            taught = self._taught[max(0, len(self._taught) - latest) :]
+            learned = array.array("q", sorted([*learned, *taught])[-latest:] if latest else ())
         rows = np.unique(np.array([*self.best(best), *learned, *of_running], dtype=np.int64))
         own = View(
             rows,
-            self._states[rows],
+            self._shown(rows),
             self._params[rows],
             self._values[rows],
             self._steps[rows],
@@ -335,6 +346,14 @@ class History:
             self._busy_members() if whole else frozenset(),
         )
         return own if self._older is None or whole else own.after(self._older)
+
+    def _shown(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+        """States as samplers see them: a trial with legs that ended has taught as much as one that was pruned there."""
+        states = self._states[rows]
+        if self._taught:
+            taught = (states == RUNNING) & ~np.isnan(self._values[rows, 0])
+            states = np.where(taught, np.uint8(PRUNED), states)
+        return states
 
     def _whole(self, slopes: bool) -> Ended:
         """What ended since is added; an end before the last one known (a clock was set back) begins another log."""

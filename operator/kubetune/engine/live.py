@@ -30,7 +30,12 @@ class Live:
     @property
     def past(self) -> Past:
         """The trial as samplers see it."""
-        return Past(self.row.number, self.row.state, self.row.params, last=self.curve.last, member=self.row.member)
+        row, values = self.row, None
+        if row.legs and self._one_series:
+            values = row.legs[-1].values
+        elif row.legs:
+            values = tuple(sum(each) / len(row.legs) for each in zip(*(leg.values for leg in row.legs), strict=True))
+        return Past(row.number, row.state, row.params, values, self.curve.last, member=row.member)
 
     @property
     def prunable(self) -> bool:

@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from kubetune.api.checkpoints import Checkpoint
 from kubetune.api.trial import Leg, NextLeg, Reason, TrialRow, TrialState
 from kubetune.storage import base
 from tests.conftest import Storage
@@ -184,3 +185,18 @@ class TestReportsThatCount:
         self.report(experiment, 2, range(2, 4))
         experiment.lose(0, 2, Reason.EVICTED)
         assert self.ended(experiment, 3) == [10, 11]
+
+
+@pytest.mark.parametrize(("resumes", "there"), [(True, 1), (False, 0)])
+def test_a_leg_that_begins_anew_has_no_checkpoint_of_those_before(
+    experiment: Experiment, resumes: bool, there: int
+) -> None:
+    experiment.create(0)
+    experiment.storage.commit_checkpoint(experiment.who(0), Checkpoint(0, 1, 3, "0/1-3", "a" * 64, 100, 2))
+    end_leg(experiment, 1, False, resumes)
+    experiment.record(0, 2)
+    assert len(experiment.storage.resumable(experiment.who(0, 2))) == there
+    experiment.storage.commit_checkpoint(experiment.who(0, 2), Checkpoint(0, 2, 4, "0/2-4", "b" * 64, 100, 2))
+    experiment.lose(0, 2)
+    experiment.record(0, 3)
+    assert len(experiment.storage.resumable(experiment.who(0, 3))) == there + 1

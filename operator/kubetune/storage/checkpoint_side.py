@@ -64,7 +64,7 @@ class CheckpointSide(gateway_side.GatewaySide):
                 )
                 for (trial_id,) in cursor.fetchall():
                     found += checkpoints.candidates(kept(cursor, trial_id))
-        return found
+        return [each for each in found if each.trial != row.number or each.attempt > rules.anew(row)]
 
     def resume(self, who: base.Identity, location: str | None, damaged: Collection[str]) -> base.Answer:
         with self.pool.transaction() as cursor:

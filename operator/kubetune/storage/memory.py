@@ -615,7 +615,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     @_transaction
     def resumable(self, who: base.Identity) -> list[Checkpoint]:
         row, store = self._trial(who).row, self._study(who.experiment_uid).checkpoints
-        return [each for number in rules.resumes_from(row) for each in checkpoints.candidates(store.of(number))]
+        found = [each for number in rules.resumes_from(row) for each in checkpoints.candidates(store.of(number))]
+        return [each for each in found if each.trial != row.number or each.attempt > rules.anew(row)]
 
     @_transaction
     def resume(self, who: base.Identity, location: str | None, damaged: Collection[str]) -> base.Answer:

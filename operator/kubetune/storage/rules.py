@@ -98,6 +98,12 @@ def resumes_from(row: TrialRow) -> list[int]:
     return [row.number] if row.parent is None else [row.number, row.parent]
 
 
+def anew(row: TrialRow) -> int:
+    """The attempt after which the trial's current leg began with nothing: what was saved until then is none of its
+    checkpoints. 0: it goes on from all there is."""
+    return max((leg.attempt for leg in row.legs if not leg.resumes), default=0)
+
+
 def resumed(row: TrialRow, step: int) -> TrialRow:
     """The trial goes on after this step: a report without a step is of the next one."""
     return row if row.last_step is not None else dataclasses.replace(row, last_step=step)

@@ -332,7 +332,7 @@ def test_people_read_trials_by_page_and_state(
     status, answer = read(gateway, f"{base_path}?state=complete", token)
     assert status == 200
     assert answer["study"] == experiment.study.study_name
-    assert answer["counts"] == {"running": 2, "complete": 1, "pruned": 0, "failed": 0, "lostAttempts": 0}
+    assert answer["counts"] == {"running": 2, "complete": 1, "pruned": 0, "failed": 0, "lostAttempts": 0, "paused": 0}
     (row,) = answer["trials"]
     assert (row["number"], row["state"], row["values"], row["lastStep"]) == (0, "COMPLETE", ["inf"], 7)
     assert row["parameters"] == {"x": 0.5}

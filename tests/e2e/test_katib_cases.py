@@ -29,11 +29,11 @@ def values(experiment: cluster.Experiment) -> list[float]:
 
 
 def series(experiment: cluster.Experiment, metric: str) -> list[list[float]]:
-    """What each trial reported of a metric, in order."""
+    """What each COMPLETE trial reported of a metric, in order."""
     rows = cluster.sql(
         f"SELECT string_agg(r.metrics->>'{metric}', ' ' ORDER BY r.seq) FROM {cluster.TRIALS}"
-        f" JOIN kubetune.reports r ON r.trial_id = t.id WHERE e.uid = '{experiment.uid()}' GROUP BY t.number"
-        " ORDER BY t.number"
+        f" JOIN kubetune.reports r ON r.trial_id = t.id WHERE e.uid = '{experiment.uid()}'"
+        " AND t.state = 'COMPLETE' GROUP BY t.number ORDER BY t.number"
     )
     return [[float(value) for value in row.split()] for row in rows]
 

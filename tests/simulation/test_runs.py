@@ -7,11 +7,12 @@ import pytest
 
 from kubetune.simulator import one
 from kubetune.simulator.run import Result, simulate
-from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment, in_stages, in_workers
+from kubetune.simulator.scenario import HOLDS, Scenario, draw, experiment, in_populations, in_stages, in_workers
 
 RUNS, BATCH = 300, 25
 WORKER_RUNS = 100
 STAGED_RUNS = 50
+POPULATED_RUNS = 50
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +38,22 @@ def test_all_invariants_hold_in_workers(first: int) -> None:
 def test_all_invariants_hold_in_stages(first: int) -> None:
     for seed in range(first, first + BATCH):
         simulate(in_stages(seed))
+
+
+@pytest.mark.parametrize("first", range(1, POPULATED_RUNS + 1, BATCH))
+def test_all_invariants_hold_of_populations(first: int) -> None:
+    for seed in range(first, first + BATCH):
+        simulate(in_populations(seed))
+
+
+def test_a_population_is_the_same_whatever_write_a_kill_comes_at() -> None:
+    sampler = {"name": "pbt", "settings": {"populationSize": 2, "quantileFraction": 0.5}}
+    populated = experiment("small", maxTrials=6, sampler=sampler, parallelism={"max": 2})
+    calm = simulate(small(experiments=(populated,)))
+    assert (calm.trials, calm.states, calm.reasons) == (6, ("Complete",), ("MaxTrials",))
+    for write in range(1, calm.writes + 1, 3):
+        found = simulate(small(experiments=(populated,), crash_at=write))
+        assert (found.names, found.states, found.reasons) == (calm.names, calm.states, calm.reasons)
 
 
 def test_stages_are_run_to_the_end_whatever_write_a_kill_comes_at() -> None:

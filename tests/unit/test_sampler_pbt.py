@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubetune.api import spec as api
+from kubetune.api.fidelity import Fidelity
 from kubetune.api.spec import (
     Algorithm,
     Categorical,
@@ -401,6 +402,7 @@ def test_trials_of_another_sampler_and_of_a_larger_population_are_left_out() -> 
         ({}, {"parallelism": 5}, "parallelism.max"),
         ({}, {"objectives": (ACCURACY, LOSS)}, "sampler.name"),
         ({}, {"parameters": {"one": Categorical(("same",))}}, "parameters"),
+        ({}, {"fidelity": Fidelity("epochs", 1, 9)}, "fidelity"),
         ({}, {"narrow": {"lr": Double(1e-3, 1e-2, log=True)}}, "narrow"),
         ({}, {"warm_start": ("other",)}, "warmStart"),
     ],

@@ -270,12 +270,9 @@ def _limit(limits: Mapping[str, Any], name: str) -> float | None:
     return duration(str(limits[name]), f"deadline.{name}") if limits.get(name) else None
 
 
-TRAIN_ON = frozenset({"pbt", "schedule"})  # samplers whose trials are segments of longer trainings
-
-
 def default_pruner(spec: Mapping[str, Any]) -> str:
     """Which one a resource's spec has that names none: segments of a longer training are not told apart by step."""
-    segments = (spec.get("sampler") or {}).get("name") in TRAIN_ON
+    segments = (spec.get("sampler") or {}).get("name") in phases.POPULATIONS
     return "none" if segments or len(spec.get("objectives") or ()) > 1 else "median"
 
 

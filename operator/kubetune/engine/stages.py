@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from kubetune.api import narrow
-from kubetune.api.spec import TRAIN_ON, ExperimentSpec, InvalidSpec
+from kubetune.api.phases import POPULATIONS
+from kubetune.api.spec import ExperimentSpec, InvalidSpec
 from kubetune.api.stages import Current, Stage
 from kubetune.engine import samplers
 from kubetune.engine.around import around
@@ -158,7 +159,7 @@ def each(spec: ExperimentSpec) -> Iterator[tuple[ExperimentSpec, Sampler]]:
 def _check(field: str, stage: Stage) -> None:
     if stage.sampler.name == "bruteForce":
         raise InvalidSpec(field, "bruteForce goes through a whole study's space by itself; take grid for a stage")
-    if stage.sampler.name in TRAIN_ON:
+    if stage.sampler.name in POPULATIONS:
         raise InvalidSpec(field, f"{stage.sampler.name} trains on and on: make it an experiment of its own")
     if stage.around is not None and stage.sampler.name in narrowed.REFUSE:
         raise InvalidSpec(

@@ -17,7 +17,7 @@ from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine import phases
 from kubetune.engine.check import check as engine_check
 from kubetune.engine.stages import STAGE
-from kubetune.simulator import legs, trials
+from kubetune.simulator import legs, segments, trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.census import is_worker, number_of, trial_of
 from kubetune.simulator.nodes import Cluster
@@ -195,6 +195,7 @@ class Watchdog:
                 else:
                     self._ending(uid, spec, rows)
                     legs.all_trials(spec, study.row.end_reason, rows)
+                    segments.all_trials(rows)
                 for number, row in rows.items():
                     if spec.fidelity is not None:
                         legs.trial(spec, study, row, behave[uid][number], self.flaky)

@@ -11,6 +11,7 @@ from kubetune.simulator import trials
 LOSSES = ("evict", "delete pod", "delete job", "cut off", "lose node")
 HOLDS = ("hold job", "hold job in the foreground")
 REFUSED_IMAGE = "refused:1"  # the API server takes no Job with it
+MEMBERS = 6  # of a population: as many as a drawn parallelism is at most
 STORM = 240.0  # seconds in which things go wrong; then it is calm
 
 
@@ -129,6 +130,23 @@ def in_workers(seed: int) -> Scenario:
         if dice.random() < 0.2
     ]
     return dataclasses.replace(drawn, experiments=tuple(made), kinds=kinds, changes=(*drawn.changes, *changes))
+
+
+def in_populations(seed: int) -> Scenario:
+    """The same mixture, with trials that go on from each other."""
+    drawn = draw(seed)
+    sampler = {"name": "pbt", "settings": {"populationSize": MEMBERS, "quantileFraction": 0.4}}
+    made = []
+    for each in drawn.experiments:
+        spec = {key: value for key, value in each["spec"].items() if key != "finalists"}
+        made.append({**each, "spec": {**spec, "sampler": sampler, "maxTrials": 2 * spec["maxTrials"]}})
+    return dataclasses.replace(drawn, experiments=tuple(made), changes=tuple(map(_longer, drawn.changes)))
+
+
+def _longer(change: Change) -> Change:
+    if change.spec is None or "maxTrials" not in change.spec:
+        return change
+    return dataclasses.replace(change, spec={**change.spec, "maxTrials": 2 * change.spec["maxTrials"]})
 
 
 def in_stages(seed: int) -> Scenario:

@@ -207,6 +207,8 @@ def _fits(spec: ExperimentSpec, size: int) -> None:
     """Raises InvalidSpec."""
     if len(spec.objectives) > 1:
         raise InvalidSpec("sampler.name", "pbt takes one objective; with several take nsgaii, nsgaiii or tpe")
+    if spec.fidelity is not None:
+        raise InvalidSpec("fidelity", "pbt trains in segments, not in rungs; drop it, or take another sampler")
     if not Asker(spec).distributions:
         raise InvalidSpec("parameters", "each has one value only: there is nothing to search; give one more values")
     if spec.parallelism > size:

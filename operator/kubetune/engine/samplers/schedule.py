@@ -66,6 +66,8 @@ def build(spec: ExperimentSpec) -> ScheduleSampler:
         raise InvalidSpec(f"sampler.settings.{unknown[0]}", "schedule has no such setting; its setting is segments")
     if spec.parallelism > 1:
         raise InvalidSpec("parallelism.max", "a schedule is one segment after the other: set it to 1")
+    if spec.fidelity is not None:
+        raise InvalidSpec("fidelity", "a schedule is trained in segments, not in rungs; drop it")
     if spec.given:
         raise InvalidSpec(
             spec.given[0].field.partition("[")[0],

@@ -617,6 +617,11 @@ _NARROW = [
             {"narrow": {"layers": {"max": 2}}, "sampler": {"name": "grid"}, "parameters/lr": {"values": [0.1]}},
             "narrow: grid cannot be narrowed while it runs",
         ),
+        (
+            "cmaes",
+            {"narrow": {"lr": {"max": 0.01}}, "sampler": {"name": "cmaes"}},
+            "narrow: cmaes cannot be narrowed while it runs: its distribution is one of the whole box",
+        ),
     ),
 ]
 COARSE = {"maxTrials": 16, "sampler": {"name": "grid", "settings": {"points": 4}}}

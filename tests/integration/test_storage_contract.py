@@ -10,6 +10,7 @@ from kubetune.api import names
 from kubetune.api.spec import Categorical, Double, Given, Int, Parameter, ParamValue
 from kubetune.api.trial import Ending, Finish, JobRecord, Reason, TrialRow, TrialState
 from kubetune.storage import base, batches
+from kubetune.storage.record import Judged
 from tests.conftest import Storage
 from tests.integration.experiments import SPACE, Experiment, Settled, completed, failed, job_uid, pruned, series_of
 
@@ -219,6 +220,76 @@ class TestSteering:
         storage.delete_study(uid)
         storage.purge(-1e6)
         assert storage.steering(uid) == []
+
+
+class TestRecord:
+    """What it takes to make every decision again, as the gateway reads it."""
+
+    def test_the_order_of_what_happened(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        assert storage.last_order(uid) == storage.last_order("nobody") == 0
+        storage.record_steering(uid, [base.Steer("stop", "3", {}, trial=0, order=1)])
+        new = [base.NewTrial(number, {"x": 0.5}, known=1) for number in (0, 1, 2)]
+        storage.create_trials(uid, SPACE, new)
+        for number in (0, 1, 2):
+            assert experiment.record(number)
+        assert storage.last_order(uid) == 1
+        experiment.report(0, 0, loss=0.5)
+        experiment.report(0, 1, loss=float("nan"))
+        experiment.report(0, 2, other=0.125)
+        rung = Judged(2, 0, 1, "rung", 1, 1)
+        stop = Judged(3, 0, 1, "stop", 2, 2, "at rung 2: it is bad")
+        storage.decide(uid, {0: base.Stop(Reason.PRUNED, "pruned by asha")}, {0: 2}, [rung, stop])
+        assert storage.last_order(uid) == 3
+        end = base.ToEnd(0, 1, lambda *_: completed(0.5), order=4)
+        storage.finish_trials(uid, [end])
+        assert storage.last_order(uid) == 4
+        storage.finish_trials(uid, [dataclasses.replace(end, order=5)])  # it had ended already
+        found = storage.record(experiment.namespace, experiment.name, 0, 10)
+        assert [(each.row.number, each.known, each.order) for each in found] == [(0, 1, 4), (1, 1, None), (2, 1, None)]
+        assert [point[:3] for point in found[0].points] == [(1, 1, 0), (1, 2, 1)]
+        assert found[0].points[0].value == 0.5
+        assert math.isnan(found[0].points[1].value)
+        assert [dataclasses.replace(each, time=0.0) for each in found[0].judged] == [rung, stop]
+        assert found[0].judged[0].time > 0
+        assert found[0].whole
+        assert not found[1].judged
+        page = storage.record(experiment.namespace, experiment.name, 1, 1)
+        assert [each.row.number for each in page] == [1]
+        assert storage.record(experiment.namespace, experiment.name, 3, 10) == []
+        with pytest.raises(KeyError):
+            storage.record(experiment.namespace, "nobody", 0, 10)
+
+    def test_of_removed_reports_the_series_is_left(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0, 4, loss=0.25)
+        experiment.report(0, 2, loss=0.5)
+        experiment.finish(0)
+        remove_all(experiment.storage, -1e6)
+        (found,) = experiment.storage.record(experiment.namespace, experiment.name, 0, 10)
+        assert (found.whole, found.known) == (False, None)
+        assert found.points == [(1, 1, 2, 0.5), (1, 2, 4, 0.25)]
+
+    def test_the_history_of_a_study(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        found = storage.history(experiment.namespace, experiment.name)
+        assert (found.study.uid, found.spec, list(found.steering), list(found.warm)) == (uid, None, [], [])
+        steer = base.Steer("search", "tpe", {"seed": 1}, trial=0, order=1)
+        storage.record_steering(uid, [steer])
+        storage.save_spec(uid, base.KeptSpec(3, {"seed": 1}))
+        found = storage.history(experiment.namespace, experiment.name)
+        assert [dataclasses.replace(each, time=0.0) for each in found.steering] == [steer]
+        assert found.spec == base.KeptSpec(3, {"seed": 1})
+        with pytest.raises(KeyError):
+            storage.history(experiment.namespace, "nobody")
+
+    def test_judgements_go_with_their_study(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        experiment.create(0)
+        storage.decide(uid, {}, {}, [Judged(1, 0, 1, "lost")])
+        storage.delete_study(uid)
+        storage.purge(-1e6)
+        assert storage.last_order(uid) == 0
 
 
 class TestWarmStart:

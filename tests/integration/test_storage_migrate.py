@@ -27,6 +27,7 @@ OWN = {
     "warm_trials",
     "checkpoints",
     "resumes",
+    "judgements",
     "kubetune_version",
 }
 
@@ -77,9 +78,9 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
     experiment.finish(1)
     with contextlib.closing(psycopg2.connect(empty_database)) as connection, connection.cursor() as cursor:
         later = ["losses", "offered", "reports_removed", "source", "stop_message", "rung", "constraint_values"]
-        later += ["parent", "member", "leg", "paused", "legs", "environment"]
+        later += ["parent", "member", "leg", "paused", "legs", "environment", "known", "end_order"]
         cursor.execute(f"ALTER TABLE kubetune.experiment_trials {', '.join(f'DROP {name}' for name in later)}")
-        gone = ("workers", "leases", "steering", "warm_trials", "checkpoints", "resumes")
+        gone = ("workers", "leases", "steering", "warm_trials", "checkpoints", "resumes", "judgements")
         cursor.execute(f"DROP TABLE kubetune.{', kubetune.'.join(gone)}")
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation, DROP warm_started, DROP phase")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")

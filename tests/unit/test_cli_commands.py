@@ -60,7 +60,14 @@ class World:
             offset, limit = int(query["offset"]), int(query["limit"])
             return 200, {"study": "s", "counts": {}, "trials": wanted[offset : offset + limit]}
 
+        def record(query: dict[str, str], body: Any, headers: Any) -> Answer:
+            offset, limit = int(query["offset"]), int(query["limit"])
+            return 200, {"trials": trials[offset : offset + limit]}
+
         self.answers[f"GET {PROXY}/trials"] = page
+        self.answers[f"GET {PROXY}/record"] = record
+        study = {"uid": "u-1", "study": "s", "created": 0.0, "ended": None, "steering": [], "warm": []}
+        self.answers[f"GET {PROXY}/history"] = (200, study)
 
     def answer(self, method: str, address: str, body: Any, headers: Any) -> Answer:
         path, _, query = address.partition("?")

@@ -16,6 +16,7 @@ from kubetune.cli import explain
 from kubetune.kube import errors, resources
 from kubetune.kube.client import Client, Json
 
+RECORDS = 200  # trials with all their reports in one answer
 PAGE = 500
 TOKEN_SECONDS = 600  # the least that Kubernetes grants
 
@@ -139,6 +140,20 @@ class Access:
             page = self._read(f"{name}/trials", params)["trials"]
             found.extend(page)
             if len(page) < PAGE:
+                return found
+
+    def history(self, name: str) -> Json:
+        """How it is searched, what people did, what began."""
+        found: Json = self._read(f"{name}/history")
+        return found
+
+    def record(self, name: str) -> list[Json]:
+        """All trials by number, with what was decided about them."""
+        found: list[Json] = []
+        while True:
+            page = self._read(f"{name}/record", {"offset": len(found), "limit": RECORDS})["trials"]
+            found.extend(page)
+            if len(page) < RECORDS:
                 return found
 
     def log(self, name: str, trial: int, phase: str = "") -> Log:

@@ -1,16 +1,20 @@
 """`kubectl tune export`: an experiment as one document, for the record and for others. Pure."""
 
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubetune.cli import model, render, text
+from kubetune.cli import model, render, replay, text
 from kubetune.cli.model import Experiment, Trial
 
 SHOWN = 20  # best trials in the report
 
 
-def as_json(resource: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The Experiment as it is, without what only the API server needs, and every trial as the gateway tells it."""
+def as_json(
+    resource: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], history: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """The Experiment as it is, without what only the API server needs, and every trial as the gateway tells it; with
+    its ``history`` it can be decided again. None: it has not begun."""
     metadata = resource["metadata"]
     kept = ("name", "namespace", "uid", "creationTimestamp", "generation", "labels")
     return {
@@ -19,12 +23,20 @@ def as_json(resource: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]) ->
         "metadata": {field: metadata[field] for field in kept if field in metadata},
         "spec": resource.get("spec") or {},
         "status": resource.get("status") or {},
+        **({} if history is None else {"record": history}),
         "trials": list(trials),
     }
 
 
-def markdown(shown: Experiment, trials: Sequence[Trial], now: float) -> list[str]:
-    """A report for people: how it ended, the best, what mattered, the best trials."""
+def markdown(
+    shown: Experiment,
+    trials: Sequence[Trial],
+    now: float,
+    resource: Mapping[str, Any],
+    history: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """A report for people: how it ended, the best, what mattered, the best trials; what was searched and how, so that
+    somebody else could do it again."""
     lines = [f"# {shown.namespace}/{shown.name}", "", *_facts(shown, now)]
     for warning in shown.advice:
         lines += ["", f"> **{_cell(warning.partition(': ')[0])}**: {_cell(warning.partition(': ')[2])}"]
@@ -46,7 +58,37 @@ def markdown(shown: Experiment, trials: Sequence[Trial], now: float) -> list[str
         names = list(dict.fromkeys(name for one in done for name in one.parameters))
         lines += ["", f"## The best {len(done)} of {len(trials)} trials", ""]
         lines += _table(["trial", "state", *metrics, *names], [_row(one, names) for one in done])
+    lines += ["", "## What was searched", ""]
+    forms = (resource.get("spec") or {}).get("parameters") or {}
+    lines += _table(["parameter", "range"], [[name, json.dumps(form)] for name, form in forms.items()])
+    return lines + ([] if history is None else _method(history))
+
+
+def _method(history: Mapping[str, Any]) -> list[str]:
+    """What decided, on what it ran, and what people did."""
+    lines = ["", "## How it was searched", ""]
+    searches = [each for each in history["steering"] if each["kind"] == "search"]
+    for each in searches:
+        detail = each["detail"]
+        sampler, pruner = _algorithm(detail["sampler"]), _algorithm(detail["pruner"])
+        seed = f"the UID, {history['uid']}" if detail["seed"] is None else detail["seed"]
+        used = ", ".join(f"{name} {version}" for name, version in detail["versions"].items())
+        lines.append(f"- From trial {each['trial']}: sampler {sampler}, pruner {pruner}, seed {seed}; {used}.")
+    images = [each["detail"] for each in history["steering"] if each["kind"] == "image"]
+    lines += [f"- Image `{each['image']}` was `{each['digest']}`, first in trial {each['trial']}." for each in images]
+    if history["warm"]:
+        names = sorted({each["source"] for each in history["warm"]})
+        lines.append(f"- Began with {len(history['warm'])} trials of {', '.join(names)}.")
+    done = [each for each in history["steering"] if each["kind"] not in ("search", "image")]
+    if done:
+        rows = [[when, what, words] for when, what, words in replay.told(done)]
+        lines += ["", "## What was done while it ran", "", *_table(["time (UTC)", "what", ""], rows)]
     return lines
+
+
+def _algorithm(form: Mapping[str, Any]) -> str:
+    settings = ", ".join(f"{name}: {json.dumps(value)}" for name, value in form["settings"].items())
+    return f"`{form['name']}`" + (f" ({settings})" if settings else "")
 
 
 def _facts(shown: Experiment, now: float) -> list[str]:

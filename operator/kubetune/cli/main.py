@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from kubetune.cli import edits, explain, export, importance, model, render, schedule, text, watch
+from kubetune.cli import edits, explain, export, importance, model, render, replay, schedule, text, watch
 from kubetune.cli import logs as trial_logs
 from kubetune.cli.access import Access, Gateway
-from kubetune.kube.client import Client
+from kubetune.kube.client import Client, Json
 from kubetune.kube.credentials import Credentials, NoCredentials
 
 ENV_GATEWAY = "KUBETUNE_GATEWAY_SERVICE"
@@ -24,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="replace")
     options = parser().parse_args(arguments)
     try:
+        if options.command is _replay and replay.is_file(options.name):
+            return _decided(replay.read(options.name))  # offline
         credentials = Credentials.load(getattr(options, "kubeconfig", None), getattr(options, "context", None))
         return int(options.command(options, _access(options, credentials), credentials))
     except (explain.Problem, NoCredentials) as problem:
@@ -163,15 +165,47 @@ def _schedule(options: argparse.Namespace, access: Access, credentials: Credenti
 def _export(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     resource = access.experiment(options.name)
     shown = model.experiment(resource)
+    if options.output == "json":
+        print(text.as_json(_exported(options.name, resource, access)))
+        return 0
     answers = sorted(access.trials(options.name) if shown.total else [], key=lambda answer: int(answer["number"]))
     rows = [model.trial(answer) for answer in answers]
-    if options.output == "json":
-        print(text.as_json(export.as_json(resource, answers)))
-    elif options.output == "csv":
+    if options.output == "csv":
         print(render.trials_csv(shown, rows), end="")
     else:
-        print(*export.markdown(shown, rows, time.time()), sep="\n")
+        history = access.history(options.name) if shown.study else None
+        print(*export.markdown(shown, rows, time.time(), resource, history), sep="\n")
     return 0
+
+
+def _exported(name: str, resource: Json, access: Access) -> Json:
+    if not model.experiment(resource).study:
+        return export.as_json(resource, [], None)
+    trials, history = access.record(name), access.history(name)
+    return export.as_json(resource, trials, history)
+
+
+def _history(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    access.experiment(options.name)  # a name that is wrong is said in our words
+    history, trials = access.history(options.name), access.record(options.name)
+    found = replay.entries(history, trials, options.all)
+    if options.output == "json":
+        print(text.as_json([{"time": time, "what": what, "message": said} for time, what, said in found]))
+    else:
+        print(*replay.lines(found), sep="\n")
+    return 0
+
+
+def _replay(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    return _decided(_exported(options.name, access.experiment(options.name), access))
+
+
+def _decided(document: Json) -> int:
+    if "record" not in document:
+        raise explain.Problem("nothing was decided yet")
+    said, same = replay.again(document)
+    print(*said, sep="\n")
+    return 0 if same else 1
 
 
 def _suspend(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
@@ -264,6 +298,16 @@ def parser() -> argparse.ArgumentParser:
     exported.add_argument(
         "-o", "--output", choices=["json", "csv", "md"], default="json", help="csv: the trials; md: a report"
     )
+
+    told = add(
+        "history", _history, "what was decided, in order: searches, stages, people's edits, stops; --all: trials too"
+    )
+    told.add_argument("name")
+    told.add_argument("--all", action="store_true", help="with each trial's begin, judgements and end")
+    told.add_argument("-o", "--output", choices=["table", "json"], default="table")
+
+    again = add("replay", _replay, "decide everything again from the record, and compare; needs kubetune with Optuna")
+    again.add_argument("name", help="an experiment, or a file that export wrote (- is standard input)")
 
     for name, wanted, summary in (
         ("suspend", True, "take the pods away for now; parameters and results stay"),

@@ -138,6 +138,17 @@ def starts(seen: Observed) -> dict[int, float]:
     }
 
 
+def images(spec: ExperimentSpec, seen: Observed) -> dict[str, tuple[str, int]]:
+    """The images that trials run on: by digest, the name in the spec and a trial of it (of a worker's: the next)."""
+    found: dict[str, tuple[str, int]] = {}
+    workers = seen.crew.jobs if seen.crew else ()
+    for job in (*seen.stirring.jobs, *workers):
+        if job.pod is not None and job.pod.image and job.pod.began is not None:
+            trial = seen.counts.total if job.worker else job.number
+            found.setdefault(job.pod.image, (spec.template["spec"]["containers"][0]["image"], trial))
+    return found
+
+
 def _remember(memory: Memory, apart: Apart, now: float) -> None:
     """Since when a Job has been in trouble, or over. What its log says is accepted from the recording of its UID on."""
     jobs = apart.jobs

@@ -279,6 +279,9 @@ class Engine(Protocol):
 
     def record_start(self, starts: Mapping[int, float]) -> None: ...
 
+    def record_images(self, seen: Mapping[str, tuple[str, int]]) -> None:
+        """Commit which images trials run on, each once: by digest, its name and a trial of it."""
+
     def new_attempt(self, number: int, lost: int, reason: Reason, message: str) -> bool: ...
 
     def request_stop(self, stops: Mapping[int, Reason]) -> None: ...

@@ -172,6 +172,7 @@ class Reconciler:
         else:
             plan = dataclasses.replace(plan, again_in=0.0)
         engine.record_start(observe.starts(seen))
+        engine.record_images(observe.images(spec, seen))
         if engine.ended is None and plan.state in _FINAL:  # planned, and not committed: nobody may read it yet
             plan = dataclasses.replace(done, again_in=0.0)
         return plan, seen

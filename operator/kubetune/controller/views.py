@@ -135,6 +135,7 @@ def pod(raw: Raw, gone: bool = False) -> PodView:
         reason=status.get("reason"),
         waiting=waiting,
         waiting_message=waiting_message,
+        image=str((container or {}).get("imageID") or ""),
         exit_code=terminated.get("exitCode"),
         terminated=terminated.get("reason"),
         terminated_message=_last_words(terminated, culprit, status),

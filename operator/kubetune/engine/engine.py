@@ -11,7 +11,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from kubetune.api.insight import Insight
-from kubetune.api.spec import ExperimentSpec, Given, InvalidSpec
+from kubetune.api.spec import Algorithm, ExperimentSpec, Given, InvalidSpec
 from kubetune.api.stages import Current
 from kubetune.api.trial import (
     AttemptEnd,
@@ -27,7 +27,7 @@ from kubetune.api.trial import (
     TrialState,
     WorkerRow,
 )
-from kubetune.engine import check, courses, pruners, samplers, stages, steering, value, warm
+from kubetune.engine import check, courses, pruners, samplers, searching, stages, steering, value, warm
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -39,6 +39,7 @@ from kubetune.engine.sampling.pool import Pool
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
 from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, Mark, NewTrial, Steer, Stop, ToEnd, raised
+from kubetune.storage.record import LOST, RUNG, STOP, Judged
 from kubetune.storage.series import Take
 
 PAGE = 5000  # ended trials read at once
@@ -74,8 +75,12 @@ class Engine:
         self._storage = storage
         self._clock = clock
         self._beside = beside
-        self._steering: list[Steer] | None = storage.steering(spec.uid) if spec.stages else None  # None: not read yet
-        self._begun = stages.latest(self._steering or ())  # the stage
+        self._steering = storage.steering(spec.uid)  # as recorded
+        self._order = storage.last_order(spec.uid)  # of what happened last
+        self._judged: list[Judged] = []  # to be recorded
+        self._searched: tuple[samplers.Pick, Algorithm] | None = None  # what of it is on record
+        self._images: set[str] = set()  # digests that are recorded, as far as they were seen again
+        self._begun = stages.latest(self._steering)  # the stage
         self._untold: list[Steer] = []  # what began since people were told
         self._picked = samplers.pick(stages.asked(spec, self._begun))
         self._sampler = samplers.build(self._picked.spec)
@@ -299,6 +304,8 @@ class Engine:
         """
         if spec != self._spec:
             self._take_over(self._spec, spec)
+        if len(self._history):
+            self._keep_search()
         return self._record(spec)
 
     def _take_over(self, old: ExperimentSpec, spec: ExperimentSpec) -> None:
@@ -334,8 +341,7 @@ class Engine:
         if not stages.follows(self._spec, self._begun) or not (over or self._begun is None):
             return
         begins = stages.begin(self._spec, self._begun, self._history)
-        self._storage.record_steering(self._spec.uid, [begins])
-        self._steering = [*(self._steering or ()), begins]
+        self._keep([begins])
         self._untold.append(begins)
         self._begun = stages.latest(self._steering)
         self._search(self._spec)
@@ -346,20 +352,38 @@ class Engine:
         asked = (spec.given, spec.stop_trials, spec.narrow)
         if asked == self._steered_for:
             return told
-        if self._steering is None:
-            self._steering = self._storage.steering(spec.uid)
         new = steering.changes(self._steering, spec, self._queue.taken)
-        if new:
-            self._storage.record_steering(spec.uid, new)
-            self._steering += new
+        self._keep(new)
         self._steered_for = asked
         return [*told, *new]
+
+    def _keep(self, new: Sequence[Steer]) -> None:
+        """Record what people did, or what begins."""
+        if new:
+            trial = len(self._history)
+            placed = [dataclasses.replace(each, trial=trial, order=self._happened()) for each in new]
+            self._storage.record_steering(self._spec.uid, placed)
+            self._steering += placed
+
+    def _keep_search(self) -> None:
+        """Record how it is searched, if that is not on record yet."""
+        now = self._picked, self._spec.pruner
+        if self._searched is None or any(one is not other for one, other in zip(now, self._searched, strict=True)):
+            self._keep(searching.changed(self._steering, *now))
+            self._searched = now
+
+    def _happened(self) -> int:
+        """The next place in the order of what happens."""
+        self._order += 1
+        return self._order
 
     def tail(self) -> Mapping[int, Reason]:
         due, self._undecided = self._undecided, set()
         self._asked |= due
         asked = {number: self._live[number] for number in sorted(due & self._live.keys())}
-        said = {number: self._pruner.prune(live.curve) for number, live in asked.items() if live.prunable}
+        said = {number: live.judge(self._pruner) for number, live in asked.items() if live.prunable}
+        for live in asked.values():
+            self._note(live)
         whys = {number: why for number, why in said.items() if why is not None}
         whys = self._take_news(self._pruner) | whys
         stops = {
@@ -379,12 +403,21 @@ class Engine:
             for live in asked
             if live.curve.rung is not None and live.curve.rung != live.row.rung
         }
-        if stops or rungs:
-            self._storage.decide(self._spec.uid, stops, rungs)
+        if stops or rungs or self._judged:
+            self._storage.decide(self._spec.uid, stops, rungs, self._judged)
+            self._judged = []
             self._rows = self._paused_rows = None
         for number in stops.keys() | rungs.keys():
             live = self._live.get(number) or self._paused[number]
             live.row = rules.decided(live.row, stops.get(number), rungs.get(number), self._clock())
+
+    def _note(self, live: Live) -> None:
+        """What the pruner decided has its place in the order."""
+        for seq, rung, why in live.judged:
+            kind = RUNG if why is None else STOP
+            number, attempt = live.row.number, live.row.attempt
+            self._judged.append(Judged(self._happened(), number, attempt, kind, seq, rung, why or ""))
+        live.judged = []
 
     def _take_news(self, pruner: pruners.Pruner | None) -> dict[int, str]:
         """Take in what was committed since; trials to stop and why or, without a pruner, all that reported."""
@@ -405,6 +438,7 @@ class Engine:
             if pruner is not None:
                 self._asked.add(number)
             why = live.take(reports, pruner)
+            self._note(live)
             if why is not None or pruner is None:
                 found[number] = why or ""
             self._history.replace(live.past)
@@ -412,14 +446,16 @@ class Engine:
 
     def ask(self, count: int, offered: bool = False) -> list[TrialRow]:
         self._next_stage()
+        if count:
+            self._keep_search()
         first, now = len(self._history), self._clock()
         rows: list[TrialRow] = []
         new: list[NewTrial] = []
         room = min(count, self._until - first)
         for number, (made, given) in enumerate(self._next(max(0, room)), first):
             parent, member = (made.segment.parent, made.segment.member) if made.segment else (None, None)
-            environment = self._course.environment(number, 0)
-            new.append(NewTrial(number, made.params, offered, given, parent, member, environment))
+            environment, known = self._course.environment(number, 0), self._asking.known
+            new.append(NewTrial(number, made.params, offered, given, parent, member, environment, known))
             rows.append(
                 TrialRow(
                     number,
@@ -444,6 +480,7 @@ class Engine:
         gave, as far as the sampler has filled it up by now, then the sampler's own."""
         while count and (given := self._queue.first) is not None:
             made = Suggestion(dict(given.params))
+            self._asking.known = self._order
             if self._sampler.leads or not self._queue.is_whole(given):
                 drawn = next(iter(self._suggest(1)), None)
                 if drawn is None:
@@ -457,7 +494,7 @@ class Engine:
             yield made, None
 
     def _suggest(self, count: int) -> Iterable[Suggestion]:
-        return self._asking.suggest(self._picked.spec, self._sampler, self._history, count)
+        return self._asking.suggest(self._picked.spec, self._sampler, self._history, count, self._order)
 
     def record_jobs(self, jobs: Sequence[JobRecord]) -> list[bool]:
         recorded = self._storage.record_jobs(self._spec.uid, jobs)
@@ -476,11 +513,18 @@ class Engine:
         for number, time in new.items():
             self._change(number, started=time)
 
+    def record_images(self, seen: Mapping[str, tuple[str, int]]) -> None:
+        if seen.keys() - self._images:
+            self._keep(searching.images(self._steering, seen))
+            self._images |= seen.keys()
+
     def new_attempt(self, number: int, lost: int, reason: Reason, message: str) -> bool:
         made = self._storage.new_attempt(self._spec.uid, number, lost, reason, message)
         if made:
             live = self._live[number]
             before = live.row.losses
+            if len(live.curve):
+                self._storage.decide(self._spec.uid, {}, {}, [Judged(self._happened(), number, lost, LOST)])
             self._pruner.withdraw(live.curve)
             live.start_again(reason)
             self._rows = None
@@ -583,7 +627,9 @@ class Engine:
         """Ask the pruner about trials that have one point more. Those that it stops are stopped before they go on, or
         by a restarted operator, which asks it again."""
         self._asked |= {live.row.number for live in over if not live.row.paused}
-        whys = {live.row.number: self._pruner.prune(live.curve) for live in over if not live.row.paused}
+        whys = {live.row.number: live.judge(self._pruner) for live in over if not live.row.paused}
+        for live in over:
+            self._note(live)
         self._decide(
             {
                 number: Stop(Reason.PRUNED, f"pruned by {self._spec.pruner.name} {why}")
@@ -617,7 +663,7 @@ class Engine:
                 series.update(settled.series)
             return settled
 
-        return ToEnd(end.number, end.attempt, settle, end.log_tail), series
+        return ToEnd(end.number, end.attempt, settle, end.log_tail, self._happened()), series
 
     def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
         live = self._find(row.number)

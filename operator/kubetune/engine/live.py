@@ -19,6 +19,7 @@ class Live:
         self.seen = row.last_seq  # the last sequence number taken in
         self.curve = Curve(maximize, row.number)
         self.curve.rung = row.rung
+        self.judged: list[tuple[int, int | None, str | None]] = []  # (seq, rung, why to stop), to be recorded
         self._metric = metric
         self._one_series = one_series
         self._reporting = 1 if row.attempt == 1 else 0  # the attempt that reported last; 0: not known
@@ -79,7 +80,15 @@ class Live:
             if self._metric in report.metrics:
                 self.curve.add(report.step, report.metrics[self._metric])
                 if pruner is not None and why is None and self.prunable:
-                    why = pruner.prune(self.curve)
+                    why = self.judge(pruner)
+        return why
+
+    def judge(self, pruner: Pruner) -> str | None:
+        """What the pruner says of all that was taken in."""
+        before = self.curve.rung
+        why = pruner.prune(self.curve)
+        if why is not None or self.curve.rung != before:
+            self.judged.append((self.seen, self.curve.rung, why))
         return why
 
     def _go_on(self, report: Report, pruner: Pruner | None) -> None:

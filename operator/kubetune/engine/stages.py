@@ -17,9 +17,9 @@ from kubetune.engine.around import around
 from kubetune.engine.history import History, Past
 from kubetune.engine.samplers import narrowed, where
 from kubetune.engine.samplers.base import Sampler
+from kubetune.engine.steering import STAGE as STAGE
 from kubetune.storage.base import Steer
 
-STAGE = "stage"
 Forms = Mapping[str, Mapping[str, Any]]  # as `narrow` has them
 
 
@@ -157,6 +157,8 @@ def each(spec: ExperimentSpec) -> Iterator[tuple[ExperimentSpec, Sampler]]:
 
 
 def _check(field: str, stage: Stage) -> None:
+    if stage.sampler.name in ("pbt", "schedule"):
+        raise InvalidSpec(field, f"{stage.sampler.name} trains its members on from part to part; it is no stage")
     if stage.sampler.name == "bruteForce":
         raise InvalidSpec(field, "bruteForce goes through a whole study's space by itself; take grid for a stage")
     if stage.sampler.name in POPULATIONS:

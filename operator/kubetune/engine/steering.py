@@ -1,12 +1,12 @@
 """What people did to an experiment since it was last looked at: the spec compared with what is recorded. Pure."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from kubetune.api.spec import Categorical, ExperimentSpec, Json, Parameter
-from kubetune.engine.stages import STAGE
 from kubetune.storage.base import Steer
 
 ENQUEUE, TAKE_BACK, STOP, NARROW = "enqueue", "takeBack", "stop", "narrow"
+STAGE, SEARCH, IMAGE = "stage", "search", "image"  # what begins: `stages`, `searching`
 _QUEUED = "enqueue/"  # before the name, in a set's source
 
 
@@ -61,23 +61,38 @@ def words(steer: Steer) -> tuple[str, str]:
         return "TakenBack", f"{steer.subject} is not to be tried any more"
     if steer.kind == STOP:
         return "StopRequested", f"trial {steer.subject} is to stop"
-    if steer.kind == STAGE:
-        return "StageBegan", _stage(steer)
+    if steer.kind in _OURS:
+        return _OURS[steer.kind](steer)
     if not steer.detail:
         return "Narrowed", "the whole space is asked for again"
     ranges = {name: form.get("choices") or f"{form['min']:g} to {form['max']:g}" for name, form in steer.detail.items()}
     return "Narrowed", f"from now on is asked for: {_pairs(ranges)}"
 
 
-def _stage(steer: Steer) -> str:
+def _stage(steer: Steer) -> tuple[str, str]:
     detail = steer.detail
     best = ", ".join(map(str, detail["best"]))
     ranges = {name: _range(form) for name, form in detail["narrow"].items()}
     where = f"around trials {best}" if best else "in a part of the space" if ranges else "in the whole space"
-    return (
+    return "StageBegan", (
         f"stage {detail['stage']}, {steer.subject}, begins with trial {detail['first']}: {detail['sampler']}, at most "
         f"{detail['maxTrials']} trials, {where}" + (f": {_pairs(ranges)}" if ranges else "")
     )
+
+
+def _search(steer: Steer) -> tuple[str, str]:
+    detail = steer.detail
+    sampler, pruner = (detail[which]["name"] for which in ("sampler", "pruner"))
+    seed = "the UID as seed" if detail["seed"] is None else f"seed {detail['seed']}"
+    used = ", ".join(f"{name} {version}" for name, version in detail["versions"].items())
+    return "Searching", f"by {sampler}, pruner {pruner}, {seed}; {used}"
+
+
+def _image(steer: Steer) -> tuple[str, str]:
+    return "ImageSeen", f"{steer.detail['image']} is {steer.detail['digest']}, from trial {steer.detail['trial']} on"
+
+
+_OURS: Mapping[str, Callable[[Steer], tuple[str, str]]] = {STAGE: _stage, SEARCH: _search, IMAGE: _image}
 
 
 def _range(form: Json) -> object:

@@ -15,7 +15,7 @@ from kubetune import logs
 from kubetune.api import names
 from kubetune.gateway import auth, batch, checkpoints, leases, wire
 from kubetune.metrics.catalog import Metrics
-from kubetune.storage import base
+from kubetune.storage import base, record_json
 
 TIMEOUT = 40.0  # seconds for one request, its body included; above the database's own limits
 CALLS = 4  # threads for what is not a report
@@ -70,6 +70,8 @@ class Api:
                 web.post("/v1/finish", self.finish),
                 web.get("/v1/trial", self.trial),
                 web.get("/v1/experiments/{namespace}/{name}/trials", self.trials),
+                web.get("/v1/experiments/{namespace}/{name}/history", self.history),
+                web.get("/v1/experiments/{namespace}/{name}/record", self.record),
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/reports", self.trial_reports),
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/log", self.trial_log),
                 *self._leases.routes(),
@@ -125,6 +127,17 @@ class Api:
         phase = wire.read_phase(request.query)
         study, counts, rows = await self._found(self._storage.trials, namespace, name, state, offset, limit, phase)
         return web.json_response(wire.write_trials(study, counts, rows))
+
+    async def history(self, request: web.Request) -> web.Response:
+        namespace, name = await self._reader(request)
+        return web.json_response(record_json.history(await self._found(self._storage.history, namespace, name)))
+
+    async def record(self, request: web.Request) -> web.Response:
+        namespace, name = await self._reader(request)
+        _, offset, limit = wire.read_page(request.query)
+        most = min(limit, wire.MOST_RECORDS)
+        found = await self._found(self._storage.record, namespace, name, offset, most)
+        return web.json_response({"trials": [record_json.trial(each) for each in found]})
 
     async def trial_reports(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)

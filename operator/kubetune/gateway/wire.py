@@ -25,6 +25,7 @@ KEY_LENGTH = 128
 MESSAGE_LENGTH = 4096  # of a finish; the rest is cut off
 STATUSES = ("complete", "failed", "pruned")
 MOST_TRIALS = 1000  # of one page
+MOST_RECORDS = 200  # with all their reports
 _PHASE = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 _NO_NUMBERS = {"nan": math.nan, "infinity": math.inf, "inf": math.inf, "-infinity": -math.inf, "-inf": -math.inf}
 

@@ -26,6 +26,7 @@ from kubetune.api.trial import (
     TrialState,
     WorkerRow,
 )
+from kubetune.storage.record import Judged, TrialRecord
 from kubetune.storage.series import Piece, Take
 
 REMOVE_AT_ONCE = 20  # checkpoints that one trial is told to remove
@@ -81,6 +82,8 @@ class Steer:
     subject: str  # a set's name, a trial's number, or ""
     detail: Json
     time: float = 0.0  # of the commit, seconds since the epoch
+    trial: int | None = None  # number of the next trial then; None: not kept
+    order: int | None = None  # its place in what happened (`storage.record`)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +111,17 @@ class NewTrial:
     parent: int | None = None  # as `TrialRow` has it
     member: int | None = None
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of its first leg
+    known: int | None = None  # place in the order up to which its sampler knew what had happened
+
+
+@dataclasses.dataclass(frozen=True)
+class StudyHistory:
+    """What holds for a whole study."""
+
+    study: StudyRow
+    spec: KeptSpec | None  # in force
+    steering: Sequence[Steer]  # in order
+    warm: Sequence[WarmTrial]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,6 +181,7 @@ class ToEnd:
     attempt: int
     settle: Settle
     log_tail: str | None = None
+    order: int | None = None  # place of the end
 
 
 def raised(answer: TrialRow | Exception) -> TrialRow:
@@ -257,9 +272,14 @@ class EngineStorage(Protocol):
         """As `decide`, with nothing more to say."""
         self.decide(uid, {number: Stop(reason) for number, reason in stops.items()}, {})
 
-    def decide(self, uid: str, stops: Mapping[int, Stop], rungs: Mapping[int, int]) -> None:
+    def last_order(self, uid: str) -> int:
+        """The last place in the order of what happened; 0: nothing did."""
+
+    def decide(
+        self, uid: str, stops: Mapping[int, Stop], rungs: Mapping[int, int], judged: Sequence[Judged] = ()
+    ) -> None:
         """Of RUNNING trials, by number: these are to stop, and the gateway's answers say so (an earlier request
-        stands); those were judged by the pruner (`TrialRow.rung`)."""
+        stands); those were judged by the pruner (`TrialRow.rung`). ``judged``: how, for the record."""
 
     def finish_trials(self, uid: str, endings: Sequence[ToEnd]) -> list[TrialRow | Exception]:
         """End trials, a hundred in a transaction: lock their rows, hand all reports that count (`rules.chain`) and the
@@ -501,6 +521,12 @@ class GatewayStorage(Protocol):
     ) -> tuple[StudyRow, Counts, list[TrialRow]]:
         """The newest study of that name and a page of its trials by number: those of the search, or of a
         phase after it. Raises KeyError if there is none."""
+
+    def history(self, namespace: str, name: str) -> StudyHistory:
+        """The newest study of that name: how it is searched, and what people did. Raises KeyError."""
+
+    def record(self, namespace: str, name: str, offset: int, limit: int) -> list[TrialRecord]:
+        """A page of its trials by number, with all that was decided about them. Raises KeyError."""
 
     def trial_reports(self, namespace: str, name: str, number: int, phase: str = "") -> list[Report]:
         """All accepted reports of a trial, every attempt, by seq. Raises KeyError."""

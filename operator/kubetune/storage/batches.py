@@ -58,7 +58,7 @@ def finish_trials(
                 came = reports.get(trial.id, [])
                 settled = ending.settle(came, row.finish)
                 if isinstance(settled, Ending):
-                    ended[ending.number] = trial_ends.ended(trial, settled, came, ending.log_tail, now)
+                    ended[ending.number] = trial_ends.ended(trial, settled, came, ending.log_tail, now, ending.order)
                     row = ended[ending.number].row
                 else:
                     row = rules.settled(row, settled, len(trial.metrics), now)

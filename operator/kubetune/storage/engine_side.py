@@ -11,6 +11,8 @@ from kubetune.api import names
 from kubetune.api.spec import Parameter
 from kubetune.api.trial import Ending, JobRecord, Lease, Leg, Reason, Report, TrialRow, TrialState
 from kubetune.storage import base, batches, copying, optuna_tables, pool, rows, rules, series, tell, trial_ends
+from kubetune.storage.judging import judgements
+from kubetune.storage.record import Judged
 from kubetune.storage.series import Piece, Take
 
 REMOVED_AT_ONCE = 10_000  # reports a transaction: a trial may have any number of them
@@ -181,7 +183,7 @@ class EngineSide(base.EngineStorage):
                 pass
             with self._write() as cursor:
                 optuna_tables.delete_study(cursor, study_id)
-                for table in ("workers", "steering", "warm_trials"):
+                for table in ("workers", "steering", "warm_trials", "judgements"):
                     cursor.execute(f"DELETE FROM kubetune.{table} WHERE experiment_id = %s", (experiment_id,))
                 cursor.execute("DELETE FROM kubetune.experiments WHERE id = %s", (experiment_id,))
         return len(gone)
@@ -292,6 +294,7 @@ class EngineSide(base.EngineStorage):
         now = self.clock()
         params = {trial.number: trial.params for trial in trials}
         offered = {trial.number for trial in trials if trial.offered}
+        known = {trial.number: trial.known for trial in trials}
         given = {trial.number: trial.given for trial in trials if trial.given}
         sources = {number: each.source for number, each in given.items()}
         segments = {trial.number: trial for trial in trials}
@@ -314,7 +317,7 @@ class EngineSide(base.EngineStorage):
                 ours = pool.values(
                     cursor,
                     "INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, params, created,"
-                    " offered, source, parent, member, environment)"
+                    " offered, source, parent, member, environment, known)"
                     " VALUES %s",
                     [
                         (
@@ -328,6 +331,7 @@ class EngineSide(base.EngineStorage):
                             segments[number].parent,
                             segments[number].member,
                             rows.environment_json(environments[number]),
+                            known[number],
                         )
                         for number in sorted(params)
                     ],
@@ -367,8 +371,10 @@ class EngineSide(base.EngineStorage):
                 [(trial.id, starts[trial.row.number]) for trial in locked if trial.row.started is None],
             )
 
-    def decide(self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int]) -> None:
-        if not stops and not rungs:
+    def decide(
+        self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int], judged: Sequence[Judged] = ()
+    ) -> None:
+        if not stops and not rungs and not judged:
             return
         now = self.clock()
         with self._write() as cursor:
@@ -377,6 +383,7 @@ class EngineSide(base.EngineStorage):
                 (trial.id, rules.decided(trial.row, stops.get(trial.row.number), rungs.get(trial.row.number), now))
                 for trial in locked
             ]
+            pool.together(cursor, judgements(cursor, uid, judged, now))
             pool.with_values(
                 cursor,
                 "UPDATE kubetune.experiment_trials t SET stop_requested = v.at::double precision,"

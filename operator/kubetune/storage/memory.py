@@ -15,6 +15,7 @@ from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
 from kubetune.api.spec import Parameter, ParamValue
 from kubetune.api.trial import Counts, Ending, JobRecord, Leg, Reason, Report, TrialRow, TrialState, WorkerRow
 from kubetune.storage import base, memory_checkpoints, memory_leases, rules, series
+from kubetune.storage.record import Judged, Point, TrialRecord
 from kubetune.storage.series import Piece, Take
 
 Arguments = ParamSpec("Arguments")
@@ -43,6 +44,9 @@ class _Trial:
         self.log_tail: str | None = None
         self.lease_until = 0.0
         self.lease_log: str | None = None
+        self.known: int | None = None
+        self.order: int | None = None
+        self.removed = False  # its reports
         self.kept: dict[int, float] | None = None  # the series of a trial whose reports were removed
 
     @property
@@ -66,6 +70,16 @@ class _Trial:
     def chain(self) -> Sequence[Report]:
         return rules.chain(self.row, self.reports)
 
+    def record(self, metric: str, judged: Sequence[Judged]) -> TrialRecord:
+        row, points = self.row, []
+        series = self.series(metric) if row.ended is not None else {}
+        if self.removed:
+            points = [Point(row.attempt, at, step, value) for at, (step, value) in enumerate(series.items(), 1)]
+        for each in self.reports:
+            if metric in each.metrics:
+                points.append(Point(each.attempt, each.seq, each.step, each.metrics[metric]))
+        return TrialRecord(row, self.known, self.order, points, not self.removed, judged, series, len(row.legs))
+
 
 @dataclasses.dataclass
 class Study:
@@ -76,6 +90,7 @@ class Study:
     deleted: float | None = None
     kept: base.KeptSpec | None = None
     steering: list[base.Steer] = dataclasses.field(default_factory=list)
+    judged: list[Judged] = dataclasses.field(default_factory=list)
     warm: list[base.WarmTrial] | None = None
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
     checkpoints: memory_checkpoints.Store = dataclasses.field(default_factory=memory_checkpoints.Store)
@@ -202,6 +217,16 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         self._study(uid).steering += [dataclasses.replace(each, time=now) for each in steers]
 
     @_transaction
+    def last_order(self, uid: str) -> int:
+        study = self.database.studies.get(uid)
+        if study is None:
+            return 0
+        those = [each.order for each in study.steering] + [each.order for each in study.trials.values()]
+        return max(
+            (order for order in [*those, *(each.order for each in study.judged)] if order is not None), default=0
+        )
+
+    @_transaction
     def warm_trials(self, uid: str) -> list[base.WarmTrial] | None:
         study = self.database.studies.get(uid)
         return study.warm if study else None
@@ -286,6 +311,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             )
             for trial in trials
         }
+        for trial in trials:
+            study.trials[trial.number].known = trial.known
         self._tell_workers(uid, any(trial.offered for trial in trials))
 
     @_transaction
@@ -333,8 +360,12 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return going
 
     @_write
-    def decide(self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int]) -> None:
+    def decide(
+        self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int], judged: Sequence[Judged] = ()
+    ) -> None:
         running, now = self._running(uid), self.clock()
+        if judged:
+            self._study(uid).judged += [dataclasses.replace(each, time=now) for each in judged]
         for number in (stops.keys() | rungs.keys()) & running.keys():
             trial = running[number]
             trial.row = rules.decided(trial.row, stops.get(number), rungs.get(number), now)
@@ -356,6 +387,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         trial.row = row
         if not isinstance(settled, Ending):
             return row
+        trial.order = ending.order
         trial.kept = None if settled.series is None else dict(settled.series)
         trial.log_tail = None if ending.log_tail is None else rules.clean(ending.log_tail)
         return row
@@ -532,7 +564,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         for study in self.database.studies.values():
             for trial in study.trials.values():
                 if trial.row.ended is not None and trial.row.ended < before:
-                    trial.kept = trial.series(study.row.metrics[0])
+                    trial.kept, trial.removed = trial.series(study.row.metrics[0]), True
                     trial.reports, trial.keys = [], {}
         return False
 
@@ -702,7 +734,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     # ---- what people read
 
-    def _newest(self, namespace: str, name: str, phase: str) -> Study:
+    def _newest(self, namespace: str, name: str, phase: str = "") -> Study:
         found = [
             study
             for study in self.database.studies.values()
@@ -728,6 +760,18 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         rows = [trial.row for _, trial in sorted(study.trials.items())]
         wanted = [row for row in rows if state is None or row.state == state]
         return study.row, rules.counts(rows), wanted[offset : offset + limit]
+
+    @_transaction
+    def history(self, namespace: str, name: str) -> base.StudyHistory:
+        study = self._newest(namespace, name)
+        return base.StudyHistory(study.row, study.kept, tuple(study.steering), tuple(study.warm or ()))
+
+    @_transaction
+    def record(self, namespace: str, name: str, offset: int, limit: int) -> list[TrialRecord]:
+        study = self._newest(namespace, name)
+        numbers, metric = sorted(study.trials)[offset : offset + limit], study.row.metrics[0]
+        judged = {number: [each for each in study.judged if each.number == number] for number in numbers}
+        return [study.trials[number].record(metric, judged[number]) for number in numbers]
 
     @_transaction
     def trial_reports(self, namespace: str, name: str, number: int, phase: str = "") -> list[Report]:

@@ -11,7 +11,7 @@ from kubetune.storage import (
     lease_side,
     notifications,
     pool,
-    read_side,
+    record_side,
     release_side,
     steering_side,
     warm_side,
@@ -25,8 +25,9 @@ class PostgresStorage(
     warm_side.WarmSide,
     release_side.ReleaseSide,
     checkpoint_side.CheckpointSide,
+    record_side.OrderSide,
     lease_side.LeaseSide,
-    read_side.ReadSide,
+    record_side.RecordSide,
     base.GatewayStorage,
 ):
     """The operator and the gateway each have one, for all their threads.

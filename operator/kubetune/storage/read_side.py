@@ -15,11 +15,11 @@ class ReadSide:
     ) -> tuple[base.StudyRow, Counts, list[TrialRow]]:
         with self.pool.transaction() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # counts and page of one moment
-            experiment_id = _newest(cursor, namespace, name, phase)
+            experiment_id = newest(cursor, namespace, name, phase)
             cursor.execute(f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments e WHERE e.id = %s", (experiment_id,))
             study = rows.study(cursor.fetchone() or ())
-            page = _page(cursor, experiment_id, state, offset, limit)
-            return study, _counts(cursor, experiment_id), page
+            found = page(cursor, experiment_id, state, offset, limit)
+            return study, _counts(cursor, experiment_id), found
 
     def trial_reports(self, namespace: str, name: str, number: int, phase: str = "") -> list[Report]:
         with self.pool.transaction() as cursor:
@@ -47,7 +47,7 @@ class ReadSide:
         return base.Place(attempt, running, started, None if worker is None else (worker, incarnation))
 
 
-def _page(cursor: pool.Cursor, experiment_id: int, state: str | None, offset: int, limit: int) -> list[TrialRow]:
+def page(cursor: pool.Cursor, experiment_id: int, state: str | None, offset: int, limit: int) -> list[TrialRow]:
     """Trials by number, at a cost that does not grow with the offset: numbers have no gaps, so that it is the first
     one's number; of one state, the index alone is counted through."""
     if state is None:
@@ -67,7 +67,7 @@ def _page(cursor: pool.Cursor, experiment_id: int, state: str | None, offset: in
     return [rows.trial(row) for row in cursor.fetchall()]
 
 
-def _newest(cursor: pool.Cursor, namespace: str, name: str, phase: str) -> int:
+def newest(cursor: pool.Cursor, namespace: str, name: str, phase: str = "") -> int:
     """The search of the newest experiment of that name, or a phase of it."""
     cursor.execute(
         "SELECT max(id) FROM kubetune.experiments"
@@ -84,7 +84,7 @@ def _trial(cursor: pool.Cursor, namespace: str, name: str, number: int, phase: s
     """A trial's id and the kept end of its log."""
     cursor.execute(
         "SELECT id, log_tail FROM kubetune.experiment_trials WHERE experiment_id = %s AND number = %s::bigint",
-        (_newest(cursor, namespace, name, phase), number),
+        (newest(cursor, namespace, name, phase), number),
     )
     row = cursor.fetchone()
     if row is None:

@@ -12,7 +12,7 @@ class SteeringSide(engine_side.EngineSide):
     def steering(self, uid: str) -> list[base.Steer]:
         with self.pool.transaction() as cursor:
             cursor.execute(
-                "SELECT kind, subject, detail, time FROM kubetune.steering"
+                "SELECT kind, subject, detail, time, trial, place FROM kubetune.steering"
                 " WHERE experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) ORDER BY id",
                 (uid,),
             )
@@ -27,6 +27,9 @@ class SteeringSide(engine_side.EngineSide):
             now = self.clock()
             pool.with_values(
                 cursor,
-                "INSERT INTO kubetune.steering (experiment_id, time, kind, subject, detail) VALUES %s",
-                [(found[0], now, each.kind, each.subject, json.dumps(each.detail)) for each in steers],
+                "INSERT INTO kubetune.steering (experiment_id, time, kind, subject, detail, trial, place) VALUES %s",
+                [
+                    (found[0], now, each.kind, each.subject, json.dumps(each.detail), each.trial, each.order)
+                    for each in steers
+                ],
             )

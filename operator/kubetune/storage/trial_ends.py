@@ -33,6 +33,7 @@ class Ended:
     reports: Sequence[Report]  # that count
     log_tail: str | None
     series: Mapping[int, float] | None = None  # as `Ending.series`
+    order: int | None = None
 
 
 def lock(
@@ -71,10 +72,12 @@ def reports(cursor: pool.Cursor, trials: Sequence[Locked]) -> dict[int, list[Rep
     return {trial_id: list(rules.chain(of[trial_id], came)) for trial_id, came in by_trial.items()}
 
 
-def ended(trial: Locked, ending: Ending, came: Sequence[Report], log_tail: str | None, now: float) -> Ended:
+def ended(
+    trial: Locked, ending: Ending, came: Sequence[Report], log_tail: str | None, now: float, order: int | None = None
+) -> Ended:
     """A trial with its end. Raises ValueError as `rules.ended` does."""
     row = rules.ended(trial.row, ending, len(trial.metrics), now)
-    return Ended(trial, row, came, None if log_tail is None else rules.clean(log_tail), ending.series)
+    return Ended(trial, row, came, None if log_tail is None else rules.clean(log_tail), ending.series, order)
 
 
 def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
@@ -88,9 +91,10 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
         cursor,
         "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
         " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
-        " series_steps = v.steps, series_values = v.series, constraint_values = v.constraints, paused = false"
+        " series_steps = v.steps, series_values = v.series, constraint_values = v.constraints, paused = false,"
+        " end_order = v.place::bigint"
         " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series,"
-        " constraints)"
+        " constraints, place)"
         " WHERE t.id = v.id",
         [
             (
@@ -104,11 +108,12 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
                 list(curve),
                 list(curve.values()),
                 None if trial.row.constraints is None else rows.metrics_json(trial.row.constraints),
+                trial.order,
             )
             for trial, curve in zip(trials, series, strict=True)
         ],
         "(%s, %s, %s, %s, %s::double precision[], %s::double precision, %s, %s::bigint[], %s::double precision[],"
-        " %s::json)",
+        " %s::json, %s)",
     )
     finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
     ours = [attempts_over(cursor, over, now), ends, leases_over(cursor, [trial.locked for trial in trials])]

@@ -18,10 +18,7 @@ class WarmSide(engine_side.EngineSide):
             experiment_id, begun = cursor.fetchone() or (None, None)
             if begun is None:
                 return None
-            cursor.execute(
-                f"SELECT {_COLUMNS} FROM kubetune.warm_trials WHERE experiment_id = %s ORDER BY place", (experiment_id,)
-            )
-            return [_trial(*row) for row in cursor.fetchall()]
+            return read(cursor, experiment_id)
 
     def save_warm_trials(self, uid: str, trials: Sequence[base.WarmTrial]) -> None:
         with self._write() as cursor:
@@ -40,6 +37,14 @@ class WarmSide(engine_side.EngineSide):
                 "(%s, %s, %s, %s, %s, %s, %s::json, %s::double precision[], %s::bigint, %s::double precision,"
                 " %s::json)",
             )
+
+
+def read(cursor: pool.Cursor, experiment_id: int) -> list[base.WarmTrial]:
+    """In order."""
+    cursor.execute(
+        f"SELECT {_COLUMNS} FROM kubetune.warm_trials WHERE experiment_id = %s ORDER BY place", (experiment_id,)
+    )
+    return [_trial(*row) for row in cursor.fetchall()]
 
 
 def _row(trial: base.WarmTrial) -> tuple[object, ...]:

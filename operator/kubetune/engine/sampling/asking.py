@@ -26,14 +26,19 @@ class Asking:
         self._pool = pool
         self._wake = wake
         self._ticket: Ticket | None = None
+        self._order = 0  # as of the ticket's view
+        self.known = 0  # of the latest suggestions: place in the order up to which the sampler knew what had happened
 
     def forget(self) -> None:
         """The sampler is another one: what was asked of the old one is not wanted."""
         self._ticket = None
 
-    def suggest(self, spec: ExperimentSpec, sampler: Sampler, history: History, count: int) -> Iterable[Suggestion]:
+    def suggest(
+        self, spec: ExperimentSpec, sampler: Sampler, history: History, count: int, order: int
+    ) -> Iterable[Suggestion]:
         """What at most ``count`` trials that follow the history are to be, to be added to it one by one as they are
-        taken. Fewer, or none, if they are not made yet: then ``wake`` is called when they are.
+        taken. Fewer, or none, if they are not made yet: then ``wake`` is called when they are. ``order``: of what
+        happened last in the history.
 
         Raises:
             SamplerFailed: before anything was taken. A sampler that is asked here raises its own errors.
@@ -41,10 +46,12 @@ class Asking:
         if count == 0:
             return ()
         if self._pool is None or sampler.immediate(history):
+            self.known = order
             return self._here(sampler, history, count)
         if self._ticket is None or self._ticket.stale or self._ticket.request.first != len(history):
             view = history.view(*dataclasses.astuple(sampler.sight))
             self._ticket = self._pool.submit(Request(_bare(spec), view, len(history), count, BATCH), self._wake)
+            self._order = order
         try:
             answer = self._ticket.wait(PATIENCE)
         except SamplerFailed:
@@ -52,7 +59,7 @@ class Asking:
             raise
         if answer is None:
             return ()
-        self._ticket = None
+        self._ticket, self.known = None, self._order
         return [Suggestion(params) for params in answer[:count]]
 
     def _here(self, sampler: Sampler, history: History, count: int) -> Iterator[Suggestion]:

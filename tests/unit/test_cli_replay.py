@@ -1,0 +1,119 @@
+"""`kubectl tune export`, `history` and `replay` on a real record, as the gateway answers it."""
+
+import json
+import pathlib
+from typing import Any
+
+import pytest
+
+from kubetune.api.spec import Algorithm
+from kubetune.storage import record_json
+from tests.unit.test_cli_commands import PROXY, Answer, Tune
+from tests.unit.test_cli_commands import World as Server
+from tests.unit.test_cli_commands import tune as tune
+from tests.unit.test_cli_commands import world as world
+from tests.unit.test_cli_views import ended
+from tests.unit.test_replay import World, made
+
+SPACE = {"x": {"double": [0, 1]}, "lr": {"double": [1e-4, 1], "scale": "log"}, "n": {"int": [1, 9]}}
+
+
+@pytest.fixture
+def record(world: Server) -> Any:
+    """An experiment that ran, behind the gateway."""
+    study = World(made("tpe", pruner=Algorithm("asha", {"reductionFactor": 2})), seed=9)
+    study.run(60)
+    study.engine.record_images({"digits@sha256:a": ("digits:1", 0)})
+    resource = ended()
+    resource["metadata"] = {**resource["metadata"], "name": "digits", "namespace": "team", "uid": "uid-1"}
+    resource["spec"] = {
+        "objective": {"metric": "loss", "direction": "minimize"},
+        "parameters": SPACE,
+        "sampler": {"name": "tpe", "settings": {"nStartupTrials": 5}},
+        "pruner": {"name": "asha", "settings": {"reductionFactor": 2}},
+        "seed": 11,
+        "maxTrials": 36,
+        "template": {"spec": {"containers": [{"name": "t", "image": "digits:1"}]}},
+    }
+    world.experiment(resource)
+    trials = [record_json.trial(each) for each in study.storage.record("team", "digits", 0, 1000)]
+    world.trials(*trials)
+
+    def page(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        offset, limit = int(query["offset"]), int(query["limit"])
+        return 200, {"trials": trials[offset : offset + limit]}
+
+    world.answers[f"GET {PROXY}/record"] = page
+    history = record_json.history(study.storage.history("team", "digits"))
+    world.answers[f"GET {PROXY}/history"] = (200, history)
+    return study
+
+
+def test_an_exported_experiment_is_decided_again_offline(
+    record: World, tune: Tune, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code, out, _ = tune("export", "digits")
+    assert code == 0
+    assert len(json.loads(out)["trials"]) == record.engine.counts.total
+    file = tmp_path / "digits.json"
+    file.write_text(out)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    code, out, _ = tune("replay", str(file))
+    assert code == 0
+    stops = sum(each.kind == "stop" for trial in record.record().trials for each in trial.judged)
+    assert out.startswith(f"the same: {record.engine.counts.total} sets of parameters, {stops} stops, ")
+
+
+def test_an_experiment_is_decided_again_where_it_is(record: World, tune: Tune) -> None:
+    code, out, _ = tune("replay", "digits")
+    assert (code, out.startswith("the same: ")) == (0, True)
+
+
+def test_a_difference_is_told_with_what_else_differs(record: World, tune: Tune, tmp_path: pathlib.Path) -> None:
+    document = json.loads(tune("export", "digits")[1])
+    document["trials"][9]["parameters"]["x"] = 0.125
+    document["record"]["steering"][0]["detail"]["versions"]["optuna"] = "3.0.0"
+    file = tmp_path / "digits.json"
+    file.write_text(json.dumps(document))
+    code, out, _ = tune("replay", str(file))
+    assert code == 1
+    assert "differ; the first:\n  trial 9: x is 0.125 in the record, 0." in out
+    assert "versions differ (that may be why): optuna 3.0.0, here " in out
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("no JSON", "is no export of an experiment"),
+        ("{}", "is no export of an experiment"),
+        ('{"spec": {}, "trials": []}', "exported before kubetune kept the order"),
+        ('{"metadata": {"name": "a", "uid": "u"}, "spec": {}, "trials": [], "record": {}}', "cannot be decided again"),
+    ],
+)
+def test_what_is_no_export_is_said_so(tune: Tune, tmp_path: pathlib.Path, content: str, told: str) -> None:
+    file = tmp_path / "some.json"
+    file.write_text(content)
+    code, _, err = tune("replay", str(file))
+    assert (code, told in err) == (1, True)
+
+
+def test_the_history_is_in_order(record: World, tune: Tune) -> None:
+    code, out, _ = tune("history", "digits")
+    assert code == 0
+    assert "Searching" in out
+    assert "by tpe, pruner asha, seed 11; kubetune " in out
+    assert "digits:1 is digits@sha256:a, from trial 0 on" in out
+    entries = json.loads(tune("history", "digits", "--all", "-o", "json")[1])
+    assert [each["time"] for each in entries] == sorted(each["time"] for each in entries)
+    what = [each["what"] for each in entries]
+    assert what.count("Asked") == record.engine.counts.total
+    assert what.count("Ended") == record.engine.counts.finished
+    assert what.count("Pruned") == sum(each.kind == "stop" for trial in record.record().trials for each in trial.judged)
+
+
+def test_the_report_says_how_it_was_searched(record: World, tune: Tune) -> None:
+    _, out, _ = tune("export", "digits", "-o", "md")
+    assert "## How it was searched" in out
+    assert "- From trial 0: sampler `tpe` (nStartupTrials: 5), pruner `asha` (reductionFactor: 2), seed 11; " in out
+    assert "- Image `digits:1` was `digits@sha256:a`, first in trial 0." in out
+    assert '| lr | {"double": [0.0001, 1], "scale": "log"} |' in out

@@ -2,13 +2,14 @@
 
     python3 kubetune_clear.py FOLDER [--keep TRIAL/NAME]…
 
-Removes the folder's checkpoints but those that are to stay, and the folder if it is empty then. What is gone already
+Removes the folder's checkpoints but those that are to stay, and the folder if that can be. What is gone already
 is no error: it may be run again.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import sys
@@ -28,8 +29,8 @@ def clear(folder: str, keep: Sequence[str]) -> int:
                 _remove(os.path.join(inner, name))
         if not _entries(inner):
             _remove(inner)
-    if not _entries(folder):
-        _remove(folder)
+    with contextlib.suppress(OSError):  # not empty, or the volume is mounted here
+        os.rmdir(folder)
     return staying
 
 

@@ -47,8 +47,8 @@ def test_the_job_is_restricted_and_writes_as_the_trials_did() -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     (mount,) = container["volumeMounts"]
-    assert mount["subPath"] == "team"
-    assert [*container["command"][3:], *container["args"]] == ["/checkpoints/uid-1", "--keep", "3/1-5-ab"]
+    assert mount["subPath"] == "team/uid-1"
+    assert [*container["command"][3:], *container["args"]] == ["/checkpoints", "--keep", "3/1-5-ab"]
 
 
 def make(root: pathlib.Path, *locations: str) -> None:

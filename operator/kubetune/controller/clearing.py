@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 
 
 def build(left: Leftover, place: Place, image: str) -> Json:
-    """The Job: all of the experiment's folder on the claim goes, but for what is to stay. As whoever wrote it."""
+    """The Job: all in the experiment's folder on the claim goes, but for what is to stay. As whoever wrote it; no other
+    experiment's folder is in its reach."""
     pod = (left.spec.get("template") or {}).get("spec") or {}
     trial = (pod.get("containers") or [{}])[0].get("securityContext") or {}
-    mount = {"name": "checkpoints", "mountPath": DIRECTORY, **({"subPath": place.path} if place.path else {})}
+    mount = {"name": "checkpoints", "mountPath": DIRECTORY, "subPath": place.folder(left.uid)}
     labels = {
         names.LABEL_MANAGED_BY: names.MANAGED_BY,
         names.LABEL_NAME: "kubetune",
@@ -38,7 +39,7 @@ def build(left: Leftover, place: Place, image: str) -> Json:
     container: Json = {
         "name": "clear",
         "image": image,
-        "command": ["python3", "-m", "kubetune_clear", f"{DIRECTORY}/{left.uid}"],
+        "command": ["python3", "-m", "kubetune_clear", DIRECTORY],
         "args": [word for location in left.keep for word in ("--keep", location)],
         "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}, "limits": {"memory": "128Mi"}},
         "volumeMounts": [mount],

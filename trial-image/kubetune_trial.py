@@ -40,12 +40,15 @@ import shutil
 import ssl
 import stat
 import sys
+import tarfile
 import tempfile
 import threading
 import time
+import urllib.error
 import urllib.parse
+import urllib.request
 import uuid
-from typing import Any, Iterable, Iterator, Union  # noqa: UP035 - Python 3.8
+from typing import Any, Callable, Iterable, Iterator, Union  # noqa: UP035 - Python 3.8
 
 __all__ = [
     "Checkpoint",
@@ -408,18 +411,64 @@ class _Nowhere:
         return None
 
 
-class _OnDisk:
-    """Checkpoints in a folder: that of the experiment on its volume, as ``TRIAL/ATTEMPT-STEP-…``. A trial reads those
-    of others. Outside a cluster the folder itself says which ones are there."""
+class _Kept:
+    """Checkpoints that the gateway knows of, each as ``TRIAL/ATTEMPT-STEP-…``."""
+
+    def __init__(self) -> None:
+        self._number = str(trial() or 0)
+        self._attempt = attempt() or 1
+
+    def _name(self, step: int) -> str:
+        return f"{self._attempt}-{step}-{uuid.uuid4().hex[:8]}".replace("--", "-n")  # n: below zero
+
+    def load(self) -> Checkpoint | None:
+        known = self._known()
+        if known is None:
+            return None
+        self._sweep({each["location"] for each in known})
+        damaged: list[str] = []
+        for each in known:
+            try:
+                path = self._fetch(each)
+            except _Damaged as fault:
+                print(f"kubetune_trial: checkpoint {each['location']}: {fault}", file=sys.stderr, flush=True)
+                damaged.append(each["location"])
+                continue
+            self._resume(each["location"], damaged)
+            return Checkpoint(path, each["step"], each.get("trial"), each.get("attempt"))
+        if damaged:
+            self._resume(None, damaged)
+        return None
+
+    def _known(self) -> list[dict[str, Any]] | None:
+        """What to go on from, the first one first; None: the trial is over."""
+        answer = _session.ask("GET", "/v1/checkpoint")
+        return None if answer is None else list(answer["checkpoints"])
+
+    def _resume(self, location: str | None, damaged: list[str]) -> None:
+        if _gateway():
+            _session.ask("POST", "/v1/checkpoint/resume", {"location": location, "damaged": damaged[:100]})
+
+    def _sweep(self, known: set[str]) -> None:
+        """Remove what earlier attempts of this trial began and did not commit."""
+
+    def _fetch(self, one: dict[str, Any]) -> str:
+        """The folder of a checkpoint, verified. Raises _Damaged."""
+        raise NotImplementedError
+
+
+class _OnDisk(_Kept):
+    """In a folder: that of the experiment on its volume. A trial reads those of others. Outside a cluster the folder
+    itself says which ones are there."""
 
     def __init__(self, root: str) -> None:
+        super().__init__()
         self._root = root
-        self._own = os.path.join(root, str(trial() or 0))
-        self._attempt = attempt() or 1
+        self._own = os.path.join(root, self._number)
 
     @contextlib.contextmanager
     def saving(self, step: int) -> Iterator[str]:
-        name = f"{self._attempt}-{step}-{uuid.uuid4().hex[:8]}".replace("--", "-n")  # n: below zero
+        name = self._name(step)
         partial, whole = os.path.join(self._own, f".{name}"), os.path.join(self._own, name)
         os.makedirs(partial)
         try:
@@ -427,7 +476,7 @@ class _OnDisk:
             digest, size, files = _seal(partial, step)
             os.rename(partial, whole)
             _sync(self._own)
-            self._commit(step, f"{os.path.basename(self._own)}/{name}", digest, size, files)
+            self._commit(step, f"{self._number}/{name}", digest, size, files)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
@@ -444,36 +493,19 @@ class _OnDisk:
             with contextlib.suppress(Unreachable, Refused):  # somebody is told again
                 _session.ask("POST", "/v1/checkpoint/removed", {"locations": remove})
 
-    def load(self) -> Checkpoint | None:
-        answer = _session.ask("GET", "/v1/checkpoint") if _gateway() else {"checkpoints": self._there()}
-        if answer is None:
-            return None
-        self._sweep({each["location"] for each in answer["checkpoints"]})
-        damaged: list[str] = []
-        for each in answer["checkpoints"]:
-            try:
-                _check(self._path(each["location"]) or "", each["digest"])
-            except _Damaged as fault:
-                print(f"kubetune_trial: checkpoint {each['location']}: {fault}", file=sys.stderr, flush=True)
-                damaged.append(each["location"])
-                continue
-            return self._resume(each, damaged)
-        return self._resume(None, damaged) if damaged else None
+    def _known(self) -> list[dict[str, Any]] | None:
+        return super()._known() if _gateway() else self._there()
 
-    def _resume(self, one: dict[str, Any] | None, damaged: list[str]) -> Checkpoint | None:
-        if _gateway():
-            body = {"location": one["location"] if one else None, "damaged": damaged[:100]}
-            _session.ask("POST", "/v1/checkpoint/resume", body)
-        if one is None:
-            return None
-        return Checkpoint(self._path(one["location"]) or "", one["step"], one.get("trial"), one.get("attempt"))
+    def _fetch(self, one: dict[str, Any]) -> str:
+        path = self._path(one["location"]) or ""
+        _check(path, one["digest"])
+        return path
 
     def _sweep(self, known: set[str]) -> None:
         """Remove what earlier attempts of this trial began and did not commit."""
-        number = os.path.basename(self._own)
         for name in _listdir(self._own):
             begun = re.match(r"[.]?([0-9]+)-", name)
-            if begun and int(begun.group(1)) < self._attempt and f"{number}/{name}" not in known:
+            if begun and int(begun.group(1)) < self._attempt and f"{self._number}/{name}" not in known:
                 self._clear([os.path.join(self._own, name)])
 
     def _path(self, location: str) -> str | None:
@@ -504,8 +536,118 @@ class _OnDisk:
         return [each for _, each in sorted(found, key=operator.itemgetter(0), reverse=True)]
 
 
-def _store() -> _OnDisk | _Nowhere:
+class _InStore(_Kept):
+    """In the installation's object storage, each as one tar file. The gateway says where, by addresses that are good
+    for one object and a while: the store's credential is not here."""
+
+    @contextlib.contextmanager
+    def saving(self, step: int) -> Iterator[str]:
+        with tempfile.TemporaryDirectory(prefix="checkpoint-") as scratch:
+            folder, packed = os.path.join(scratch, "files"), os.path.join(scratch, "tar")
+            os.mkdir(folder)
+            yield folder
+            _, _, files = _seal(folder, step)
+            with tarfile.open(packed, "w") as archive:
+                for name in sorted(os.listdir(folder)):
+                    archive.add(os.path.join(folder, name), name)
+            shutil.rmtree(folder)
+            with open(packed, "rb") as file:
+                digest, size = _digest(file)
+            location = f"{self._number}/{self._name(step)}"
+            if self._send(location, packed, size):
+                body = {"step": step, "location": location, "digest": digest, "bytes": size, "files": files}
+                _session.ask("POST", "/v1/checkpoint", {**body, "store": "s3"})
+
+    def _send(self, location: str, packed: str, size: int) -> bool:
+        """Whether it is there; not, if the trial is over."""
+        for wait in _tries():
+            answer = _session.ask("POST", "/v1/checkpoint/upload", {"location": location, "bytes": size})
+            if answer is None:
+                return False
+            with open(packed, "rb") as file:
+                headers = {"Content-Length": str(size), "Content-Type": "application/x-tar"}
+                request = urllib.request.Request(answer["url"], file, headers, method="PUT")
+                fault = _transfer(request, lambda response: response.read())
+            if fault is None:
+                return True
+            wait(f"the object storage does not take the checkpoint: {fault}")
+        return False
+
+    def _fetch(self, one: dict[str, Any]) -> str:
+        """Into a folder of its own, which goes with the pod."""
+        scratch = tempfile.mkdtemp(prefix="checkpoint-")
+        packed = os.path.join(scratch, "tar")
+        for wait in _tries():
+            fault = _transfer(urllib.request.Request(one["url"]), lambda response: _write(response, packed))
+            if fault is None:
+                break
+            if isinstance(fault, urllib.error.HTTPError) and fault.code == 404:
+                raise _Damaged("is damaged: the object is missing")
+            wait(f"the object storage does not give the checkpoint: {fault}")
+        with open(packed, "rb") as file:
+            if _digest(file)[0] != one["digest"]:
+                raise _Damaged("is damaged: the object is not the one that was committed")
+        folder = os.path.join(scratch, "files")
+        _unpack(packed, folder)
+        os.remove(packed)
+        _check(folder, None)
+        return folder
+
+
+def _transfer(request: urllib.request.Request, take: Callable[[Any], object]) -> Exception | None:
+    """One try; what went wrong."""
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
+            take(response)
+    except urllib.error.HTTPError as fault:
+        fault.close()
+        return fault
+    except (OSError, http.client.HTTPException) as fault:
+        return fault
+    return None
+
+
+def _tries() -> Iterator[Callable[[str], None]]:
+    """Tries until one was good (leave the loop then), each with what to call if it was not. Raises Unreachable."""
+    deadline, pause = time.monotonic() + float(os.environ.get("KUBETUNE_PATIENCE") or PATIENCE), 0.2
+    while True:
+
+        def wait(fault: str, pause: float = pause) -> None:
+            if time.monotonic() + pause > deadline:
+                raise Unreachable(fault)
+            time.sleep(pause * random.uniform(0.5, 1.0))
+
+        yield wait
+        pause = min(LONGEST_PAUSE, pause * 2)
+
+
+def _write(response: Any, path: str) -> None:
+    with open(path, "wb") as file:
+        shutil.copyfileobj(response, file, _CHUNK)
+
+
+def _unpack(packed: str, folder: str) -> None:
+    """Files and folders only, and none outside. Raises _Damaged."""
+    os.mkdir(folder)
+    try:
+        with tarfile.open(packed, "r:") as archive:
+            for member in archive:
+                path = os.path.normpath(os.path.join(folder, member.name))
+                if not path.startswith(folder + os.sep) or not (member.isfile() or member.isdir()):
+                    raise _Damaged(f"is damaged: it holds {member.name!r}")
+                if member.isdir():
+                    os.makedirs(path, exist_ok=True)
+                    continue
+                os.makedirs(os.path.dirname(path), exist_ok=True)
+                _write(archive.extractfile(member), path)
+    except tarfile.TarError as fault:
+        raise _Damaged(f"is damaged: {fault}") from fault
+
+
+def _store() -> _OnDisk | _InStore | _Nowhere:
     root = os.environ.get("KUBETUNE_CHECKPOINTS", "")
+    if root == "s3:":
+        return _InStore()
     return _OnDisk(root) if root else _Nowhere()
 
 

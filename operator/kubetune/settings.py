@@ -46,6 +46,12 @@ class Settings:
     body_limit: int = 65536  # gateway: bytes of one request
     batch_delay: float = 0.002  # gateway: wait so long for more reports before a commit
     batch_size: int = 500
+    s3_endpoint: str = ""  # object storage for checkpoints: https://host; empty: there is none
+    s3_bucket: str = ""
+    s3_region: str = "us-east-1"
+    s3_prefix: str = "kubetune"  # what all keys begin with
+    s3_access_key: str = ""
+    s3_secret_key: str = dataclasses.field(default="", repr=False)
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Settings":

@@ -34,6 +34,7 @@ VALUE_SETS: dict[str, Json] = {
         "tolerations": [{"key": "system", "operator": "Exists"}],
         "podAnnotations": {"a": "b"},
         "priorityClassName": "low",
+        "objectStorage": {"endpoint": "https://s3.local", "bucket": "models", "secretName": "s3"},
         "settings": {"logLevel": "DEBUG", "retention": 2592000, "batchDelay": 0.005, "bodyLimit": 1048576},
         "postgresql": {
             "persistence": {"storageClassName": "fast", "keep": False},
@@ -88,4 +89,4 @@ def containers(pod: Json) -> list[Json]:
 
 
 def environment(container: Json) -> dict[str, str]:
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return {variable["name"]: variable.get("value", "") for variable in container["env"]}

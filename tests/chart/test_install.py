@@ -15,6 +15,7 @@ BY_THE_CHART = {
     "database_url", "database_url_file", "namespace", "watch_namespaces", "gateway_url", "listen_port", "http_port",
     "tls_directory", "tls_secret", "tls_manage", "tls_hosts", "lease_name", "worker_image",
     "max_trials", "max_trials_per_namespace",
+    "s3_endpoint", "s3_bucket", "s3_region", "s3_prefix", "s3_access_key", "s3_secret_key",
 }  # fmt: skip
 
 
@@ -213,6 +214,8 @@ WRONG: list[tuple[str, Json, str]] = [
     ("no database", {"postgresql": {"enabled": False}}, "there is no database"),
     ("two databases", {"database": {"external": {"secretName": "db"}}}, "set postgresql.enabled to false"),
     ("two certificates", {"tls": {"existingSecret": "a", "certManager": {"enabled": True}}}, "exclude each other"),
+    ("half a store", {"objectStorage": {"endpoint": "https://s3.local"}}, "objectStorage.secretName"),
+    ("a store without scheme", {"objectStorage": {"endpoint": "s3.local"}}, "endpoint"),
     ("no issuer", {"tls": {"certManager": {"enabled": True}}}, "issuerRef.name is missing"),
 ]
 
@@ -229,3 +232,19 @@ def test_the_image_with_further_samplers_is_another_tag_of_the_same() -> None:
     for name in ("kubetune-operator", "kubetune-gateway"):
         pod = rendered.one(found, "Deployment", name)["spec"]["template"]["spec"]
         assert {container["image"] for container in pod["containers"]} == {"kubetune/kubetune:1.2.3-gp"}
+
+
+def test_the_stores_credential_is_a_secret_of_the_release() -> None:
+    found = rendered.template({"objectStorage": {"endpoint": "https://s3.local", "bucket": "b", "secretName": "mine"}})
+    for name in ("kubetune-operator", "kubetune-gateway"):
+        pod = rendered.one(found, "Deployment", name)["spec"]["template"]["spec"]
+        given = {variable["name"]: variable for variable in pod["containers"][0]["env"]}
+        assert given["KUBETUNE_S3_ENDPOINT"]["value"] == "https://s3.local"
+        assert given["KUBETUNE_S3_SECRET_KEY"]["valueFrom"] == {"secretKeyRef": {"name": "mine", "key": "secretKey"}}
+    assert not any(key.startswith("KUBETUNE_S3") for key in rendered.environment(_gateway("default")))
+
+
+def _gateway(name: str) -> Json:
+    found: Json = rendered.one(rendered.objects(name), "Deployment", "kubetune-gateway")
+    container: Json = found["spec"]["template"]["spec"]["containers"][0]
+    return container

@@ -64,3 +64,9 @@ def test_what_cannot_be_is_told_by_its_field(spec: dict[str, Any], field: str) -
     with pytest.raises(InvalidSpec) as caught:
         read(spec)
     assert caught.value.field == field
+
+
+def test_object_storage_is_another_place() -> None:
+    assert checkpoints.parse_place({"checkpoints": {"s3": {}, "path": "kubetune", "keep": 3}}) == Place("", "", 3)
+    with pytest.raises(InvalidSpec, match="not both"):
+        checkpoints.parse_place({"checkpoints": {"s3": {}, "claim": "c"}})

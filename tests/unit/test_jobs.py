@@ -291,6 +291,12 @@ def test_all_of_a_claim_has_no_path() -> None:
     assert "subPath" not in mounts[names.INIT_VOLUME]
 
 
+def test_in_object_storage_there_is_nothing_to_mount() -> None:
+    job = build(checkpoints=Place("", ""))
+    assert environment(job)[names.ENV_CHECKPOINTS] == names.IN_STORE
+    assert {each["name"] for each in pod_of(job)["volumes"]} == {names.TOKEN_VOLUME}
+
+
 def test_only_the_trials_own_container_has_them() -> None:
     pod = {"containers": [{"name": "trial", "image": "a"}, {"name": "beside", "image": "b"}]}
     job = build(pod, checkpoints=Place("shared"), init_checkpoint=InitCheckpoint("weights"))

@@ -80,6 +80,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- if not (or .Values.postgresql.enabled $external) -}}
 {{- fail "there is no database: set postgresql.enabled to true, or database.external.secretName to a Secret with the URL of yours" -}}
 {{- end -}}
+{{- with .Values.objectStorage -}}
+{{- if and .endpoint (not (and .bucket .secretName)) -}}
+{{- fail "objectStorage.endpoint is given: give objectStorage.bucket and objectStorage.secretName too" -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.tls.existingSecret .Values.tls.certManager.enabled -}}
 {{- fail "tls.existingSecret and tls.certManager.enabled exclude each other: drop one" -}}
 {{- end -}}
@@ -111,6 +116,16 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - {name: KUBETUNE_MAX_TRIALS_PER_NAMESPACE, value: {{ include "kubetune.text" .Values.limits.trialsPerNamespace | quote }}}
 {{- range $name, $value := .Values.settings }}
 - {name: KUBETUNE_{{ snakecase $name | upper }}, value: {{ include "kubetune.text" $value | quote }}}
+{{- end }}
+{{- with .Values.objectStorage }}
+{{- if .endpoint }}
+- {name: KUBETUNE_S3_ENDPOINT, value: {{ .endpoint | quote }}}
+- {name: KUBETUNE_S3_BUCKET, value: {{ .bucket | quote }}}
+- {name: KUBETUNE_S3_REGION, value: {{ .region | quote }}}
+- {name: KUBETUNE_S3_PREFIX, value: {{ .prefix | quote }}}
+- {name: KUBETUNE_S3_ACCESS_KEY, valueFrom: {secretKeyRef: {name: {{ .secretName | quote }}, key: accessKey}}}
+- {name: KUBETUNE_S3_SECRET_KEY, valueFrom: {secretKeyRef: {name: {{ .secretName | quote }}, key: secretKey}}}
+{{- end }}
 {{- end }}
 {{- with .Values.database.external }}
 {{- if and .secretName .sslMode }}

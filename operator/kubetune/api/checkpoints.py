@@ -10,7 +10,8 @@ from kubetune.api.parameters import InvalidSpec
 KEEP = 2  # of each trial: should the latest be damaged, there is the one before
 MOST_KEPT = 10
 DEFAULT_PATH = "kubetune"
-CLAIM = "claim"  # where a checkpoint lies: on the experiment's volume claim
+CLAIM = "claim"  # where a checkpoint lies: on the experiment's volume claim,
+S3 = "s3"  # or in the installation's bucket
 # A checkpoint's location within its experiment: TRIAL/ATTEMPT-NAME.
 LOCATION = re.compile(r"([0-9]{1,10})/([0-9]{1,10})-[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
@@ -20,7 +21,8 @@ _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 @dataclasses.dataclass(frozen=True)
 class Place:
     """`spec.checkpoints`: a PersistentVolumeClaim of the namespace, and the folder on it below which each experiment
-    has one of its own, by its UID. ``keep``: the latest so many of a running trial stay."""
+    has one of its own, by its UID. ``claim`` "": the installation's bucket, where the operator says what the keys begin
+    with. ``keep``: the latest so many of a running trial stay."""
 
     claim: str
     path: str = DEFAULT_PATH
@@ -130,6 +132,10 @@ def parse_place(spec: Mapping[str, Any]) -> Place | None:
     keep = int(form.get("keep", KEEP))
     if not 1 <= keep <= MOST_KEPT:
         raise InvalidSpec("checkpoints.keep", f"is {keep}; keep 1 to {MOST_KEPT}")
+    if "s3" in form:
+        if "claim" in form:
+            raise InvalidSpec("checkpoints", "give claim (a volume) or s3: {} (the installation's bucket), not both")
+        return Place("", "", keep)
     path = _path(str(form.get("path", DEFAULT_PATH)), "checkpoints.path")
     return Place(_claim(form.get("claim"), "checkpoints.claim"), path, keep)
 

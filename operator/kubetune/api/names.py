@@ -50,6 +50,7 @@ ENV_WORKER = "KUBETUNE_WORKER_"  # …SLOTS, DIRECTORY, GRACE, …: see trial-im
 WORKER_VOLUME = "kubetune-worker"
 WORKER_DIRECTORY = "/kubetune"
 ENV_CHECKPOINTS = "KUBETUNE_CHECKPOINTS"  # the folder of the experiment's checkpoints, if it keeps any
+IN_STORE = "s3:"  # its value where checkpoints go into the installation's object storage
 CHECKPOINT_VOLUME = "kubetune-checkpoints"
 CHECKPOINT_DIRECTORY = "/kubetune-checkpoints"
 ENV_INIT_CHECKPOINT = "KUBETUNE_INIT_CHECKPOINT"  # the folder of what every trial starts from, if there is one

@@ -1,4 +1,5 @@
-"""What experiments that are over left on their claims is removed by a Job of its own: nobody else mounts them.
+"""What experiments that are over left on their claims is removed by a Job of its own: nobody else mounts them. Objects
+of the installation's storage are removed from here.
 
 A chore of the leader. The ledger is the database: a Job is made for what lies there for nobody, and what it has
 removed is recorded when it has succeeded. It has no owner (the experiment may be gone) and no finalizer holds anything:
@@ -8,6 +9,7 @@ killed anywhere, the next look goes on.
 import logging
 from collections.abc import Callable, Mapping
 
+from kubetune import s3
 from kubetune.api import checkpoints, names
 from kubetune.api.checkpoints import Leftover, Place
 from kubetune.api.spec import InvalidSpec, Json
@@ -19,7 +21,8 @@ from kubetune.storage.base import EngineStorage
 DIRECTORY = "/checkpoints"
 DEADLINE = 3600  # seconds for one Job: a claim that is gone leaves its pod pending
 AGAIN = 3600  # seconds that a failed one is there to be looked at; then there is another one
-AT_ONCE = 20  # Jobs a turn
+AT_ONCE = 20  # experiments a turn
+OBJECTS_AT_ONCE = 500  # removed in one turn
 
 logger = logging.getLogger(__name__)
 
@@ -80,10 +83,13 @@ def build(left: Leftover, place: Place, image: str) -> Json:
 
 
 class Clearing:
-    """The chore. ``image`` has `kubetune_clear`."""
+    """The chore. ``image`` has `kubetune_clear`; ``objects``: the object storage, if there is one."""
 
-    def __init__(self, client: Client, storage: EngineStorage, image: Callable[[], str]) -> None:
+    def __init__(
+        self, client: Client, storage: EngineStorage, image: Callable[[], str], objects: s3.Objects | None = None
+    ) -> None:
         self._client = client
+        self._objects = objects
         self._storage = storage
         self._image = image
 
@@ -94,6 +100,20 @@ class Clearing:
                 self._look(left)
             except (errors.Forbidden, errors.Invalid) as error:  # a quota, a policy: told, and tried again
                 logger.warning("%s/%s: checkpoints cannot be cleared: %s", left.namespace, left.name, error)
+        if self._objects is not None:
+            self._collect(self._objects)
+
+    def _collect(self, objects: s3.Objects) -> None:
+        """Remove what running experiments released."""
+        gone: list[tuple[str, str]] = []
+        try:
+            for uid, location in self._storage.released_objects(OBJECTS_AT_ONCE):
+                objects.remove(uid, location)
+                gone.append((uid, location))
+        except s3.Unavailable as error:
+            logger.warning("checkpoints cannot be removed now: %s", error)
+        if gone:
+            self._storage.removed_objects(gone)
 
     def _look(self, left: Leftover) -> None:
         try:
@@ -101,6 +121,9 @@ class Clearing:
         except InvalidSpec:
             place = None
         if place is None:
+            return
+        if not place.claim:
+            self._clear_objects(left)
             return
         body = build(left, place, self._image())
         name = body["metadata"]["name"]
@@ -115,6 +138,16 @@ class Clearing:
             self._client.delete(resources.JOBS, left.namespace, name, job["metadata"]["uid"])
         elif _is(job, "Failed"):
             logger.warning("%s/%s: job %s failed; see its log", left.namespace, left.name, name)
+
+    def _clear_objects(self, left: Leftover) -> None:
+        if self._objects is None:
+            return
+        try:
+            self._objects.remove_but(left.uid, left.keep)
+        except s3.Unavailable as error:
+            logger.warning("%s/%s: checkpoints cannot be cleared now: %s", left.namespace, left.name, error)
+            return
+        self._storage.cleared(left)
 
     def _create(self, left: Leftover, body: Json) -> None:
         try:

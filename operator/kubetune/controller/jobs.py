@@ -195,7 +195,8 @@ def _environment(
     if spec.seed is not None and names.ENV_SEED not in own:
         variables.append((names.ENV_SEED, str(spec.seed + number)))
     if wiring is not None and spec.checkpoints is not None:
-        variables.append((names.ENV_CHECKPOINTS, names.CHECKPOINT_DIRECTORY))
+        where = names.CHECKPOINT_DIRECTORY if spec.checkpoints.claim else names.IN_STORE
+        variables.append((names.ENV_CHECKPOINTS, where))
     if wiring is not None and spec.init_checkpoint is not None:
         variables.append((names.ENV_INIT_CHECKPOINT, names.INIT_DIRECTORY))
     variables += own.items()
@@ -228,7 +229,7 @@ def _mount_checkpoints(spec: ExperimentSpec, pod: Json, trial: Json) -> None:
     place, given = spec.checkpoints, spec.init_checkpoint
     mounts: list[Json] = []
     volumes: list[Json] = []
-    if place is not None:
+    if place is not None and place.claim:
         mounts.append(
             {
                 "name": names.CHECKPOINT_VOLUME,

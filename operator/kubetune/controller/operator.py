@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from kubetune import tls
+from kubetune import s3, tls
 from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec
 from kubetune.controller import act, lease, registry, upkeep
@@ -228,8 +228,13 @@ class Operator:
             self._settings.retention,
             self._settings.reports_retention,
             leads=self._leading.is_set,
-            clear=Clearing(self._client, self._storage, lambda: self._settings.worker_image).turn,
+            clear=self._clearing().turn,
         )
+
+    def _clearing(self) -> Clearing:
+        store = s3.Store.of(self._settings)
+        objects = None if store is None else s3.Objects(store)
+        return Clearing(self._client, self._storage, lambda: self._settings.worker_image, objects)
 
     def _watches(self, nodes: bool) -> Watches:
         return Watches(

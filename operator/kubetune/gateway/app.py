@@ -18,6 +18,7 @@ from typing import Any
 
 from aiohttp import web
 
+from kubetune import s3
 from kubetune.gateway import api, auth, batch, certificate, checkpoints, health, leases, logs
 from kubetune.kube.client import Client
 from kubetune.kube.credentials import Credentials, NoCredentials
@@ -120,7 +121,7 @@ async def gateway(
         stack.callback(authenticator.close)
         leasing = leases.Leases(storage, authenticator, metrics)
         stack.callback(leasing.close)
-        keeping = checkpoints.Checkpoints(storage, authenticator)
+        keeping = checkpoints.Checkpoints(storage, authenticator, s3.Store.of(settings))
         stack.callback(keeping.close)
         handlers = api.Api(storage, authenticator, batcher, metrics, leasing, keeping)
         stack.callback(handlers.close)

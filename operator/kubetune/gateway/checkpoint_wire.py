@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kubetune import s3
 from kubetune.api import checkpoints
 from kubetune.api.checkpoints import Checkpoint
 from kubetune.gateway import wire
@@ -17,11 +18,11 @@ MOST_LOCATIONS = 100  # in one body
 def read_commit(body: bytes, who: base.Identity) -> Checkpoint:
     """`POST /v1/checkpoint`. Raises BadRequest; also where the location is another trial's, or another attempt's."""
     form = wire.read_object(body)
-    _only(form, ("step", "location", "digest", "bytes", "files"))
-    location, digest = _location(form.get("location"), "location"), form.get("digest")
-    own = f"{who.number}/{who.attempt}-"
-    if not location.startswith(own):
-        raise BadRequest(f"location: {location!r} is not this attempt's; begin it with {own}")
+    _only(form, ("step", "location", "digest", "bytes", "files", "store"))
+    location, digest = _own(form, who), form.get("digest")
+    store = form.get("store", checkpoints.CLAIM)
+    if store not in (checkpoints.CLAIM, checkpoints.S3):
+        raise BadRequest("store: send claim or s3, or leave it out")
     if not isinstance(digest, str) or not checkpoints.DIGEST.fullmatch(digest):
         raise BadRequest("digest: send a SHA-256 as 64 hexadecimal digits in lower case")
     return Checkpoint(
@@ -32,7 +33,23 @@ def read_commit(body: bytes, who: base.Identity) -> Checkpoint:
         digest=digest,
         bytes=_whole(form, "bytes", 0, MOST_BYTES),
         files=_whole(form, "files", 1, MOST_FILES),
+        store=store,
     )
+
+
+def read_upload(body: bytes, who: base.Identity) -> str:
+    """`POST /v1/checkpoint/upload`: the location that an object is to have. Raises BadRequest."""
+    form = wire.read_object(body)
+    _only(form, ("location", "bytes"))
+    _whole(form, "bytes", 0, s3.MOST_BYTES)
+    return _own(form, who)
+
+
+def _own(form: Mapping[str, Any], who: base.Identity) -> str:
+    location, own = _location(form.get("location"), "location"), f"{who.number}/{who.attempt}-"
+    if not location.startswith(own):
+        raise BadRequest(f"location: {location!r} is not this attempt's; begin it with {own}")
+    return location
 
 
 def read_resume(body: bytes) -> tuple[str | None, list[str]]:
@@ -60,6 +77,7 @@ def write_checkpoint(one: Checkpoint) -> Json:
         "digest": one.digest,
         "bytes": one.bytes,
         "files": one.files,
+        "store": one.store,
         "time": one.time,
     }
 

@@ -12,7 +12,9 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from kubetune import logs
+from kubetune import logs, s3
+from kubetune.api import checkpoints
+from kubetune.api.checkpoints import Checkpoint
 from kubetune.gateway import auth, checkpoint_wire, wire
 from kubetune.storage import base
 
@@ -24,9 +26,12 @@ Result = TypeVar("Result")
 
 
 class Checkpoints:
-    """The handlers. Make and use it in one event loop."""
+    """The handlers. Make and use it in one event loop. ``store``: the object storage, if there is one."""
 
-    def __init__(self, storage: base.GatewayStorage, authenticator: auth.Authenticator) -> None:
+    def __init__(
+        self, storage: base.GatewayStorage, authenticator: auth.Authenticator, store: s3.Store | None = None
+    ) -> None:
+        self._store = store
         self._storage = storage
         self._authenticator = authenticator
         self._threads = concurrent.futures.ThreadPoolExecutor(CALLS, thread_name_prefix="checkpoint")
@@ -35,6 +40,7 @@ class Checkpoints:
         return [
             web.get("/v1/checkpoint", self.look),
             web.post("/v1/checkpoint", self.commit),
+            web.post("/v1/checkpoint/upload", self.upload),
             web.post("/v1/checkpoint/resume", self.resume),
             web.post("/v1/checkpoint/removed", self.removed),
         ]
@@ -53,7 +59,23 @@ class Checkpoints:
     async def look(self, request: web.Request) -> web.Response:
         who = await self._speaker(request)
         found = await self._call(functools.partial(self._storage.resumable, who))
-        return web.json_response({"checkpoints": [checkpoint_wire.write_checkpoint(each) for each in found]})
+        return web.json_response({"checkpoints": [self._written(who, each) for each in found]})
+
+    def _written(self, who: base.Identity, one: Checkpoint) -> wire.Json:
+        """With an address to get it at, where it is an object."""
+        written = checkpoint_wire.write_checkpoint(one)
+        if one.store == checkpoints.S3 and self._store is not None:
+            written["url"] = self._store.url("GET", self._store.key(who.experiment_uid, one.location))
+        return written
+
+    async def upload(self, request: web.Request) -> web.Response:
+        who = await self._speaker(request)
+        location = checkpoint_wire.read_upload(await request.read(), who)
+        if self._store is None:
+            raise wire.BadRequest("this installation has no object storage (chart value objectStorage); use a claim")
+        answer = await self._call(functools.partial(self._storage.look, who))
+        url = self._store.url("PUT", self._store.key(who.experiment_uid, location))
+        return web.json_response({**wire.write_answer(answer), "url": url})
 
     async def resume(self, request: web.Request) -> web.Response:
         who = await self._speaker(request)

@@ -341,6 +341,12 @@ class EngineStorage(Protocol):
         """Experiments that are over, of which released checkpoints are not removed; of deleted ones all are for
         nobody, so they are released by this."""
 
+    def released_objects(self, limit: int) -> list[tuple[str, str]]:
+        """Released checkpoints in the object storage that are not removed, the first released ones: (uid, location)."""
+
+    def removed_objects(self, objects: Sequence[tuple[str, str]]) -> None:
+        """They are gone."""
+
     def cleared(self, left: Leftover) -> None:
         """All but what was to stay is removed. Nothing more is if the experiment was deleted since."""
 

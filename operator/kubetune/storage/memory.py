@@ -513,6 +513,21 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
                 found.append(Leftover(row.uid, row.namespace, row.name, kept.spec, over, store.staying))
         return found
 
+    @_transaction
+    def released_objects(self, limit: int) -> list[tuple[str, str]]:
+        found = [
+            (uid, location)
+            for uid, study in self.database.studies.items()
+            for location in study.checkpoints.garbage
+            if study.checkpoints.stored[location].kept.checkpoint.store == checkpoints.S3
+        ]
+        return found[:limit]
+
+    @_write
+    def removed_objects(self, objects: Sequence[tuple[str, str]]) -> None:
+        for uid, location in objects:
+            self._study(uid).checkpoints.remove([location], self.clock())
+
     @_write
     def cleared(self, left: Leftover) -> None:
         study = self.database.studies.get(left.uid)

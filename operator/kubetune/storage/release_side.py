@@ -1,9 +1,9 @@
 """Checkpoints as the operator sees them, in PostgreSQL: who went on from which, and which ones nobody needs."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from kubetune.api import checkpoints
-from kubetune.api.checkpoints import CLAIM, Leftover, Resumed
+from kubetune.api.checkpoints import S3, Leftover, Resumed
 from kubetune.storage import checkpoint_side, engine_side, pool, rows, rules
 
 
@@ -64,9 +64,7 @@ class ReleaseSide(engine_side.EngineSide):
                 "SELECT e.id, e.uid, e.namespace, e.name, s.spec, e.deleted IS NOT NULL FROM kubetune.experiments e"
                 " JOIN kubetune.experiments s ON s.uid = split_part(e.uid, '/', 1)"  # a phase has no spec of its own
                 " WHERE e.ended IS NOT NULL AND s.spec IS NOT NULL AND EXISTS (SELECT FROM kubetune.checkpoints c"
-                " WHERE c.experiment_id = e.id AND c.store = %s AND c.released IS NOT NULL AND c.removed IS NULL)"
-                " ORDER BY e.id",
-                (CLAIM,),
+                " WHERE c.experiment_id = e.id AND c.released IS NOT NULL AND c.removed IS NULL) ORDER BY e.id"
             )
             return [
                 Leftover(uid, namespace, name, spec, deleted, self._staying(cursor, experiment_id))
@@ -80,13 +78,33 @@ class ReleaseSide(engine_side.EngineSide):
         )
         return tuple(location for (location,) in cursor.fetchall())
 
+    def released_objects(self, limit: int) -> list[tuple[str, str]]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT e.uid, c.location FROM kubetune.checkpoints c JOIN kubetune.experiments e"
+                " ON e.id = c.experiment_id WHERE c.released IS NOT NULL AND c.removed IS NULL AND c.store = %s"
+                " ORDER BY c.released, c.id LIMIT %s",
+                (S3, limit),
+            )
+            return [(uid, location) for uid, location in cursor.fetchall()]
+
+    def removed_objects(self, objects: Sequence[tuple[str, str]]) -> None:
+        with self._write() as cursor:
+            pool.with_values(
+                cursor,
+                "UPDATE kubetune.checkpoints c SET removed = v.now FROM (VALUES %s) AS v (uid, location, now)"
+                " JOIN kubetune.experiments e ON e.uid = v.uid"
+                " WHERE c.experiment_id = e.id AND c.location = v.location AND c.released IS NOT NULL",
+                [(*each, self.clock()) for each in objects],
+            )
+
     def cleared(self, left: Leftover) -> None:
         with self._write() as cursor:
             cursor.execute(
                 "UPDATE kubetune.checkpoints c SET removed = %s FROM kubetune.experiments e"
-                " WHERE e.id = c.experiment_id AND e.uid = %s AND c.store = %s AND c.released IS NOT NULL"
+                " WHERE e.id = c.experiment_id AND e.uid = %s AND c.released IS NOT NULL"
                 " AND c.removed IS NULL AND NOT c.location = ANY(%s)",
-                (self.clock(), left.uid, CLAIM, list(left.keep)),
+                (self.clock(), left.uid, list(left.keep)),
             )
 
 

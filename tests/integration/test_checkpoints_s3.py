@@ -1,0 +1,191 @@
+"""Trials that keep checkpoints in the object storage: the credential stays with the gateway; else as on a volume."""
+
+import dataclasses
+import pathlib
+from collections.abc import Iterator
+
+import pytest
+from aiohttp import web
+
+import kubetune_trial as kt
+from kubetune import s3
+from kubetune.api import names
+from kubetune.api.trial import Reason
+from kubetune.controller import clearing
+from kubetune.settings import Settings
+from kubetune.storage import base
+from tests import gateway_world, s3_server
+from tests.integration.experiments import Experiment
+
+
+@dataclasses.dataclass
+class Pods:
+    """Puts this process in the place of a trial's pod."""
+
+    world: gateway_world.World
+    gateway: gateway_world.Running
+    experiment: Experiment
+    patch: pytest.MonkeyPatch
+    server: s3_server.S3Server
+    store: s3.Store
+
+    def become(self, number: int, attempt: int = 1) -> None:
+        token = self.world.folder / f"token-{number}-{attempt}"
+        token.write_text(self.world.api.knows(self.experiment.who(number, attempt)))
+        for name, value in (
+            (names.ENV_GATEWAY, self.gateway.url),
+            (names.ENV_TOKEN_FILE, str(token)),
+            (names.ENV_TRIAL, str(number)),
+            (names.ENV_ATTEMPT, str(attempt)),
+            (names.ENV_CHECKPOINTS, names.IN_STORE),
+        ):
+            self.patch.setenv(name, value)
+        kt._session._hang_up()
+        self.patch.setattr(kt, "_session", kt._Session())
+
+    @property
+    def keys(self) -> list[str]:
+        """Objects, without the experiment's part of their keys and the random one."""
+        folder = f"kubetune/{self.experiment.uid}/"
+        assert all(key.startswith(folder) for key in self.server.objects)
+        return sorted("-".join(key.removeprefix(folder).split("-")[:2]) for key in self.server.objects)
+
+    def chore(self) -> None:
+        objects = s3.Objects(self.store)
+        clearing.Clearing(None, self.experiment.storage, lambda: "", objects).turn()  # type: ignore[arg-type]
+        objects._pool.clear()
+
+
+@pytest.fixture
+def pods(world: gateway_world.World, experiment: Experiment, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pods]:
+    server = s3_server.S3Server()
+
+    async def serve() -> web.AppRunner:
+        runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        return runner
+
+    runner = world.run(serve())
+    settings = {
+        "s3_endpoint": f"http://127.0.0.1:{runner.addresses[0][1]}",
+        "s3_bucket": s3_server.BUCKET,
+        "s3_region": s3_server.REGION,
+        "s3_access_key": s3_server.ACCESS,
+        "s3_secret_key": s3_server.SECRET,
+    }
+    store = s3.Store.of(Settings(**settings))  # type: ignore[arg-type]
+    assert store is not None
+    experiment.create(0, 1)
+    experiment.storage.save_spec(experiment.uid, base.KeptSpec(1, {"checkpoints": {"s3": {}}}))
+    with world.gateway(experiment.storage, secure=False, **settings) as gateway:
+        made = Pods(world, gateway, experiment, monkeypatch, server, store)
+        made.become(0)
+        yield made
+        kt._session._hang_up()
+    world.run(runner.cleanup())
+
+
+def save(step: int) -> None:
+    with kt.save_checkpoint(step) as folder:
+        pathlib.Path(folder, "model.txt").write_text(f"weights {step}")
+        pathlib.Path(folder, "inner").mkdir()
+        pathlib.Path(folder, "inner", "optimizer.bin").write_bytes(bytes(range(256)) * 100)
+
+
+def load() -> tuple[int, str] | None:
+    found = kt.load_checkpoint()
+    if not found:
+        return None
+    assert pathlib.Path(found, "inner", "optimizer.bin").read_bytes() == bytes(range(256)) * 100
+    return found.step, pathlib.Path(found, "model.txt").read_text()
+
+
+def test_the_next_attempt_goes_on_from_the_latest(pods: Pods) -> None:
+    assert kt.load_checkpoint() is None
+    save(1)
+    save(2)
+    assert pods.keys == ["0/1-1", "0/1-2"]
+    assert pods.experiment.lose(0)
+    assert pods.experiment.record(0, 2)
+    pods.become(0, 2)
+    assert load() == (2, "weights 2")
+    (resumed,) = pods.experiment.storage.resumes(pods.experiment.uid)
+    assert (resumed.attempt, resumed.source_attempt, resumed.step) == (2, 1, 2)
+
+
+def test_a_store_that_is_away_for_a_moment_is_waited_for(pods: Pods) -> None:
+    pods.server.failing = 2
+    save(1)
+    pods.server.failing = 2
+    assert load() == (1, "weights 1")
+
+
+def test_an_address_that_is_not_for_this_is_refused(pods: Pods) -> None:
+    save(1)
+    (key,) = pods.server.objects
+    other = dataclasses.replace(pods.store, secret_key="guessed")
+    objects = s3.Objects(other)
+    with pytest.raises(s3.Unavailable, match="403"):
+        objects.remove_but(pods.experiment.uid, [])
+    objects._pool.clear()
+    assert list(pods.server.objects) == [key]
+    token = pathlib.Path(pods.world.folder / "token-0-1").read_text()
+    body = {"location": "1/1-1-x", "bytes": 1}
+    status, answer, _ = pods.gateway.call("POST", "/v1/checkpoint/upload", body, token)
+    assert (status, "begin it with 0/1-" in answer["error"]) == (400, True)
+    body = {"location": "0/1-1-x", "bytes": 6 * 2**30}
+    status, answer, _ = pods.gateway.call("POST", "/v1/checkpoint/upload", body, token)
+    assert (status, "bytes: send a whole number" in answer["error"]) == (400, True)
+
+
+@pytest.mark.parametrize("how", ["cut", "gone", "other"])
+def test_a_damaged_one_is_said_and_the_one_before_taken(
+    pods: Pods, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save(1)
+    save(2)
+    key = next(key for key in pods.server.objects if "/1-2-" in key)
+    if how == "cut":
+        pods.server.objects[key] = pods.server.objects[key][:-600]
+    elif how == "gone":
+        del pods.server.objects[key]
+    else:
+        pods.server.objects[key] = b"something else"
+    assert load() == (1, "weights 1")
+    assert "is damaged" in capsys.readouterr().err
+
+
+def test_what_nobody_needs_is_removed_by_the_operator(pods: Pods) -> None:
+    storage, uid = pods.experiment.storage, pods.experiment.uid
+    for step in (1, 2, 3):
+        save(step)
+    pods.become(1)
+    save(1)
+    pods.chore()
+    assert pods.keys == ["0/1-2", "0/1-3", "1/1-1"]
+    assert load() == (1, "weights 1")
+    pods.server.objects[f"kubetune/{uid}/0/1-9-uncommitted.tar"] = b"half"
+    pods.experiment.finish(0)
+    pods.experiment.finish(1)
+    storage.release_checkpoints(uid, [1])
+    storage.end_study(uid, Reason.MAX_TRIALS, "")
+    pods.server.failing = 100
+    pods.chore()
+    pods.server.failing = 0
+    assert len(pods.keys) == 4  # it was away
+    pods.chore()
+    assert pods.keys == ["1/1-1"]
+    storage.delete_study(uid)
+    pods.chore()
+    assert pods.keys == []
+    assert all(left.uid != uid for left in storage.leftovers())
+
+
+def test_without_one_it_says_so(
+    world: gateway_world.World, gateway: gateway_world.Running, experiment: Experiment
+) -> None:
+    experiment.create(0)
+    token = world.api.knows(experiment.who(0))
+    status, answer, _ = gateway.call("POST", "/v1/checkpoint/upload", {"location": "0/1-1-x", "bytes": 1}, token)
+    assert (status, "has no object storage" in answer["error"]) == (400, True)

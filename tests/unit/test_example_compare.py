@@ -1,13 +1,18 @@
-"""examples/compare.py: each side spends the same, trains for real, and is judged by kubetune's own engine."""
+"""The deep dives: each side of examples/compare.py spends the same and is judged by kubetune's own engine; the trial
+with checkpoints goes on."""
 
 import importlib.util
+import os
 import pathlib
+import subprocess
+import sys
 import warnings
 from types import ModuleType
 
 import pytest
 
-EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
+ROOT = pathlib.Path(__file__).parents[2]
+EXAMPLES = ROOT / "examples"
 EPOCHS = 40
 
 
@@ -45,6 +50,21 @@ def test_for_the_same_epochs_a_pruner_sees_more_trials(compare: ModuleType, monk
 
 
 def test_gains_are_counted_seed_by_seed(compare: ModuleType) -> None:
-    found = [compare.Result(0.9, 10, 2), compare.Result(0.8, 20, 2), compare.Result(0.7, 30, 2)]
-    plain = [compare.Result(0.8, 5, 5)] * 3
-    assert compare.summary(found, plain) == " 20.0 trials, best 0.8000, +0.0000 (better 1, equal 1, worse 1)"
+    found = [compare.Result(1.0, 10, 2), compare.Result(0.5, 20, 2), compare.Result(0.25, 30, 2)]
+    plain = [compare.Result(0.5, 5, 5)] * 3
+    assert compare.summary(found, plain) == " 20.0 trials, best 0.5833, +0.0833 (better 1, equal 1, worse 1)"
+
+
+def test_the_resumable_trial_goes_on_where_it_was(tmp_path: pathlib.Path) -> None:
+    """Without a cluster, with checkpoints in a folder: one epoch, then three in all, are as three at once."""
+
+    def run(epochs: int, folder: str) -> list[str]:
+        environment = {**os.environ, "KUBETUNE_CHECKPOINTS": str(tmp_path / folder), "PYTHONPATH": "trial-image"}
+        command = [sys.executable, "examples/digits/train_resumable.py", "--small", f"--epochs={epochs}"]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        return [line for line in done.stdout.splitlines() if line.startswith(("epoch ", "goes on"))]
+
+    first, rest, whole = run(1, "parts"), run(3, "parts"), run(3, "whole")
+    assert rest[0] == "goes on after epoch 1"
+    assert [*first, *rest[1:]] == whole
+    assert len(whole) == 3

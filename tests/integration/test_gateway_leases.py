@@ -47,7 +47,7 @@ def lease(gateway: gateway_world.Running, token: str, slot: int = 0, **more: Any
 
 def test_a_trial_and_its_parameters(gateway: gateway_world.Running, experiment: Experiment, token: str) -> None:
     offer(experiment, 0)
-    granted = {"trial": 0, "attempt": 1, "parameters": {"x": 0.5}, "parent": None, "environment": {}, "drain": False}
+    granted = {"trial": 0, "attempt": 1, "parameters": {"x": 0.5}, "parent": None, "drain": False}
     assert lease(gateway, token) == granted
     assert lease(gateway, token, slot=1) == {"trial": None, "drain": False}
 

@@ -25,6 +25,7 @@ from kubetune.controller.plan import (
     Offer,
     OpenWorker,
     Plan,
+    Promote,
     RecordWorker,
 )
 from tests.unit.loop_objects import NOW, pod, row, spec
@@ -262,6 +263,23 @@ def test_a_lower_parallelism_drains_who_is_idle_first() -> None:
 def test_when_nothing_comes_all_drain_and_end_with_what_they_run() -> None:
     two, jobs = (worker(0), worker(1)), (worker_job(0), worker_job(1))
     assert actions(leased(9, 0), workers=two, jobs=jobs, asked=10) == [DrainWorkers((0, 1))]
+
+
+def waits(number: int) -> dict[str, Any]:
+    """What is observed of one paused trial that may go on."""
+    paused = row(number, attempt=2, job_uid=None, leg=1, paused=True)
+    return {"paused": {number: paused}, "promotable": (number,), "more_legs": True}
+
+
+def test_a_promoted_trial_is_offered_before_a_new_one_is_asked() -> None:
+    two, jobs = (worker(0), worker(1)), (worker_job(0), worker_job(1))
+    assert actions(leased(0, 0), workers=two, jobs=jobs, **waits(7)) == [Promote((7,), Reason.PROMOTED, offered=True)]
+
+
+def test_who_runs_a_leg_does_not_drain_while_trials_have_more() -> None:
+    two, jobs = (worker(0), worker(1)), (worker_job(0), worker_job(1))
+    found = actions(leased(9, 0), workers=two, jobs=jobs, asked=10, more_legs=True)
+    assert found == [DrainWorkers((1,))]
 
 
 def test_an_attempt_lost_at_the_very_end_gets_a_new_worker() -> None:

@@ -162,6 +162,13 @@ def test_the_environment_says_which_trial_it_is() -> None:
     assert names.ENV_SEED not in environment(build())
 
 
+def test_what_its_leg_gets_is_a_variable_that_arguments_may_name() -> None:
+    job = jobs.build_job(o.spec(), 17, 2, {"lr": 0.01}, WIRING, environment={"epochs": "9"})
+    variables = pod_of(job)["containers"][0]["env"]
+    assert {"name": "epochs", "value": "9"} in variables
+    assert "epochs" not in environment(job)[names.ENV_PARAMETERS]
+
+
 def test_a_segment_is_told_what_it_goes_on_from() -> None:
     job = jobs.build_job(o.spec(), 17, 2, {"lr": 0.01}, WIRING, parent=0)
     assert environment(job)[names.ENV_PARENT] == "0"

@@ -135,6 +135,14 @@ def test_command_and_environment(gateway: Gateway, place: pathlib.Path) -> None:
     assert not [name for name in variables if name.startswith("KUBETUNE_WORKER_")]
 
 
+def test_what_its_leg_gets_is_a_variable_that_arguments_may_name(gateway: Gateway, place: pathlib.Path) -> None:
+    gateway.grants.append({**trial(3), "environment": {"epochs": "9"}})
+    code = "import os, sys; assert sys.argv[1] == os.environ['epochs'] == '9'"
+    run(gateway, place, *python(code), "$(epochs)")
+    (ended,) = gateway.ended
+    assert ended["reason"] is None
+
+
 def test_what_names_a_parameter_that_the_trial_does_not_have_is_dropped_for_that_trial(
     gateway: Gateway, place: pathlib.Path
 ) -> None:

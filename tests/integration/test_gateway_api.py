@@ -14,6 +14,7 @@ import pytest
 from kubetune.api.trial import Ending, Reason, TrialState
 from kubetune.gateway import certificate
 from kubetune.storage import base, memory
+from kubetune.storage.base import Steer
 from tests import gateway_world
 from tests.integration.experiments import Experiment
 
@@ -341,6 +342,25 @@ def test_people_read_trials_by_page_and_state(
     assert read(gateway, f"{base_path}/0/log", token) == (200, {"log": "the end", "running": False, **alone})
     assert read(gateway, f"{base_path}/1/log", token) == (200, {"log": None, "running": True, **alone})
     assert [report["step"] for report in read(gateway, f"{base_path}/0/reports", token)[1]["reports"]] == [7]
+
+
+def test_people_read_the_record_of_decisions(
+    world: gateway_world.World, gateway: gateway_world.Running, experiment: Experiment
+) -> None:
+    token = world.api.lets_read("team-a")
+    experiment.storage.accept([experiment.incoming(0, step=7, loss=float("inf"))])
+    experiment.storage.record_steering(experiment.uid, [Steer("stop", "0", {}, trial=3, order=1)])
+    base_path = f"/v1/experiments/team-a/{experiment.name}"
+    status, answer = read(gateway, f"{base_path}/history", token)
+    assert status == 200
+    assert answer["uid"] == experiment.uid
+    assert [(each["kind"], each["trial"], each["order"]) for each in answer["steering"]] == [("stop", 3, 1)]
+    status, answer = read(gateway, f"{base_path}/record?offset=0&limit=1", token)
+    assert status == 200
+    assert [(each["number"], each["points"]) for each in answer["trials"]] == [(0, [[1, 1, 7, "inf"]])]
+    for path in ("history", "record"):
+        assert read(gateway, f"{base_path}/{path}", world.api.lets_read("team-b"))[0] == 403
+        assert read(gateway, f"/v1/experiments/team-a/nothing/{path}", token)[0] == 404
 
 
 def test_people_read_their_namespace_only(

@@ -286,3 +286,18 @@ def test_since_when_a_node_is_unreachable(node: dict[str, Any], since: float | N
 )
 def test_whose_log_tells(raw: dict[str, Any], container: str | None) -> None:
     assert views.talking_container(raw) == container
+
+
+def test_the_image_that_the_trial_runs_on() -> None:
+    """As the kubelet names it, whatever the spec calls it; of the first container, not of one beside it."""
+    statuses = [
+        {"name": "beside", "imageID": "other@sha256:b", "state": {}},
+        {"name": "trial", "imageID": "digits@sha256:a", "state": {"running": {}}},
+    ]
+    raw = {
+        "metadata": {"uid": "u", "name": "p"},
+        "spec": {"containers": [{"name": "trial"}, {"name": "beside"}]},
+        "status": {"containerStatuses": statuses},
+    }
+    assert views.pod(raw).image == "digits@sha256:a"
+    assert views.pod({**raw, "status": {}}).image == ""

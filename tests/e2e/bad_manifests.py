@@ -666,7 +666,7 @@ _STAGES = [
                 "stages": [COARSE, {"maxTrials": 50, "sampler": {"name": "cmaes"}, "narrow": {}}],
                 "maxTrials": DROP,
             },
-            "stages[1].sampler.name: cmaes learns from every trial",
+            "stages[1].sampler.name: cmaes cannot be narrowed while an experiment runs",
         ),
         (
             "setting",

@@ -121,6 +121,9 @@ class Operator:
     def phases(self, uid: str) -> list[base.StudyRow]:
         return self._storage.phases(uid)
 
+    def versions(self, uid: str) -> list[base.Version]:
+        return self._storage.versions(uid)
+
     def trials(self, uid: str) -> list[TrialRow]:
         return self._storage.load_trials(uid)
 

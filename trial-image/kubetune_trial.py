@@ -58,6 +58,7 @@ __all__ = [
     "attempt",
     "finish",
     "load_checkpoint",
+    "model",
     "parameters",
     "parent",
     "report",
@@ -125,6 +126,36 @@ def finish(status: str = "complete", message: str = "") -> None:
     if status not in ("complete", "failed", "pruned"):
         raise ValueError(f"status: {status!r} is none of complete, failed, pruned")
     _session.finish(status, str(message))
+
+
+def model(address: str, digest: str | None = None) -> None:
+    """Tell where the refit's model is: it becomes a version of the experiment. In any other run nothing happens, so
+    that the same script may always call it.
+
+    Args:
+        address: such as ``s3://models/digits/7``, or the path of a file or folder.
+        digest: such as ``sha256:9f86d081``. None: of a path that is there, the SHA-256 of the file, or of a folder's
+            file names and contents; of anything else none.
+
+    Raises:
+        ValueError: the address is empty. Refused, Unreachable: it is not on record.
+    """
+    if not address:
+        raise ValueError("address: say where the model is, such as s3://models/digits")
+    _session.model(str(address), _digest_of(str(address)) if digest is None else str(digest))
+
+
+def _digest_of(path: str) -> str:
+    if os.path.isfile(path):
+        with open(path, "rb") as file:
+            return "sha256:" + _digest(file)[0]
+    if not os.path.isdir(path):
+        return ""
+    made = hashlib.sha256()
+    for each in _files(path):
+        with open(each, "rb") as file:
+            made.update(f"{_digest(file)[0]}  {os.path.relpath(each, path).replace(os.sep, '/')}\n".encode())
+    return "sha256:" + made.hexdigest()
 
 
 @contextlib.contextmanager
@@ -283,6 +314,12 @@ class _Session:
             print("finished:", status, message, flush=True)
             return
         self._tell("POST", "/v1/finish", {"status": status, "message": message})
+
+    def model(self, address: str, digest: str) -> None:
+        if not _gateway():
+            print("model:", address, digest, flush=True)
+        elif os.environ.get("KUBETUNE_PHASE") == "refit":
+            self._tell("POST", "/v1/model", {"address": address, "digest": digest})
 
     def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any] | None:
         """The gateway's answer; None: the trial has ended, or another attempt runs, and it is to stop."""
@@ -750,7 +787,8 @@ if hasattr(os, "register_at_fork"):
 
 def main(arguments: list[str] | None = None) -> int:
     """``report [--step N] NAME=VALUE…`` prints ``stop`` if the trial is to stop; ``finish [--status S] [--message M]``;
-    ``save --step N FOLDER`` makes a checkpoint of a folder; ``load`` prints step and folder of what to go on from.
+    ``model [--digest D] ADDRESS`` tells of a refit's model; ``save --step N FOLDER`` makes a checkpoint of a folder;
+    ``load`` prints step and folder of what to go on from.
 
     Returns the exit code: 0 it is there, 1 it is not, 2 it was written wrongly.
     """
@@ -762,6 +800,9 @@ def main(arguments: list[str] | None = None) -> int:
     finishing = commands.add_parser("finish", help="say how the trial ended")
     finishing.add_argument("--status", default="complete", choices=("complete", "failed", "pruned"))
     finishing.add_argument("--message", default="")
+    telling = commands.add_parser("model", help="tell where the refit's model is")
+    telling.add_argument("--digest", help="default: the SHA-256 of a path that is there")
+    telling.add_argument("address", metavar="ADDRESS")
     saving = commands.add_parser("save", help="make a checkpoint of a folder's files")
     saving.add_argument("--step", type=int, required=True, help="the last one that is done")
     saving.add_argument("folder", metavar="FOLDER")
@@ -778,6 +819,8 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(given: argparse.Namespace) -> None:
     if given.command == "finish":
         finish(given.status, given.message)
+    elif given.command == "model":
+        model(given.address, given.digest)
     elif given.command == "save":
         with save_checkpoint(given.step) as folder:
             _copy(given.folder, folder)

@@ -54,6 +54,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="a ninth of the data: an epoch takes milliseconds")
+    parser.add_argument("--full-data", action="store_true", help="for the winner: learn from the validation part too")
+    parser.add_argument("--models", default=".", help="where the model of --full-data is kept")
     parser.add_argument("--score-test-set", action="store_true", help="for the winner, once, at the very end")
     return parser.parse_args()
 

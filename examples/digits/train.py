@@ -1,11 +1,49 @@
 """A trial that reports each epoch and stops when it is told to. Without a cluster it is an ordinary program."""
 
+import argparse
+import os
+import pathlib
+import pickle
+
+import numpy
+
 import digits
 import kubetune_trial
 
 
 def main() -> None:
     options = digits.arguments()
+    if os.environ.get("KUBETUNE_PHASE") == "finalists":
+        options.seed = kubetune_trial.seed() or 0
+    if options.full_data:
+        refit(options)
+    elif os.environ.get("KUBETUNE_MODEL"):
+        score(options, pathlib.Path(os.environ["KUBETUNE_MODEL"]))
+    else:
+        search(options)
+
+
+def refit(options: argparse.Namespace) -> None:
+    """The winner, from all but the test part; told to kubetune as a version."""
+    train, validation, _ = digits.parts(options.small)
+    images = numpy.concatenate([train.images, validation.images])
+    answers = numpy.concatenate([train.digits, validation.digits])
+    network = digits.network(options)
+    for _ in range(options.epochs):
+        network.partial_fit(images, answers, classes=digits.CLASSES)
+    path = pathlib.Path(options.models) / f"{os.environ.get('KUBETUNE_EXPERIMENT', 'digits')}.pickle"
+    path.write_bytes(pickle.dumps(network))
+    kubetune_trial.model(str(path))
+
+
+def score(options: argparse.Namespace, model: pathlib.Path) -> None:
+    """The refit's model on the test part, once."""
+    test = digits.parts(options.small)[2]
+    network = pickle.loads(model.read_bytes())
+    kubetune_trial.report(0, accuracy=network.score(test.images, test.digits))
+
+
+def search(options: argparse.Namespace) -> None:
     train, validation, test = digits.parts(options.small)
     print(f"images: {len(train.digits)} to train on, {len(validation.digits)} to validate, {len(test.digits)} to test")
     network = digits.network(options)

@@ -347,6 +347,17 @@ _LIMITS = _admission(
         {"objective": DROP, "objectives": TWO, "finalists": {"top": 2}},
         "spec.finalists: several objectives have no one winner",
     ),
+    (
+        "refit-name",
+        {"refit": {"name": "Second Look"}},
+        "spec.refit.name in body should match",
+    ),
+    (
+        "test-with-two",
+        {"objective": DROP, "objectives": TWO, "test": {"args": ["--score"]}},
+        "spec.refit and spec.test: several objectives have no one winner",
+    ),
+    ("test-mount", {"test": {"volumeMounts": [{"name": "held-out"}]}}, "spec.test.volumeMounts[0].mountPath: Required"),
     ("failed-negative", {"maxFailedTrials": -1}, "spec.maxFailedTrials in body should be greater than or equal to 0"),
     (
         "parallelism-negative",
@@ -813,6 +824,8 @@ CHANGES: list[tuple[str, Json, str]] = [
     ("max-failed-trials", {"maxFailedTrials": 11}, ""),
     ("stop", {"stop": {"noImprovement": {"trials": 30, "minDelta": 0.01}}}, ""),
     ("finalists", {"finalists": {"top": 2}}, ""),
+    ("refit", {"refit": {"args": ["--full-data"]}}, ""),
+    ("test", {"test": {"args": ["--score-test-set"], "name": "first"}}, ""),
     ("parallelism", {"parallelism": {"max": 0}}, ""),
     ("parallelism-min", {"parallelism": {"min": 4, "max": 4}}, ""),
     ("priority", {"priority": -10}, ""),

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from kubetune.api import names
 from kubetune.api.trial import Ending, Reason, TrialState
 from kubetune.gateway import certificate
 from kubetune.storage import base, memory
@@ -102,6 +103,26 @@ def test_a_stop_is_told_with_its_reason(gateway: gateway_world.Running, experime
     experiment.storage.request_stop(experiment.uid, {0: Reason.PRUNED})
     _, answer, _ = gateway.call("POST", "/v1/report", {"metrics": {"loss": 1}}, token)
     assert answer == {"seq": 1, "stop": True, "reason": "Pruned"}
+
+
+def test_a_refit_tells_of_its_model(
+    world: gateway_world.World, gateway: gateway_world.Running, experiment: Experiment, token: str
+) -> None:
+    uid = names.phase_uid(experiment.uid, "refit")
+    refit = Experiment(experiment.storage, [names.MODEL_METRIC], ["maximize"], uid=uid, name=experiment.name)
+    refit.create(3)
+    body = {"address": "s3://models/digits", "digest": "sha256:" + "0" * 64}
+    for _ in range(2):
+        status, answer, _ = gateway.call("POST", "/v1/model", body, world.api.knows(refit.who(3), "refit"))
+        assert (status, answer.get("version"), answer.get("seq")) == (200, 1, 1), answer
+    (version,) = experiment.storage.versions(experiment.uid)
+    assert (version.address, version.digest, version.phase) == (body["address"], body["digest"], "refit")
+    told = experiment.storage.trial_reports(refit.namespace, refit.name, 3, "refit")
+    assert [report.metrics for report in told] == [{names.MODEL_METRIC: 1.0}]
+    status, answer, _ = gateway.call("POST", "/v1/model", body, token)
+    assert (status, "only a refit's run" in answer["error"]) == (400, True)
+    for wrong in ({"address": ""}, {"digest": "sha256:00"}, {**body, "digest": "md5"}, {**body, "size": 1}):
+        assert gateway.call("POST", "/v1/model", wrong, token)[0] == 400
 
 
 def test_a_trial_learns_who_it_is(gateway: gateway_world.Running, experiment: Experiment, token: str) -> None:

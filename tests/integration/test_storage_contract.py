@@ -143,6 +143,36 @@ class TestStudy:
         assert [row.state for row in storage.load_trials(phase)] == [TrialState.FAIL]
         assert not {search.uid, phase} & {each.uid for each in storage.studies()}
 
+    def test_models_are_numbered_within_their_experiment(self, storage: Storage) -> None:
+        search = Experiment(storage)
+        search.create(0)
+        refits = [
+            Experiment(storage, uid=names.phase_uid(search.uid, phase), name=search.name)
+            for phase in ("refit", "refit.second")
+        ]
+        for number, refit in enumerate(refits, 1):
+            refit.create(0)
+            storage.save_spec(refit.uid, base.KeptSpec(1, {"image": "digits:1"}))
+            assert storage.model(refit.who(0), f"s3://{number}", "")[1] == number
+        assert storage.model(refits[0].who(0), "s3://again", "sha256:00")[1] == 1
+        found = [(each.number, each.phase, each.address, each.digest) for each in storage.versions(search.uid)]
+        assert found == [(1, "refit", "s3://again", "sha256:00"), (2, "refit.second", "s3://2", "")]
+        assert [(each.image, each.params) for each in storage.versions(search.uid)] == [("digits:1", {"x": 0.5})] * 2
+        with pytest.raises(ValueError, match="only a refit's run"):
+            storage.model(search.who(0), "s3://no", "")
+        with pytest.raises(base.NotCurrent):
+            storage.model(refits[0].who(0, attempt=2), "s3://no", "")
+
+    def test_a_test_that_has_scored_gets_no_other_attempt(self, storage: Storage) -> None:
+        search = Experiment(storage)
+        test = Experiment(storage, uid=names.phase_uid(search.uid, "test.second"), name=search.name)
+        test.create(0)
+        assert test.lose(0, 1)
+        test.record(0, 2)
+        test.report(0, attempt=2, loss=0.5)
+        assert not test.lose(0, 2)
+        assert test.row(0).attempt == 2
+
     def test_purge_removes_what_was_deleted_long_ago_only(self, storage: Storage) -> None:
         storage.purge(-1e6)  # what other tests deleted
         kept, recent, old = Experiment(storage), Experiment(storage), Experiment(storage)

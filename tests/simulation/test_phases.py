@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from kubetune.api import names
 from kubetune.api.spec import Json
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.kube import errors
+from kubetune.simulator.census import study_of
 from kubetune.simulator.run import Result, Run, simulate
 from kubetune.simulator.scenario import REFUSED_IMAGE, Scenario, experiment, with_image
 from tests.simulation.test_reconcile import edit, status
@@ -169,3 +171,111 @@ def test_a_template_that_the_server_refuses_stops_nothing() -> None:
     body = ended(run)
     assert body["state"] == "Complete"
     assert all(row.state is TrialState.COMPLETE for row in rows(run, FINALISTS))
+
+
+# ---- refit and test
+
+ONCE = {"maxTrials": 2, "finalists": None, "refit": {"args": ["--full-data"]}, "test": {"args": ["--score-test-set"]}}
+REFIT, TEST = "uid-small/refit", "uid-small/test"
+
+
+def test_the_best_is_refitted_and_then_scored_with_its_model() -> None:
+    run = Run(small(ONCE))
+    body = ended(run)
+    assert (body["state"], body["reason"]) == ("Complete", "MaxTrials")
+    best = body["best"]["parameters"]
+    assert (body["model"]["version"], body["model"]["parameters"], body["model"]["image"]) == (1, best, "trial:1")
+    (scored,) = rows(run, TEST)
+    assert body["test"]["value"] == (scored.values or ())[0]
+    assert [each["name"] for each in body["scorings"]] == ["test"]
+    pods = {job["metadata"]["labels"].get("kubetune.dev/phase"): job for job in run.cluster.jobs_made}
+    container = pods["test"]["spec"]["template"]["spec"]["containers"][0]
+    assert container["args"] == ["--x=$(x)", "--score-test-set"]
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    assert variables["KUBETUNE_MODEL"] == body["model"]["address"]
+
+
+def test_with_finalists_it_is_their_winner() -> None:
+    run = Run(small({**ONCE, "finalists": {"top": 2, "replicates": 2}}))
+    body = ended(run)
+    assert body["model"]["parameters"] == body["winner"]["parameters"]
+    assert [names.phase_of(study.row.uid) for study in run.database.studies.values()] == [
+        "",
+        "finalists",
+        "refit",
+        "test",
+    ]
+
+
+def test_scored_once_whatever_is_edited_and_again_by_name_only() -> None:
+    run = Run(small(ONCE))
+    first = ended(run)
+    edit(run, test={"args": ["--score-it-better"]})
+    until(run, lambda: status(run)["observedGeneration"] == 2)
+    body = status(run)
+    assert (body["state"], body["test"]) == ("Complete", first["test"])
+    assert "give test.name another name" in body["message"]
+    edit(run, test={"args": ["--score-it-better"], "name": "second-look"})
+    until(run, lambda: len(rows(run, "uid-small/test.second-look")) == 1)
+    body = ended(run)
+    assert [each["name"] for each in body["scorings"]] == ["test", "test.second-look"]
+    assert body["scorings"][0] == first["test"]
+    assert len(rows(run, TEST)) == 1
+
+
+def alone(run: Run) -> bool:
+    """The test's Job and pod are the only ones there are."""
+    return len(run.cluster.pods) == 1 and [study_of(job) for job in run.server.all("jobs")] == [TEST]
+
+
+def test_a_run_that_is_lost_is_made_again_until_a_score_was_accepted() -> None:
+    run = Run(small(ONCE))
+    until(run, lambda: any(row.job_uid for row in rows(run, TEST)) and alone(run))
+    assert not rows(run, TEST)[0].last_metrics
+    run._lose("delete job")
+    until(run, lambda: rows(run, TEST)[0].attempt == 2 and bool(rows(run, TEST)[0].last_metrics))
+    run._lose("delete job")
+    body = ended(run)
+    (row,) = rows(run, TEST)
+    assert (row.state, row.attempt) == (TrialState.COMPLETE, 2)
+    assert body["test"]["value"] == (row.values or ())[0]
+
+
+@pytest.mark.parametrize("kind", ["evict", "delete pod"])
+def test_a_run_that_scores_on_its_way_out_is_not_made_again(kind: str) -> None:
+    """A pod that is asked to go may still report for a while."""
+    run = Run(small(ONCE))
+    until(run, lambda: any(row.job_uid for row in rows(run, TEST)) and alone(run))
+    run._lose(kind)
+    body = ended(run)
+    (row,) = rows(run, TEST)
+    reports = run.database.studies[TEST].trials[0].reports
+    assert {report.attempt for report in reports} == {row.attempt}
+    assert body["test"]["value"] == (row.values or ())[0]
+
+
+def test_a_kill_at_any_write_of_refit_and_test_changes_nothing() -> None:
+    spec = {**ONCE, "maxTrials": 1}
+    calm = simulate(small(spec))
+    assert (calm.trials, calm.jobs, calm.states) == (3, 3, ("Complete",))
+    for write in range(1, calm.writes + 1):
+        found = simulate(small(spec, crash_at=write))
+        assert (found.names, found.jobs, found.trials) == (calm.names, 3, 3), f"killed at write {write}"
+        assert (found.states, found.reasons) == (calm.states, calm.reasons)
+
+
+def test_a_refit_that_fails_is_said_and_made_again_under_another_name() -> None:
+    run = Run(small(ONCE))
+    refused = errors.Invalid(422, "Invalid", "no refit today")
+    run.server.refuse = lambda body: refused if "-refit-" in body["metadata"]["name"] else None
+    body = ended(run)
+    assert (body["state"], body["reason"]) == ("Failed", "PhaseFailed")
+    assert "no refit today" in body["message"]
+    assert "give refit.name another name" in body["message"]
+    assert TEST not in run.database.studies
+    run.server.refuse = lambda body: None
+    edit(run, refit={"args": ["--full-data"], "name": "mended"})
+    until(run, lambda: status(run)["state"] == "Running")
+    body = ended(run)
+    assert (body["state"], body["model"]["phase"]) == ("Complete", "refit.mended")
+    assert "value" in body["test"]

@@ -1,5 +1,6 @@
 """The trials' client against the real gateway over loopback: what it sends, what it bears, what it says."""
 
+import hashlib
 import itertools
 import json
 import math
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -165,6 +167,36 @@ def test_finish(gateway: gateway_world.Running, experiment: Experiment) -> None:
     kt.finish("failed", "no data")
     finish = experiment.storage.news(experiment.uid, {}).finishes[0]
     assert (finish.status, finish.message) == ("failed", "no data")
+
+
+def test_a_model_is_told_of_by_a_refit_only(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
+) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(kt._Session, "_tell", lambda self, method, path, body: told.append((method, path, body)))
+    (tmp_path / "model").write_bytes(b"weights")
+    digest = "sha256:" + hashlib.sha256(b"weights").hexdigest()
+    kt.model(str(tmp_path / "model"))
+    assert capsys.readouterr().out == f"model: {tmp_path / 'model'} {digest}\n"
+    monkeypatch.setenv("KUBETUNE_GATEWAY", "https://gateway")
+    kt.model(str(tmp_path / "model"))
+    assert told == []
+    monkeypatch.setenv("KUBETUNE_PHASE", "refit")
+    kt.model(str(tmp_path / "model"))
+    kt.model("s3://models/7")
+    kt.model("s3://models/7", "etag:00112233")
+    assert kt.main(["model", "--digest", "etag:00112233", "s3://models/8"]) == 0
+    kt.model(str(tmp_path))
+    listed = f"{hashlib.sha256(b'weights').hexdigest()}  model\n"
+    assert [body for _, _, body in told] == [
+        {"address": str(tmp_path / "model"), "digest": digest},
+        {"address": "s3://models/7", "digest": ""},
+        {"address": "s3://models/7", "digest": "etag:00112233"},
+        {"address": "s3://models/8", "digest": "etag:00112233"},
+        {"address": str(tmp_path), "digest": "sha256:" + hashlib.sha256(listed.encode()).hexdigest()},
+    ]
+    with pytest.raises(ValueError, match="address"):
+        kt.model("")
 
 
 @pytest.mark.parametrize("where", ["before:accept", "after:accept"])

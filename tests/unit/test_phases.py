@@ -8,14 +8,15 @@ import pytest
 from kubetune.api import names
 from kubetune.api import spec as api
 from kubetune.api.spec import Algorithm, Constraint, ExperimentSpec, InvalidSpec
-from kubetune.api.trial import Best, TrialRow, TrialState
+from kubetune.api.trial import Best, Reason, Report, TrialRow, TrialState
 from kubetune.controller import jobs, views
 from kubetune.controller.jobs import Wiring
-from kubetune.engine import phases
+from kubetune.engine import phases, value
 from kubetune.engine.check import check
 from kubetune.engine.engine import Engine
 from kubetune.gateway import auth
 from kubetune.simulator.scenario import experiment
+from kubetune.storage.base import Version
 from kubetune.storage.memory import MemoryStorage
 
 
@@ -162,3 +163,79 @@ def test_several_objectives_have_no_one_winner() -> None:
     body["spec"] |= {"objectives": two, "pruner": {"name": "none"}}
     with pytest.raises(InvalidSpec, match="finalists: several objectives"):
         api.parse(body)
+
+
+# ---- refit and test
+
+
+def with_volume(*volumes: dict[str, Any], **test: Any) -> dict[str, Any]:
+    body = experiment("exp", test={"volumes": list(volumes), **test})
+    body["spec"]["template"]["spec"]["volumes"] = [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "train"}},
+        {"name": "scratch", "emptyDir": {}},
+    ]
+    return body
+
+
+@pytest.mark.parametrize(
+    "volume",
+    [
+        {"name": "data", "persistentVolumeClaim": {"claimName": "held-out"}},
+        {"name": "other", "persistentVolumeClaim": {"claimName": "train", "readOnly": True}},
+    ],
+)
+def test_the_test_set_is_nowhere_in_the_template(volume: dict[str, Any]) -> None:
+    with pytest.raises(InvalidSpec, match="every trial of the search could read the test set"):
+        api.parse(with_volume(volume))
+
+
+def test_a_volume_of_its_own_is_the_tests_alone() -> None:
+    body = with_volume(
+        {"name": "held-out", "persistentVolumeClaim": {"claimName": "held-out"}},
+        {"name": "more", "emptyDir": {}},
+        volumeMounts=[{"name": "held-out", "mountPath": "/test"}],
+    )
+    of = api.parse(body)
+    assert of.test is not None
+    run = phases.derive(of, "test", phases.plan_once(of, of.test, 7, BEST[0].params, None))
+    check(run)
+    ours, theirs = (jobs.build_job(each, 0, 1, BEST[0].params, Wiring("")) for each in (of, run))
+    mounts = [mount["name"] for mount in theirs["spec"]["template"]["spec"]["containers"][0]["volumeMounts"]]
+    assert "held-out" in mounts
+    assert "held-out" not in str(ours)
+
+
+def test_a_command_takes_the_place_of_the_trials_and_args_alone_follow_them() -> None:
+    def container(**form: Any) -> dict[str, Any]:
+        of = api.parse(experiment("exp", refit=form))
+        assert of.refit is not None
+        run = phases.derive(of, "refit", phases.plan_once(of, of.refit, 7, BEST[0].params, None))
+        return dict(run.template["spec"]["containers"][0])
+
+    assert container(args=["--full"])["args"] == ["--x=$(x)", "--full"]
+    replaced = container(command=["fit"], args=["--k=$(k)"])
+    assert (replaced["command"], replaced["args"]) == (["fit"], ["--k=$(k)"])
+    assert container(env=[{"name": "DATA", "value": "all"}])["env"] == [{"name": "DATA", "value": "all"}]
+
+
+def test_what_a_phase_names_must_be_there() -> None:
+    with pytest.raises(InvalidSpec, match=r"refit: with it, .*\$\(lr\) is neither a parameter nor in env"):
+        api.parse(experiment("exp", refit={"args": ["--lr=$(lr)"]}))
+
+
+def test_a_model_is_told_to_the_test() -> None:
+    of = api.parse(experiment("exp", test={}))
+    assert of.test is not None
+    model = Version(3, "refit", "s3://m", "sha256:00", "trial:1", {}, 0.0)
+    run = phases.derive(of, "test", phases.plan_once(of, of.test, 7, BEST[0].params, model))
+    assert run.once
+    assert environment(run, 0).items() >= {"KUBETUNE_MODEL": "s3://m", "KUBETUNE_MODEL_DIGEST": "sha256:00"}.items()
+
+
+def test_a_score_stands_however_the_job_ended() -> None:
+    reports = [Report(1, 1, 0, {"score": 0.5}, 0.0)]
+    failed = value.Outcome(Reason.EXIT_CODE, "exit code 1")
+    objectives = spec().objectives
+    found = value.settle(reports, None, value.scored(failed, reports, objectives), objectives)
+    assert (found.state, found.values) == (TrialState.COMPLETE, (0.5,))
+    assert value.scored(failed, [], objectives) == failed

@@ -7,7 +7,7 @@ import pytest
 from kubetune.api import spec
 from kubetune.api.trial import TrialRow
 from kubetune.controller.registry import Deleted, Registry, is_deleting
-from kubetune.storage.base import KeptSpec, StorageUnavailable, StudyRow
+from kubetune.storage.base import KeptSpec, StorageUnavailable, StudyRow, Version
 
 Json = dict[str, Any]
 
@@ -27,6 +27,9 @@ class Studies:
         self.deleted.append(uid)
 
     def phases(self, uid: str) -> list[StudyRow]:
+        return []
+
+    def versions(self, uid: str) -> list[Version]:
         return []
 
     def load_trials(self, uid: str) -> list[TrialRow]:

@@ -40,6 +40,8 @@ ENV_PARENT = "KUBETUNE_PARENT"  # number of the trial that this one goes on from
 ENV_PARAMETERS = "KUBETUNE_PARAMETERS"  # JSON object
 ENV_SEED = "KUBETUNE_SEED"  # only when the experiment has a seed: seed + number; of finalists always
 ENV_PHASE = "KUBETUNE_PHASE"  # finalists, refit, test; a trial of the search has none
+ENV_MODEL = "KUBETUNE_MODEL"  # of a test: the address that the refit told, and its digest
+ENV_MODEL_DIGEST = "KUBETUNE_MODEL_DIGEST"
 ENV_REPLICATE = "KUBETUNE_REPLICATE"  # of finalists: 0, 1, …
 ENV_GATEWAY = "KUBETUNE_GATEWAY"  # https://…, no trailing slash
 ENV_GATEWAY_CA = "KUBETUNE_GATEWAY_CA"  # PEM text; absent for http://
@@ -67,6 +69,8 @@ RESERVED_ENV = re.compile(
     r"|KUBETUNE_.*|NVIDIA_.*|CUDA_VISIBLE_DEVICES)$"
 )
 PARAMETER_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")
+
+MODEL_METRIC = "kubetune.model"  # reported for a refit's run once its model is on record
 
 NOTIFY_CHANNEL = "kubetune"  # PostgreSQL NOTIFY; payload: an experiment's UID
 ENDED_CHANNEL = "kubetune_ended"  # beside that one: a worker's slot is free, so someone waits for the operator

@@ -132,7 +132,10 @@ class ExperimentSpec:
     checkpoints: Place | None = None  # where trials keep theirs
     init_checkpoint: InitCheckpoint | None = None  # what every trial starts from
     finalists: phases.Finalists | None = None  # after the search
+    refit: phases.Once | None = None  # after them: the winner on all the data
+    test: phases.Once | None = None  # after that: on data that nothing before has seen
     runs: tuple[Mapping[str, str], ...] = ()  # of a phase: variables that its trials have beside, by number
+    once: bool = False  # a trial that has reported its objectives runs no second time, whatever becomes of it
 
     @property
     def owner(self) -> str:
@@ -147,7 +150,7 @@ class ExperimentSpec:
     @property
     def has_phases(self) -> bool:
         """Something comes after the search."""
-        return self.finalists is not None
+        return not (self.finalists is None and self.refit is None and self.test is None)
 
     @property
     def key(self) -> str:
@@ -191,6 +194,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
     where = _where(spec, parameters)
     objectives = _objectives(spec)
     amount = fidelity.parse(spec.get("fidelity"), parameters)
+    legs = {amount.name: "fidelity"} if amount else {}
     limits, bounds = spec.get("deadline") or {}, spec.get("parallelism") or {}
     least, most = int(bounds.get("min", 0)), int(bounds.get("max", 1))
     if least > most:
@@ -205,7 +209,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         generation=metadata.get("generation", 0),
         objectives=objectives,
         parameters=parameters,
-        template=_template(spec, parameters, {amount.name: "fidelity"} if amount else {}),
+        template=_template(spec, parameters, legs),
         metrics=_metrics(spec),
         sampler=searches[0].sampler if searches else algorithm.read(spec.get("sampler"), "tpe"),
         pruner=algorithm.read(spec.get("pruner"), default_pruner(spec)),
@@ -232,6 +236,8 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         checkpoints=parse_place(spec),
         init_checkpoint=parse_given(spec),
         finalists=phases.finalists(spec, len(objectives)),
+        refit=_once(spec, phases.REFIT, objectives, parameters, legs),
+        test=_once(spec, phases.TEST, objectives, parameters, legs),
     )
 
 
@@ -311,6 +317,22 @@ def _constraints(spec: Mapping[str, Any]) -> tuple[Constraint, ...]:
             raise InvalidSpec(f"constraints[{place}].min", "min is above max; lower it, or leave one out")
         found |= {each.name: each for each in bounds}
     return tuple(found.values())
+
+
+def _once(
+    spec: Mapping[str, Any],
+    which: str,
+    objectives: tuple[Objective, ...],
+    parameters: Mapping[str, Parameter],
+    legs: Mapping[str, str],
+) -> phases.Once | None:
+    found = phases.once(spec, which, len(objectives))
+    if found is not None:
+        try:
+            _template({"template": phases.changed(spec["template"], found.form)}, parameters, legs)
+        except InvalidSpec as error:
+            raise InvalidSpec(which, f"with it, {error}") from error
+    return found
 
 
 def _metrics(spec: Mapping[str, Any]) -> Metrics:

@@ -7,7 +7,7 @@ from typing import Any
 from kubetune.api import given, narrow, parameters
 from kubetune.api.space import Space
 from kubetune.api.spec import Given
-from kubetune.cli import explain, model, text
+from kubetune.cli import explain, model, render, text
 from kubetune.cli.access import Access
 from kubetune.kube.client import Json
 
@@ -141,6 +141,32 @@ def run_enqueue(access: Access, experiment: str, words: Sequence[str], name: str
     chosen = name or f"q-{secrets.token_hex(4)}"
     access.edit(experiment, lambda resource: enqueue(resource, chosen, words))
     return [f"{chosen} of {experiment} is tried next, as soon as a slot is free: {' '.join(words)}"]
+
+
+def scored_again(resource: Json, again: str) -> Json | None:
+    """spec.test under another name; None when it has that one already, and waits. Raises Problem where there is no
+    test, or it was scored under that name."""
+    shown, spec = model.experiment(resource), resource.get("spec") or {}
+    if not spec.get("test"):
+        raise explain.Problem(f"experiment {shown.name} has no spec.test; it says how the test set is scored")
+    if again in shown.scored:
+        raise explain.Problem(f"the test set of {shown.name} was scored as {again} already; choose another name")
+    return None if spec["test"].get("name") == again else {"test": {"name": again}}
+
+
+def run_test(access: Access, name: str, again: str | None) -> list[str]:
+    """The score; or another scoring is asked for by its name."""
+    if again is None:
+        shown = model.experiment(access.experiment(name))
+        if not shown.test:
+            hint = render.phase(shown) or "it is scored when the search is over, if spec.test says how"
+            raise explain.Problem(f"the test set of {name} is not scored yet; {hint}")
+        return [shown.test]
+    access.edit(name, lambda resource: scored_again(resource, again))
+    return [
+        f"the test set of {name} is scored once more, as test.{again}; each scoring is on record",
+        "the more often it is scored, the less it says about data that nobody has seen",
+    ]
 
 
 def run_stop(access: Access, name: str, numbers: Sequence[int]) -> list[str]:

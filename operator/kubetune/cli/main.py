@@ -125,6 +125,11 @@ def _winner(options: argparse.Namespace, access: Access, credentials: Credential
     return 0
 
 
+def _test(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    print(*edits.run_test(access, options.name, options.again), sep="\n")
+    return 0
+
+
 def _watch(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     return watch.watch(access, options.name, sys.stdout)
 
@@ -254,7 +259,7 @@ def parser() -> argparse.ArgumentParser:
     trials.add_argument("--state", choices=sorted(model.STATES), help="only those")
     trials.add_argument("--sort", choices=["number", "value"], default="number", help="value: the best first")
     trials.add_argument("--limit", type=_positive, help="so many at most")
-    trials.add_argument("--phase", default="", help="of what comes after the search: finalists")
+    trials.add_argument("--phase", default="", help="of what comes after the search: finalists, refit, test")
     trials.add_argument("-o", "--output", choices=["table", "json", "csv"], default="table")
 
     best = add("best", _best, "the best trial's parameters, ready to paste")
@@ -269,12 +274,16 @@ def parser() -> argparse.ArgumentParser:
         "-o", "--output", choices=["json", "args", "env"], help="args: --lr=0.01 …; env: lr=0.01, one a line"
     )
 
+    tested = add("test", _test, "the score on the test set, which is scored once; --again: once more, on record")
+    tested.add_argument("name")
+    tested.add_argument("--again", metavar="NAME", help="score it again under this name")
+
     add("watch", _watch, "live progress until the experiment ends; exit code 0 if it completes").add_argument("name")
 
     logs = add("logs", _logs, "a trial's log, also after its pod is gone (failed, pruned and best trials)")
     logs.add_argument("name")
     logs.add_argument("trial", type=_trial, help="its number")
-    logs.add_argument("--phase", default="", help="of what comes after the search: finalists")
+    logs.add_argument("--phase", default="", help="of what comes after the search: finalists, refit, test")
     logs.add_argument("-f", "--follow", action="store_true", help="as it is written; waits for the start")
 
     important = add("importance", _importance, "how much each parameter mattered")

@@ -78,6 +78,9 @@ class Experiment:
     container: str  # of the trial in its pod
     winner: Winner | None = None
     paused: int = 0  # trials between two legs
+    model: str = ""  # version, address and digest of the refit's
+    test: str = ""  # the score on the test set, its name and time
+    scored: tuple[str, ...] = ()  # the names under which the test set was scored, "": without one
     phase: tuple[str, int, int] | None = None  # what comes after the search and runs now: its name, ended runs, all
 
     @property
@@ -178,6 +181,9 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         stop_trials=tuple(int(number) for number in spec.get("stopTrials") or ()),
         container=containers[0].get("name", ""),
         winner=_winner(status["winner"], forms) if status.get("winner") else None,
+        model=_model(status["model"]) if status.get("model") else "",
+        test=scoring(status["test"]) if status.get("test") else "",
+        scored=tuple(each["name"].partition(".")[2] for each in status.get("scorings") or ()),
         phase=_phase(status["phase"]) if status.get("phase") else None,
     )
 
@@ -197,6 +203,17 @@ def _winner(entry: Mapping[str, Any], forms: Mapping[str, Any]) -> Winner:
         },
         sentence=str(entry.get("sentence", "")),
     )
+
+
+def _model(entry: Mapping[str, Any]) -> str:
+    digest = f" ({entry['digest']})" if entry.get("digest") else ""
+    return f"version {entry.get('version')}: {entry.get('address')}{digest}"
+
+
+def scoring(entry: Mapping[str, Any]) -> str:
+    """``0.9698, scored as test at 2026-11-21T20:00:00Z``."""
+    what = text.number(entry["value"]) if "value" in entry else f"no score ({entry.get('message', '')})"
+    return f"{what}, scored as {entry.get('name')} at {entry.get('time')}"
 
 
 def _phase(entry: Mapping[str, Any]) -> tuple[str, int, int]:

@@ -42,6 +42,8 @@ def experiment(shown: Experiment, now: float) -> list[str]:
         ("now", phase(shown)),
         ("best", best_line(shown)),
         ("winner", shown.winner.sentence if shown.winner else ""),
+        ("model", shown.model),
+        ("test set", shown.test),
         ("pruning", saved(shown)),
         ("importances", ", ".join(f"{name} {text.percent(share)}" for name, share in shown.importances)),
         ("attempts lost", str(shown.lost_attempts) if shown.lost_attempts else ""),

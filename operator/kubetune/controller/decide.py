@@ -86,6 +86,7 @@ class Case:
     troubled_since: float | None
     over_since: float | None
     nodes_gone: frozenset[str]
+    scored: bool = False  # it runs no second time
 
 
 @dataclasses.dataclass(frozen=True)
@@ -268,6 +269,7 @@ def _case(
         troubled_since=troubled_since,
         over_since=seen.over_since.get(job.uid) if job else None,
         nodes_gone=seen.nodes_gone,
+        scored=spec.once and all(objective.metric in row.last_metrics for objective in spec.objectives),
     )
 
 
@@ -300,7 +302,7 @@ def _finish(case: Case, failure: Reason | None, message: str) -> Step:
 def _lose(case: Case, reason: Reason, message: str) -> Step:
     """The attempt is given up. A trial that is to stop, or said that it has finished, needs no other."""
     row, name, uid = case.row, case.job.name if case.job else None, case.job.uid if case.job else None
-    if case.stop is not None or row.finish is not None:
+    if case.stop is not None or row.finish is not None or case.scored:
         return _finish(case, None, message)
     counts, losses = reason not in NO_LOSS, row.losses + 1
     if counts and losses >= case.limits.max_attempts:

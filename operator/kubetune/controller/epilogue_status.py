@@ -5,8 +5,11 @@ import math
 
 from kubetune.api.spec import Json
 from kubetune.controller import jobs, status
-from kubetune.controller.epilogue import Epilogue
+from kubetune.controller.epilogue import Epilogue, Scoring
 from kubetune.engine.winner import Winner
+from kubetune.storage.base import Version
+
+SCORINGS = 10  # shown, the latest
 
 
 def fields(after: Epilogue | None) -> Json:
@@ -18,6 +21,32 @@ def fields(after: Epilogue | None) -> Json:
         result["phase"] = dataclasses.asdict(after.phase)
     if after.winner is not None:
         result["winner"] = _winner(after.winner)
+    if after.versions:
+        result["model"] = _model(after.versions[-1])
+    if after.scorings:
+        result["test"] = _scoring(after.scorings[-1])
+        result["scorings"] = [_scoring(each) for each in after.scorings[-SCORINGS:]]
+    return result
+
+
+def _model(version: Version) -> Json:
+    return {
+        "version": version.number,
+        "address": version.address,
+        "digest": version.digest,
+        "image": version.image,
+        "parameters": {name: jobs.text(value) for name, value in version.params.items()},
+        "phase": version.phase,
+        "time": status.timestamp(version.time),
+    }
+
+
+def _scoring(scoring: Scoring) -> Json:
+    result: Json = {"name": scoring.name, "time": status.timestamp(scoring.time)}
+    if scoring.value is not None and math.isfinite(scoring.value):
+        result["value"] = scoring.value
+    if scoring.value is None:
+        result["message"] = scoring.message[: status.TEXT]
     return result
 
 

@@ -13,7 +13,7 @@ from kubetune.api.stages import Current
 from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow, WorkerRow
 from kubetune.api.trial import Best as Best
 from kubetune.controller.plan import JobView
-from kubetune.storage.base import KeptSpec, Steer, StudyRow
+from kubetune.storage.base import KeptSpec, Steer, StudyRow, Version
 
 Clock = Callable[[], float]  # seconds since the epoch
 
@@ -129,6 +129,9 @@ class Engines(Protocol):
 
     def phases(self, uid: str) -> list[StudyRow]:
         """The studies of what came after an experiment's search, as they were begun. Raises StorageUnavailable."""
+
+    def versions(self, uid: str) -> list[Version]:
+        """The models that an experiment's refits told of. Raises StorageUnavailable."""
 
     def trials(self, uid: str) -> list[TrialRow]:
         """All trials of one, in order of number. Raises StorageUnavailable."""

@@ -17,7 +17,7 @@ from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.api.trial import Reason, TrialRow
 from kubetune.controller import views
 from kubetune.controller.ports import Engine
-from kubetune.storage.base import KeptSpec, StudyRow
+from kubetune.storage.base import KeptSpec, StudyRow, Version
 
 logger = logging.getLogger(__name__)
 
@@ -36,6 +36,8 @@ class Studies(Protocol):
     def phases(self, uid: str) -> list[StudyRow]: ...
 
     def load_trials(self, uid: str) -> list[TrialRow]: ...
+
+    def versions(self, uid: str) -> list[Version]: ...
 
 
 @dataclasses.dataclass
@@ -197,6 +199,9 @@ class Registry:
 
     def trials(self, uid: str) -> list[TrialRow]:
         return self._studies.load_trials(uid)
+
+    def versions(self, uid: str) -> list[Version]:
+        return self._studies.versions(uid)
 
     # the end
 

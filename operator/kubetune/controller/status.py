@@ -173,7 +173,7 @@ def _bounded(body: Json) -> Json:
     if size(body) > SIZE:
         body["message"] = _cut(body["message"], TEXT)
         body["conditions"] = [{**each, "message": _cut(each["message"], SHORT)} for each in body["conditions"]]
-    for field in ("best", "winner") if size(body) > SIZE else ():
+    for field in ("best", "winner", "model") if size(body) > SIZE else ():
         if field in body:
             shown = {name: _cut(value, VALUE) for name, value in body[field]["parameters"].items()}
             body[field] = {**body[field], "parameters": shown}

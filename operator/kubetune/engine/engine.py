@@ -655,9 +655,10 @@ class Engine:
         def settle(reports: Sequence[Report], finish: Finish | None) -> Ending | NextLeg:
             series.clear()
             series.update(rules.series(reports, metric))  # with what came after the last tail
+            how = value.scored(outcome, reports, self._spec.objectives) if self._spec.once else outcome
             if live is None:
-                return value.settle(reports, finish, outcome, self._spec.objectives, self._spec.constraints)
-            settled = self._course.settle(live.row, reports, finish, outcome)
+                return value.settle(reports, finish, how, self._spec.objectives, self._spec.constraints)
+            settled = self._course.settle(live.row, reports, finish, how)
             if isinstance(settled, Ending) and settled.series is not None:
                 series.clear()
                 series.update(settled.series)

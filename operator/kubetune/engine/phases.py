@@ -7,36 +7,53 @@ import dataclasses
 import hashlib
 from collections.abc import Iterable, Sequence
 
-from kubetune.api import names
-from kubetune.api.phases import FINALISTS
-from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Json
+from kubetune.api import names, phases
+from kubetune.api.phases import Once
+from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Json, Metrics, Objective, Params
 from kubetune.api.trial import Best, TrialRow, TrialState
 from kubetune.engine import winner
+from kubetune.storage.base import Version
 
 
 def plan_finalists(spec: ExperimentSpec, best: Sequence[Best]) -> Json:
     """The best feasible trials of the search, and the seeds that each of them runs with."""
     assert spec.finalists is not None
     sets = [{"trial": each.number, "parameters": dict(each.params)} for each in best if not each.broken]
-    return {"sets": sets, "seeds": [_seed(spec, replicate) for replicate in range(spec.finalists.replicates)]}
+    return {"sets": sets, "seeds": [_seed(spec, place, phases.FINALISTS) for place in range(spec.finalists.replicates)]}
 
 
-def _seed(spec: ExperimentSpec, replicate: int) -> int:
+def _seed(spec: ExperimentSpec, replicate: int, phase: str) -> int:
     """31 bits by a hash: no run of the search had it, but for one chance in two thousand millions for each."""
     root = spec.uid if spec.seed is None else spec.seed
-    return int.from_bytes(hashlib.sha256(f"{root}/{FINALISTS}/{replicate}".encode()).digest()[:4]) >> 1
+    return int.from_bytes(hashlib.sha256(f"{root}/{phase}/{replicate}".encode()).digest()[:4]) >> 1
+
+
+def plan_once(spec: ExperimentSpec, once: Once, trial: int, params: Params, model: Version | None) -> Json:
+    """One run with the winner's parameters, and what its pod has otherwise."""
+    image = spec.template["spec"]["containers"][0].get("image", "")
+    sets = [{"trial": trial, "parameters": dict(params)}]
+    plan: Json = {"sets": sets, "seeds": [_seed(spec, 0, once.phase)], "form": once.form, "image": image}
+    if model is not None:
+        plan["model"] = {"version": model.number, "address": model.address, "digest": model.digest}
+    return plan
 
 
 def derive(spec: ExperimentSpec, phase: str, plan: Json) -> ExperimentSpec:
     """The phase as an experiment. Its runs are asked for replicate by replicate, so that all finalists have as many."""
     runs = [(one, replicate, seed) for replicate, seed in enumerate(plan["seeds"]) for one in plan["sets"]]
+    which = phases.kind(phase)
+    alone = which != phases.FINALISTS
     return dataclasses.replace(
         spec,
         uid=names.phase_uid(spec.uid, phase),
-        objectives=tuple(dataclasses.replace(objective, target=None) for objective in spec.objectives),
+        objectives=_objectives(spec, which),
+        constraints=() if alone else spec.constraints,
+        metrics=Metrics() if which == phases.REFIT else spec.metrics,  # its model is told to the gateway
+        template=phases.changed(spec.template, plan["form"]) if alone else spec.template,
         sampler=Algorithm("random"),  # never asked: what is given is whole
         pruner=Algorithm("none"),
         max_trials=len(runs),
+        max_failed_trials=0 if alone else spec.max_failed_trials,
         no_improvement=None,
         stop_trials=frozenset(),
         execution="jobs",
@@ -48,11 +65,26 @@ def derive(spec: ExperimentSpec, phase: str, plan: Json) -> ExperimentSpec:
             Given(f"{phase}/{one['trial']}.{replicate}", phase, one["parameters"]) for one, replicate, _ in runs
         ),
         finalists=None,
-        runs=tuple(
-            {names.ENV_PHASE: phase, names.ENV_REPLICATE: str(replicate), names.ENV_SEED: str(seed)}
-            for _, replicate, seed in runs
-        ),
+        refit=None,
+        test=None,
+        runs=tuple(_environment(which, plan, replicate, seed) for _, replicate, seed in runs),
+        once=which == phases.TEST,
     )
+
+
+def _objectives(spec: ExperimentSpec, which: str) -> tuple[Objective, ...]:
+    if which == phases.REFIT:  # it need not be validated on anything; that it has told its model is what counts
+        return (Objective(names.MODEL_METRIC, "maximize"),)
+    return tuple(dataclasses.replace(objective, target=None) for objective in spec.objectives)
+
+
+def _environment(which: str, plan: Json, replicate: int, seed: int) -> dict[str, str]:
+    found = {names.ENV_PHASE: which, names.ENV_SEED: str(seed)}
+    if which == phases.FINALISTS:
+        found[names.ENV_REPLICATE] = str(replicate)
+    if "model" in plan:
+        found |= {names.ENV_MODEL: plan["model"]["address"], names.ENV_MODEL_DIGEST: plan["model"]["digest"]}
+    return found
 
 
 def judge(spec: ExperimentSpec, plan: Json, rows: Iterable[TrialRow]) -> winner.Winner | None:

@@ -33,6 +33,13 @@ class Outcome:
     why: str = ""
 
 
+def scored(outcome: Outcome, reports: Sequence[Report], objectives: Sequence[Objective]) -> Outcome:
+    """Of a trial that runs once only: what it has reported stands, however its Job ended after that."""
+    if not all(series(reports, objective.metric) for objective in objectives):
+        return outcome
+    return Outcome(message=outcome.message)
+
+
 def series(reports: Sequence[Report], metric: str) -> list[float]:
     """The metric's values in order of acceptance, from the reports that have it."""
     return [report.metrics[metric] for report in reports if metric in report.metrics]

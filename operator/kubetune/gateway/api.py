@@ -5,6 +5,7 @@ Handlers raise what is wrong; one place (`_refusal`) says which status and which
 
 import asyncio
 import concurrent.futures
+import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Any, ParamSpec, TypeVar
@@ -69,6 +70,7 @@ class Api:
                 web.post("/v1/report", self.report),
                 web.post("/v1/finish", self.finish),
                 web.get("/v1/trial", self.trial),
+                web.post("/v1/model", self.model),
                 web.get("/v1/experiments/{namespace}/{name}/trials", self.trials),
                 web.get("/v1/experiments/{namespace}/{name}/history", self.history),
                 web.get("/v1/experiments/{namespace}/{name}/record", self.record),
@@ -108,6 +110,22 @@ class Api:
             answer = await self._call(self._storage.finish, who, status, message)
             logger.info("the trial says that it ended: %s", status)
         return web.json_response(wire.write_answer(answer))
+
+    async def model(self, request: web.Request) -> web.Response:
+        """First the model's version is committed, then the report that lets the refit complete."""
+        who = await self._speaker(request)
+        address, digest = wire.read_model(await request.read())
+        with _about(who):
+            try:
+                _, version = await self._call(self._storage.model, who, address, digest)
+            except ValueError as error:
+                raise wire.BadRequest(str(error)) from error
+            key = f"model-{hashlib.sha256(f'{address} {digest}'.encode()).hexdigest()}"
+            (answer,) = await self._batcher.submit([base.Incoming(who, key, None, {names.MODEL_METRIC: 1.0})])
+            if isinstance(answer, Exception):
+                raise answer
+            logger.info("the model of version %d is at %s", version, address)
+        return web.json_response({**wire.write_answer(answer), "version": version})
 
     async def trial(self, request: web.Request) -> web.Response:
         who = await self._speaker(request)

@@ -26,6 +26,8 @@ MESSAGE_LENGTH = 4096  # of a finish; the rest is cut off
 STATUSES = ("complete", "failed", "pruned")
 MOST_TRIALS = 1000  # of one page
 MOST_RECORDS = 200  # with all their reports
+ADDRESS_LENGTH = 2048
+_DIGEST = re.compile(r"[a-z0-9]{2,16}:[0-9a-f]{8,128}")
 _PHASE = re.compile(r"[a-z][a-z0-9.-]{0,62}")
 _NO_NUMBERS = {"nan": math.nan, "infinity": math.inf, "inf": math.inf, "-infinity": -math.inf, "-inf": -math.inf}
 
@@ -81,6 +83,18 @@ def read_finish(body: bytes) -> tuple[str, str]:
     if not isinstance(message, str):
         raise BadRequest(f"message: {_shown(message)} is not a string")
     return status, message[:MESSAGE_LENGTH]
+
+
+def read_model(body: bytes) -> tuple[str, str]:
+    """Address and digest of `POST /v1/model`. Raises BadRequest."""
+    parsed = read_object(body)
+    _only(parsed, ("address", "digest"), "", "the fields are address and digest")
+    address, digest = parsed.get("address"), parsed.get("digest", "")
+    if not isinstance(address, str) or not 0 < len(address) <= ADDRESS_LENGTH:
+        raise BadRequest(f"address: {_shown(address)} is not a string of 1 to {ADDRESS_LENGTH} characters")
+    if not isinstance(digest, str) or (digest and not _DIGEST.fullmatch(digest)):
+        raise BadRequest(f"digest: {_shown(digest)} is no digest such as sha256:9f86d081, in hexadecimal; leave it out")
+    return address, digest
 
 
 def _report(form: Any, where: str) -> Reported:

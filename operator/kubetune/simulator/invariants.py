@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from kubetune.api import names
 from kubetune.api import spec as api
-from kubetune.api.phases import FINALISTS
+from kubetune.api.phases import FINALISTS, REFIT, TEST, kind
 from kubetune.api.spec import Algorithm, ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.controller.outcome import START_FAILURES
@@ -228,10 +228,28 @@ class Watchdog:
         check(there == wanted[: len(there)], "I9", f"{there} is not the plan's {wanted}")
         whole = study.row.end_reason is not Reason.MAX_TRIALS or len(rows) == len(wanted)
         check(whole, "I3", f"{uid} ended with {len(rows)} of {len(wanted)} runs")
-        winner = phases.judge(spec, study.kept.spec, rows.values())
-        told = (status.get("winner") or {}).get("trial")
         failed = status.get("reason") == Reason.PHASE_FAILED
-        check(failed or (winner is not None and winner.trial == told), "I4", f"told of {told}, but it is {winner}")
+        if kind(names.phase_of(uid)) == FINALISTS:
+            winner = phases.judge(spec, study.kept.spec, rows.values())
+            told = (status.get("winner") or {}).get("trial")
+            check(failed or (winner is not None and winner.trial == told), "I4", f"told of {told}, but it is {winner}")
+        elif kind(names.phase_of(uid)) == TEST:
+            self._scored_once(study, rows, status)
+        elif not failed:
+            known = study.version and study.version.address
+            check(known == (status.get("model") or {}).get("address"), "I4", f"told of {status.get('model')}, {known}")
+
+    def _scored_once(self, study: Study, rows: dict[int, TrialRow], status: Json) -> None:
+        """No attempt followed one whose score was accepted, and that score is told, however its Job ended."""
+        check(len(rows) <= 1, "I9", f"{len(rows)} runs on the test set")
+        for number, row in rows.items():
+            values = [(report.attempt, report.metrics[trials.METRIC]) for report in study.trials[number].reports]
+            attempts = {attempt for attempt, _ in values}
+            check(attempts <= {row.attempt}, "I9", f"scored by attempts {attempts}, the last one is {row.attempt}")
+            if values and values[-1][1] == values[-1][1]:
+                check(row.values == (values[-1][1],), "I4", f"scored {values}, and it is {row}")
+                told = (status.get("test") or {}).get("value")
+                check(told == values[-1][1], "I4", f"told of {told}, scored {values}")
 
     def _ending(self, uid: str, spec: ExperimentSpec, rows: dict[int, TrialRow]) -> None:
         resource = self.server.of_uid("experiments", uid)
@@ -240,7 +258,8 @@ class Watchdog:
         counts = collections.Counter(row.state for row in rows.values())
         check(study.end_reason is not None, "I7", f"{uid} has no end")
         check(status.get("state") in ("Complete", "Failed"), "I7", f"status.state is {status.get('state')}")
-        said = (Reason.PHASE_FAILED,) if names.phase_uid(uid, FINALISTS) in self.database.studies else ()
+        after = any(names.phase_of(each) and names.base_uid(each) == uid for each in self.database.studies)
+        said = (Reason.PHASE_FAILED,) if after else ()
         check(status.get("reason") in (study.end_reason, *said), "I7", f"status says {status.get('reason')}")
         told = (status["counts"]["complete"], status["counts"]["pruned"], status["counts"]["failed"])
         there = (counts[TrialState.COMPLETE], counts[TrialState.PRUNED], counts[TrialState.FAIL])
@@ -272,6 +291,9 @@ class Watchdog:
 
     def _trial(self, uid: str, spec: ExperimentSpec, row: TrialRow, what: Behaviour) -> None:
         """Its end follows from what it did and reported, or from a stop."""
+        which = kind(names.phase_of(uid))
+        if which == TEST:
+            return  # see `_scored_once`
         reports = [
             report.metrics[trials.METRIC]
             for report in self.database.studies[uid].trials[row.number].reports
@@ -282,13 +304,16 @@ class Watchdog:
             check(row.state in (TrialState.PRUNED, TrialState.FAIL), "I4", about)
             return
         expected = trials.ENDS[what.kind]
+        if which == REFIT and what.kind == "nan":
+            expected = Reason.COMPLETED  # its model is what counts
         if spec.metrics.source == "log" and what.kind == "gives up":
             expected = Reason.EXIT_CODE
         if self.flaky and row.reason is Reason.DEADLINE_EXCEEDED:
             return  # its reports were not taken for so long
         check(row.reason == expected, "I4", about)
         if row.state is TrialState.COMPLETE:
-            check(row.values == (reports[-1],) and len(reports) == what.steps, "I4", about)
+            told = 1.0 if which == REFIT else reports[-1]
+            check(row.values == (told,) and len(reports) == what.steps, "I4", about)
 
     def _creates(self) -> None:
         """Each attempt but the last was lost to something that did happen, and none was created that was not needed."""

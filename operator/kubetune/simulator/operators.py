@@ -29,7 +29,7 @@ from kubetune.kube import errors
 from kubetune.settings import Settings
 from kubetune.simulator.api import ApiServer, Client
 from kubetune.simulator.world import World
-from kubetune.storage.base import Fenced, KeptSpec, StorageUnavailable, StudyRow
+from kubetune.storage.base import Fenced, KeptSpec, StorageUnavailable, StudyRow, Version
 from kubetune.storage.memory import Database, MemoryStorage
 
 SETTINGS = Settings(
@@ -289,6 +289,9 @@ class Operator:
 
     def phases(self, uid: str) -> list[StudyRow]:
         return self._storage.phases(uid)
+
+    def versions(self, uid: str) -> list[Version]:
+        return self._storage.versions(uid)
 
     def trials(self, uid: str) -> list[TrialRow]:
         return self._storage.load_trials(uid)

@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 
-from kubetune.api import names
+from kubetune.api import names, phases
 from kubetune.api import spec as api
 from kubetune.api.spec import Json
 from kubetune.controller import status
@@ -158,7 +158,8 @@ class Run:
         return trials.behaviour(f"{self.scenario.seed}/{uid}", number, self.scenario.odd, self.scenario.kinds)
 
     def _source(self, uid: str) -> str:
-        return self._sources[names.base_uid(uid)]
+        tells = phases.kind(names.phase_of(uid)) == phases.REFIT  # its model, so it has a token
+        return "push" if tells else self._sources[names.base_uid(uid)]
 
     def _saves(self, uid: str) -> bool:
         found = self.server.of_uid("experiments", uid)

@@ -213,6 +213,10 @@ def _after(dice: random.Random, made: Json) -> Json:
     spec: Json = {}
     if dice.random() < 0.3:
         spec["finalists"] = {"top": dice.randint(1, 3), "replicates": dice.randint(1, 3)}
+    if dice.random() < 0.3:
+        spec["refit"] = {"args": ["--full-data"]}
+    if dice.random() < 0.3:
+        spec["test"] = {"args": ["--score-test-set"]}
     return {**made, "spec": {**made["spec"], **spec}}
 
 

@@ -3,11 +3,13 @@
 What a trial does depends on its number alone, so that its end can be foretold whatever happens around it.
 """
 
+import contextlib
 import dataclasses
 import math
 import random
 from collections.abc import Callable, Mapping
 
+from kubetune.api import names, phases
 from kubetune.api.spec import Json
 from kubetune.api.trial import Reason
 from kubetune.simulator import workers
@@ -178,7 +180,7 @@ class Process:
         """None: not now."""
         value = self._what.value(step)
         try:
-            (answer,) = self._trials.storage.accept([Incoming(self._who, f"key-{step}", step, {METRIC: value})])
+            (answer,) = self._trials.storage.accept([Incoming(self._who, f"key-{step}", step, self._metrics(step))])
         except StorageUnavailable:
             return None
         if isinstance(answer, NotCurrent):
@@ -191,6 +193,15 @@ class Process:
         self._trials.ledger.acknowledged[who.experiment_uid, who.number, who.attempt, answer.seq] = value
         self._trials.notify(who.experiment_uid)
         return answer
+
+    def _metrics(self, step: int) -> dict[str, float]:
+        """A refit tells of its model at the end."""
+        metrics = {METRIC: self._what.value(step)}
+        if step == self._steps - 1 and phases.kind(names.phase_of(self._who.experiment_uid)) == phases.REFIT:
+            with contextlib.suppress(NotCurrent, NotRecorded):  # then the report is not accepted either
+                self._trials.storage.model(self._who, f"s3://models/{self._who.attempt}", "")
+            metrics[names.MODEL_METRIC] = 1.0
+        return metrics
 
     def _end(self) -> None:
         kind = self._what.kind

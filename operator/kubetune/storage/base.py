@@ -169,6 +169,19 @@ class EndedTrial(NamedTuple):
     member: int | None = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """A model that a refit told of. ``number``: 1, 2, … of the experiment; ``time``: seconds since the epoch."""
+
+    number: int
+    phase: str  # the refit's
+    address: str
+    digest: str
+    image: str
+    params: Mapping[str, ParamValue]
+    time: float
+
+
 Settle = Callable[[Sequence[Report], Finish | None], Ending | NextLeg]
 
 
@@ -359,6 +372,9 @@ class EngineStorage(Protocol):
     def phases(self, uid: str) -> list[StudyRow]:
         """The studies of what came after an experiment's search, as they were begun."""
 
+    def versions(self, uid: str) -> list[Version]:
+        """The models that an experiment's refits told of, by number."""
+
     def delete_study(self, uid: str) -> None:
         """The custom resource is gone: end RUNNING trials (FAIL, EXPERIMENT_DELETED) and the study, mark it deleted;
         and so its phases."""
@@ -476,6 +492,10 @@ class GatewayStorage(Protocol):
 
     def finish(self, who: Identity, status: str, message: str) -> Answer:
         """The trial says that it ended (complete | failed | pruned). Raises NotCurrent or NotRecorded."""
+
+    def model(self, who: Identity, address: str, digest: str) -> tuple[Answer, int]:
+        """A refit tells of its model; its number is returned. Told again, what is told last stands. Raises NotCurrent,
+        NotRecorded, ValueError (it is no refit)."""
 
     def look(self, who: Identity) -> Answer:
         """Whether to stop. Raises NotCurrent or NotRecorded."""

@@ -197,7 +197,7 @@ class EngineSide(base.EngineStorage):
             found = cursor.fetchall()
             ids = [trial_id for trial_id, _ in found]
             optuna_tables.delete_trials(cursor, [optuna_id for _, optuna_id in found])
-            for table in ("reports", "logs", "attempts", "leases", "checkpoints", "resumes"):
+            for table in ("reports", "logs", "attempts", "leases", "checkpoints", "resumes", "versions"):
                 cursor.execute(f"DELETE FROM kubetune.{table} WHERE trial_id = ANY(%s)", (ids,))
             cursor.execute("DELETE FROM kubetune.experiment_trials WHERE id = ANY(%s)", (ids,))
         return bool(found)
@@ -399,6 +399,8 @@ class EngineSide(base.EngineStorage):
         with self._write() as cursor:
             locked = trial_ends.lock(cursor, uid, [number])
             if not locked or locked[0].row.attempt != lost:
+                return False
+            if rules.has_scored(uid, locked[0].metrics, locked[0].row):
                 return False
             trial, after = locked[0], rules.next_attempt(locked[0].row, reason)
             kept = trial_ends.attempts_over(cursor, [(trial, reason, rules.clean(message))], self.clock())

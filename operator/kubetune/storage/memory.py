@@ -93,6 +93,7 @@ class Study:
     judged: list[Judged] = dataclasses.field(default_factory=list)
     warm: list[base.WarmTrial] | None = None
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
+    version: base.Version | None = None  # of a refit
     checkpoints: memory_checkpoints.Store = dataclasses.field(default_factory=memory_checkpoints.Store)
 
 
@@ -343,7 +344,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     @_write
     def new_attempt(self, uid: str, number: int, lost: int, reason: Reason, message: str) -> bool:
         trial = self._live(uid, number, lost)
-        if trial is None:
+        if trial is None or rules.has_scored(uid, self._study(uid).row.metrics, trial.row):
             return False
         trial.row = rules.next_attempt(trial.row, reason)
         return True
@@ -647,6 +648,28 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if trial is None:
             raise base.NotCurrent(f"there is no trial {who.number} of experiment {who.experiment_uid}")
         return trial.row.params
+
+    # ---- models
+
+    @_transaction
+    def model(self, who: base.Identity, address: str, digest: str) -> tuple[base.Answer, int]:
+        row = self._trial(who).row
+        rules.may_tell_a_model(who)
+        study, known = self._study(who.experiment_uid), self._versions(who.experiment_uid)
+        mine = next((each for each in known if each.phase == names.phase_of(who.experiment_uid)), None)
+        image = str((study.kept.spec if study.kept else {}).get("image", ""))
+        number = mine.number if mine else 1 + max((each.number for each in known), default=0)
+        phase = names.phase_of(who.experiment_uid)
+        study.version = base.Version(number, phase, address, digest, image, row.params, self.clock())
+        return rules.answer(row, row.last_seq, who.attempt), number
+
+    @_transaction
+    def versions(self, uid: str) -> list[base.Version]:
+        return self._versions(uid)
+
+    def _versions(self, uid: str) -> list[base.Version]:
+        found = [study.version for study in self._phases(names.base_uid(uid)) if study.version is not None]
+        return sorted(found, key=lambda each: each.number)
 
     # ---- checkpoints
 

@@ -14,6 +14,7 @@ from kubetune.storage import (
     record_side,
     release_side,
     steering_side,
+    version_side,
     warm_side,
     worker_side,
 )
@@ -24,6 +25,8 @@ class PostgresStorage(
     steering_side.SteeringSide,
     warm_side.WarmSide,
     release_side.ReleaseSide,
+    version_side.VersionSide,
+    version_side.ModelSide,
     checkpoint_side.CheckpointSide,
     record_side.OrderSide,
     lease_side.LeaseSide,

@@ -2,8 +2,9 @@
 
 import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from kubetune.api import names, phases
 from kubetune.api.trial import (
     NO_LOSS,
     Counts,
@@ -143,6 +144,17 @@ def with_finish(row: TrialRow, status: str, message: str, now: float) -> TrialRo
     if row.finish is not None:
         return row
     return dataclasses.replace(row, finish=Finish(row.attempt, status, clean(message), now))
+
+
+def may_tell_a_model(who: base.Identity) -> None:
+    """Raises ValueError: it is no refit's run."""
+    if phases.kind(names.phase_of(who.experiment_uid)) != phases.REFIT:
+        raise ValueError("only a refit's run has a model to tell of; this one is none (KUBETUNE_PHASE says what it is)")
+
+
+def has_scored(uid: str, metrics: Collection[str], row: TrialRow) -> bool:
+    """It is a test's run, and its score was accepted: there is no other attempt at it. ``uid``: of its study."""
+    return phases.kind(names.phase_of(uid)) == phases.TEST and all(metric in row.last_metrics for metric in metrics)
 
 
 def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:

@@ -1,0 +1,43 @@
+"""Models that refits told of, in PostgreSQL: under the lock of the run's row, as reports are."""
+
+from kubetune.storage import base, engine_side, gateway_side, rules
+
+_LOCK = "FOR NO KEY UPDATE OF t"
+_INSERT = """
+    INSERT INTO kubetune.versions
+        (trial_id, experiment_id, number, phase, attempt, params, address, digest, image, time)
+    SELECT t.id, b.id, 1 + coalesce((SELECT max(number) FROM kubetune.versions WHERE experiment_id = b.id), 0),
+        e.phase, t.attempt, t.params, %s, %s, coalesce(e.spec->>'image', ''), %s
+    FROM kubetune.experiment_trials t JOIN kubetune.experiments e ON e.id = t.experiment_id
+        JOIN kubetune.experiments b ON b.uid = split_part(e.uid, '/', 1)
+    WHERE t.id = %s
+    ON CONFLICT (trial_id) DO UPDATE SET attempt = excluded.attempt, address = excluded.address,
+        digest = excluded.digest, time = excluded.time
+    RETURNING number
+"""
+
+
+class ModelSide(gateway_side.GatewaySide):
+    """See `base.GatewayStorage`."""
+
+    def model(self, who: base.Identity, address: str, digest: str) -> tuple[base.Answer, int]:
+        with self.pool.transaction() as cursor:
+            trial_id, row = self._current(cursor, who, _LOCK)
+            rules.may_tell_a_model(who)
+            told = (rules.clean(address), rules.clean(digest), self.clock(), trial_id)
+            cursor.execute(_INSERT, told)
+            (number,) = cursor.fetchone() or (0,)
+        return rules.answer(row, row.last_seq, who.attempt), int(number)
+
+
+class VersionSide(engine_side.EngineSide):
+    """See `base.EngineStorage`."""
+
+    def versions(self, uid: str) -> list[base.Version]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT number, phase, address, digest, image, params, time FROM kubetune.versions"
+                " WHERE experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) ORDER BY number",
+                (uid,),
+            )
+            return [base.Version(*row) for row in cursor.fetchall()]

@@ -292,7 +292,7 @@ class TestRecordAndPage:
         assert text.startswith("before\n<!-- single -->\n")
         assert text.endswith("<!-- /single -->\nafter\n")
         assert "old" not in text
-        assert "| **`tpe`** | 1 |" in text
+        assert "| **`tpe`** | 1 | 2 |" in text
         drawn = xml.etree.ElementTree.parse(tmp_path / "figures" / "search-single.svg")
         words = [each.text for each in drawn.iter("{http://www.w3.org/2000/svg}text")]
         assert {"random", "tpe"} <= set(words)

@@ -47,8 +47,8 @@ def table(family: str, runs: Sequence[Run]) -> str:
     lines = [
         f"{', '.join(names)}; {budget} {unit}; {seeds} {'seed' if seeds == 1 else 'seeds'}.",
         "",
-        "| | problems | normalised regret | 95 % | mean rank | reaches `random`'s end | after trials | CPU a trial |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| | problems | runs | normalised regret | 95 % | mean rank | reaches `random` | after trials | CPU a trial |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
         *(_line(row, budget) for row in found),
     ]
     pairs = list(_pairs(runs, scale))
@@ -61,8 +61,8 @@ def _line(row: Row, budget: int) -> str:
     after = "" if row.after == float("inf") else f"{max(1, round(row.after * budget))}"
     name = row.entrant if row.entrant in references() else f"**`{row.entrant}`**"
     return (
-        f"| {name} | {row.problems} | {row.regret:.3f} | {_between(row.low, row.high, '.3f')} | {row.rank:.1f} | "
-        f"{row.reached:.0%} | {after} | {_cost(row.cost)} |"
+        f"| {name} | {row.problems} | {row.runs} | {row.regret:.3f} | {_between(row.low, row.high, '.3f')} | "
+        f"{row.rank:.1f} | {row.reached:.0%} | {after} | {_cost(row.cost)} |"
     )
 
 

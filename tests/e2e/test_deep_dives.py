@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.e2e import cluster
-from tests.e2e.test_example import load
+from tests.e2e.test_example import EXAMPLES, load
 
 
 @pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two each")
@@ -20,6 +20,22 @@ def test_most_trials_end_early_and_say_why(namespace: str, name: str) -> None:
     assert float(status["best"]["value"]) > 0.9
     messages = [trial["message"] for trial in experiment.trials() if trial["state"] == "PRUNED"]
     assert all(message.startswith(f"pruned by {name} at rung ") for message in messages)
+
+
+@pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two")
+def test_promoted_trials_go_on_from_their_checkpoints(namespace: str) -> None:
+    cluster.kubectl("apply", "-n", namespace, "-f", str(EXAMPLES / "asha" / "claim.yaml"))
+    experiment = cluster.apply(namespace, load("asha/experiment-promotion.yaml"))
+    status = experiment.wait("Complete", timeout=600)
+    assert (status["counts"]["total"], status["counts"]["failed"]) == (60, 0)
+    trials = experiment.trials()
+    best = next(trial for trial in trials if trial["number"] == status["best"]["trial"])
+    assert best["state"] == "COMPLETE"
+    log = cluster.run("kubectl-tune", "logs", experiment.name, str(best["number"]), "-n", namespace)
+    assert "goes on after epoch 9" in log
+    stayed = [trial["message"] for trial in trials if trial["state"] == "PRUNED"]
+    assert len(stayed) > 30
+    assert all(message.startswith("stayed at rung ") for message in stayed)
 
 
 @pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two")

@@ -38,7 +38,8 @@ def test_an_example_hands_every_parameter_to_its_program(path: pathlib.Path) -> 
     body = yaml.safe_load(path.read_text())
     parsed = parse(body)
     container = parsed.template["spec"]["containers"][0]
-    assert {name for text in container["args"] for name in spec.references(text)} == set(parsed.parameters)
+    known = {*parsed.parameters, *([parsed.fidelity.name] if parsed.fidelity else [])}
+    assert {name for text in container["args"] for name in spec.references(text)} == known
     options = (ROOT / "examples" / "digits" / "digits.py").read_text()  # the deep dives use its image
     for text in container["args"]:
         assert f'"{text.split("=")[0]}"' in options
@@ -60,6 +61,16 @@ def test_the_deep_dives_search_the_same_space_and_differ_in_the_pruner_only() ->
     )
     assert (asha.pop("pruner")["name"], hyperband.pop("pruner")["name"]) == ("asha", "hyperband")
     assert asha == hyperband
+
+
+def test_ashas_two_forms_search_the_same_space() -> None:
+    stopping, promotion = (
+        parse(yaml.safe_load((ROOT / "examples" / "asha" / f"experiment{form}.yaml").read_text()))
+        for form in ("", "-promotion")
+    )
+    assert stopping.parameters == promotion.parameters
+    assert promotion.fidelity == spec.Fidelity("epochs", 1.0, 27.0)
+    assert "--epochs=27" in stopping.template["spec"]["containers"][0]["args"]
 
 
 def test_the_default_pattern_reads_what_the_plain_program_prints() -> None:

@@ -77,7 +77,7 @@ def write_granted(granted: base.Granted) -> Json:
         "attempt": granted.attempt,
         "parameters": dict(granted.params),
         "parent": granted.parent,
-        "environment": dict(granted.environment),
+        **({"environment": dict(granted.environment)} if granted.environment else {}),
         "drain": granted.drain,
     }
 

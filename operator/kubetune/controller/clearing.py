@@ -21,7 +21,7 @@ from kubetune.storage.base import EngineStorage
 DIRECTORY = "/checkpoints"
 DEADLINE = 3600  # seconds for one Job: a claim that is gone leaves its pod pending
 AGAIN = 3600  # seconds that a failed one is there to be looked at; then there is another one
-AT_ONCE = 20  # experiments a turn
+AT_ONCE = 20  # Jobs made in one turn
 OBJECTS_AT_ONCE = 500  # removed in one turn
 
 logger = logging.getLogger(__name__)
@@ -89,13 +89,15 @@ class Clearing:
         self, client: Client, storage: EngineStorage, image: Callable[[], str], objects: s3.Objects | None = None
     ) -> None:
         self._client = client
+        self._made = 0  # Jobs, in this turn
         self._objects = objects
         self._storage = storage
         self._image = image
 
     def turn(self) -> None:
         """Look after each leftover once. Raises StorageUnavailable, Fenced, and the errors of `kube.errors`."""
-        for left in self._storage.leftovers()[:AT_ONCE]:
+        self._made = 0
+        for left in self._storage.leftovers():
             try:
                 self._look(left)
             except (errors.Forbidden, errors.Invalid) as error:  # a quota, a policy: told, and tried again
@@ -130,7 +132,8 @@ class Clearing:
         try:
             job = self._client.get(resources.JOBS, left.namespace, name)
         except errors.NotFound:
-            self._create(left, body)
+            if self._made < AT_ONCE:  # those that are stuck, their claims gone, keep no other from its turn
+                self._create(left, body)
             return
         if _is(job, "Complete"):
             if _words(job) == _words(body):  # made for what is there now
@@ -150,6 +153,7 @@ class Clearing:
         self._storage.cleared(left)
 
     def _create(self, left: Leftover, body: Json) -> None:
+        self._made += 1
         try:
             self._client.create(resources.JOBS, left.namespace, body)
         except errors.AlreadyExists:

@@ -656,6 +656,7 @@ class Engine:
             series.clear()
             series.update(rules.series(reports, metric))  # with what came after the last tail
             how = value.scored(outcome, reports, self._spec.objectives) if self._spec.once else outcome
+            finish = finish if how is outcome else None  # nor does its own word undo a score
             if live is None:
                 return value.settle(reports, finish, how, self._spec.objectives, self._spec.constraints)
             settled = self._course.settle(live.row, reports, finish, how)

@@ -306,7 +306,7 @@ class Watchdog:
         expected = trials.ENDS[what.kind]
         if which == REFIT and what.kind == "nan":
             expected = Reason.COMPLETED  # its model is what counts
-        if spec.metrics.source == "log" and what.kind == "gives up":
+        if spec.metrics.source == "log" and what.kind == "gives up" and which != REFIT:
             expected = Reason.EXIT_CODE
         if self.flaky and row.reason is Reason.DEADLINE_EXCEEDED:
             return  # its reports were not taken for so long

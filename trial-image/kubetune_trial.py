@@ -57,10 +57,13 @@ __all__ = [
     "Unreachable",
     "attempt",
     "finish",
+    "fold",
+    "folds",
     "load_checkpoint",
     "model",
     "parameters",
     "parent",
+    "replicate",
     "report",
     "save_checkpoint",
     "seed",
@@ -239,8 +242,23 @@ def attempt() -> int | None:
 
 
 def seed() -> int | None:
-    """A seed of this trial's own; None when the experiment has none."""
+    """A seed of this trial's own, and of this replicate's; None when the experiment has none."""
     return _whole("KUBETUNE_SEED")
+
+
+def fold() -> int:
+    """Which fold of a cross-validation to leave out of training and to score, from 0; 0 where there are none."""
+    return _whole("KUBETUNE_FOLD") or 0
+
+
+def folds() -> int:
+    """How many folds the data is to be cut into; 1: there is no cross-validation."""
+    return _whole("KUBETUNE_FOLDS") or 1
+
+
+def replicate() -> int:
+    """Which run with these parameters this is, from 0: each has a seed of its own."""
+    return _whole("KUBETUNE_REPLICATE") or 0
 
 
 def _whole(variable: str) -> int | None:

@@ -109,7 +109,6 @@ def trial_environment(settings: Settings, grant: Grant, token_file: str) -> dict
     known = {name: value for name, value in variables.items() if name not in declared}
     gone = left_out(settings, grant)
     ours = {name: text(value) for name, value in grant.parameters.items()}
-    ours.update(grant.environment)
     ours["KUBETUNE_PARAMETERS"] = json.dumps(grant.parameters, ensure_ascii=False)
     ours["KUBETUNE_TRIAL"] = str(grant.number)
     ours["KUBETUNE_ATTEMPT"] = str(grant.attempt)
@@ -118,6 +117,7 @@ def trial_environment(settings: Settings, grant: Grant, token_file: str) -> dict
         ours["KUBETUNE_PARENT"] = str(grant.parent)
     if settings.seed is not None:
         ours["KUBETUNE_SEED"] = str(settings.seed + grant.number)
+    ours.update(grant.environment)
     known.update(ours)
     for entry in settings.declared:
         name = entry["name"]

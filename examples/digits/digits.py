@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy
 from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 from sklearn.neural_network import MLPClassifier
 
 CLASSES = numpy.arange(10)
@@ -20,19 +20,24 @@ class Part:
     digits: numpy.ndarray
 
 
-def parts(small: bool = False) -> tuple[Part, Part, Part]:
+def parts(small: bool = False, fold: int = 0, folds: int = 1) -> tuple[Part, Part, Part]:
     """Train (60 %), validation (20 %: what the search sees) and test (20 %: what it never sees); always the same.
-    ``small``: trained on the images as they are, not on moved ones too."""
+    ``small``: trained on the images as they are, not on moved ones too. With ``folds`` > 1 the 80 % that are not for
+    the test are cut into so many, and ``fold`` (from 0) is for validation."""
     images, digits = load_digits(return_X_y=True)
     images = images / 16.0
     rest, test, rest_digits, test_digits = train_test_split(
         images, digits, test_size=0.2, random_state=0, stratify=digits
     )
-    train, validation, train_digits, validation_digits = train_test_split(
-        rest, rest_digits, test_size=0.25, random_state=0, stratify=rest_digits
-    )
-    learned = Part(train, train_digits)
-    return learned if small else shifted(learned), Part(validation, validation_digits), Part(test, test_digits)
+    if folds > 1:
+        cut = list(StratifiedKFold(folds, shuffle=True, random_state=0).split(rest, rest_digits))
+        learned, held = (Part(rest[rows], rest_digits[rows]) for rows in cut[fold])
+    else:
+        train, validation, train_digits, validation_digits = train_test_split(
+            rest, rest_digits, test_size=0.25, random_state=0, stratify=rest_digits
+        )
+        learned, held = Part(train, train_digits), Part(validation, validation_digits)
+    return learned if small else shifted(learned), held, Part(test, test_digits)
 
 
 def shifted(part: Part) -> Part:
@@ -52,6 +57,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--alpha", type=float, default=1e-4, help="L2 penalty")
     parser.add_argument("--batch", type=int, default=32, help="images a gradient step")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--fold", type=int, default=0, help="of a cross-validation: the one to validate on")
+    parser.add_argument("--folds", type=int, default=1, help="how many there are; 1: no cross-validation")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--small", action="store_true", help="a ninth of the data: an epoch takes milliseconds")
     parser.add_argument("--full-data", action="store_true", help="for the winner: learn from the validation part too")

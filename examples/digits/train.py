@@ -44,14 +44,15 @@ def score(options: argparse.Namespace, model: pathlib.Path) -> None:
 
 
 def search(options: argparse.Namespace) -> None:
-    train, validation, test = digits.parts(options.small)
+    train, validation, test = digits.parts(options.small, options.fold, options.folds)
     print(f"images: {len(train.digits)} to train on, {len(validation.digits)} to validate, {len(test.digits)} to test")
     network = digits.network(options)
     for epoch in range(1, options.epochs + 1):
         network.partial_fit(train.images, train.digits, classes=digits.CLASSES)
         accuracy = network.score(validation.images, validation.digits)
         print(f"epoch {epoch}: loss {network.loss_:.4f}, accuracy {accuracy:.4f}", flush=True)
-        if kubetune_trial.report(epoch, accuracy=accuracy, loss=network.loss_):
+        seen = network.score(train.images, train.digits)
+        if kubetune_trial.report(epoch, accuracy=accuracy, loss=network.loss_, train_accuracy=seen):
             print("told to stop")
             return
     if options.score_test_set:

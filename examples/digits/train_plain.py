@@ -5,7 +5,7 @@ import digits
 
 def main() -> None:
     options = digits.arguments()
-    train, validation, test = digits.parts(options.small)
+    train, validation, test = digits.parts(options.small, options.fold, options.folds)
     network = digits.network(options)
     for epoch in range(1, options.epochs + 1):
         network.partial_fit(train.images, train.digits, classes=digits.CLASSES)

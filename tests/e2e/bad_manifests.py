@@ -307,6 +307,25 @@ _ALGORITHMS = _admission(
 )
 _LIMITS = _admission(
     "limit",
+    ("folds-one", {"validation": {"folds": 1}}, "spec.validation.folds in body should be greater than or equal to 2"),
+    ("validation-empty", {"validation": {}}, "spec.validation in body should have at least 1 properties"),
+    ("replicates-one", {"replicates": {"max": 1}}, "spec.replicates.max in body should be greater than or equal to 2"),
+    (
+        "folds-fidelity",
+        {"validation": {"folds": 5}, "fidelity": {"name": "epochs", "max": 9}},
+        "spec.fidelity goes with neither validation.folds nor replicates",
+    ),
+    ("replicates-order", {"replicates": {"max": 3, "min": 4}}, "replicates.min is above replicates.max"),
+    (
+        "replicates-pruner",
+        {"replicates": {"max": 3}, "pruner": {"name": "median"}},
+        "spec.pruner: with replicates a race",
+    ),
+    (
+        "replicates-several",
+        {"objective": DROP, "objectives": TWO, "replicates": {"max": 3}},
+        "spec.replicates: trials race by one objective",
+    ),
     ("trials-zero", {"maxTrials": 0}, "spec.maxTrials in body should be greater than or equal to 1"),
     ("trials-negative", {"maxTrials": -5}, "spec.maxTrials in body should be greater than or equal to 1"),
     ("trials-huge", {"maxTrials": 1000001}, "spec.maxTrials in body should be less than or equal to 1000000"),

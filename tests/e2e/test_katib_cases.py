@@ -13,7 +13,8 @@ import yaml
 from tests.e2e import cluster
 
 FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "katib"
-OTHERS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
+VOLUME = "simple-pbt-volume"
+OTHERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("resume", VOLUME))
 
 
 def apply(namespace: str, name: str) -> cluster.Experiment:
@@ -81,11 +82,13 @@ MORE: dict[str, Callable[[cluster.Experiment], Any]] = {
     "random": _nothing,
 }
 SAMPLE = ("metrics-collection-strategy", "file-json", "conditional")
-CASES = [name for name in OTHERS if name != "resume"] if cluster.EVERYTHING else SAMPLE
+CASES = OTHERS if cluster.EVERYTHING else SAMPLE
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_case_runs_to_its_end(namespace: str, name: str) -> None:
+    if name == "simple-pbt":
+        cluster.kubectl("apply", "-n", namespace, "-f", str(FOLDER / f"{VOLUME}.yaml"))
     experiment = apply(namespace, name)
     if name == "bayesian-optimization" and _without_scikit_learn(experiment):
         pytest.skip("the operator's image has no scikit-learn (image.extras: gp)")

@@ -11,7 +11,7 @@ import optuna
 import pytest
 from optuna.search_space import intersection_search_space
 
-from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, Parameter
+from kubetune.api.spec import Algorithm, Categorical, Double, ExperimentSpec, Int, Parameter, Validation
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.engine.engine import Engine
 from kubetune.storage import space
@@ -76,6 +76,42 @@ def test_optuna_reads_the_same_study(database: PostgresStorage, rdb: optuna.stor
         study.best_trial.values,
         study.best_trial.params,
     )
+
+
+def test_runs_of_one_trial_are_its_intermediate_values(
+    database: PostgresStorage, rdb: optuna.storages.RDBStorage
+) -> None:
+    """Folds that end one by one, one trial whole, one stopped by a person, one failed; then a restart."""
+    made = named(spec(validation=Validation(folds=3)))
+    trials = Trials(made, database)
+    engine = Engine(made, database, database.clock)
+    engine.ask(3)
+
+    def fold(number: int, value: float, failure: Reason | None = None) -> TrialRow:
+        row = engine.running[number]
+        assert engine.record_job(number, row.attempt, trials.who(row).job_uid)
+        trials.report(row, [9.0, value])
+        engine.tail()
+        return engine.finish(number, row.attempt, failure, "")
+
+    for value in (0.5, 0.25, 0.75):
+        fold(0, value)
+    fold(1, 0.5)
+    fold(1, 0.125)
+    engine = Engine(made, database, database.clock)  # a restart
+    assert (engine.running[1].leg, engine.running[1].environment["KUBETUNE_FOLD"]) == (2, "2")
+    engine.request_stop({1: Reason.STOPPED})
+    fold(1, 0.0)
+    fold(2, 0.5)
+    fold(2, 0.5, Reason.EXIT_CODE)
+    study = optuna.load_study(study_name=engine.study, storage=rdb)
+    assert [(trial.state.name, trial.value, trial.intermediate_values) for trial in study.trials] == [
+        ("COMPLETE", 0.5, {0: 0.5, 1: 0.25, 2: 0.75}),
+        ("PRUNED", 0.125, {0: 0.5, 1: 0.125}),
+        ("FAIL", None, {0: 0.5}),
+    ]
+    (best,) = Engine(made, database, database.clock).best
+    assert (best.number, best.values, best.runs) == (0, (0.5,), (0.5, 0.25, 0.75))
 
 
 def test_optuna_goes_on_with_the_study(database: PostgresStorage, rdb: optuna.storages.RDBStorage) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from kubetune.api import names
 from kubetune.api.spec import Categorical, Double, Given, Int, Parameter, ParamValue
-from kubetune.api.trial import Ending, Finish, JobRecord, Reason, TrialRow, TrialState
+from kubetune.api.trial import Ending, Finish, JobRecord, Leg, NextLeg, Reason, TrialRow, TrialState
 from kubetune.storage import base, batches
 from kubetune.storage.record import Judged
 from tests.conftest import Storage
@@ -518,6 +518,27 @@ class TestAttempts:
         storage.finish_trial(uid, 1, 1, Settled(completed(0.5)), None)
         assert storage.marks(uid, TrialState.COMPLETE) == [base.Mark(1, Reason.COMPLETED, 0.5, 27)]
         assert storage.marks(uid, TrialState.PRUNED) == []
+
+    def test_the_last_of_several_runs_is_kept_with_the_others(self, experiment: Experiment) -> None:
+        experiment.create(0, 1)
+        storage, uid = experiment.storage, experiment.uid
+        run = NextLeg((0.25,), False, {"KUBETUNE_FOLD": "1"}, resumes=False)
+        storage.finish_trial(uid, 0, 1, lambda reports, finish: run, None)
+        ending = dataclasses.replace(completed(0.5), leg=(0.75,), series={0: 0.25, 1: 0.75})
+        row = storage.finish_trial(uid, 0, 2, Settled(ending), None)
+        legs = (Leg(1, None, (0.25,), False), Leg(2, None, (0.75,), False))
+        assert row.legs == experiment.row(0).legs == legs
+        assert storage.ended_legs(uid) == [(0, legs)]
+        assert series_of(storage, uid)[0] == {0: 0.25, 1: 0.75}
+
+    def test_the_last_metrics_of_some_trials(self, experiment: Experiment) -> None:
+        experiment.create(0, 1, 2)
+        experiment.report(0, 0, loss=0.5, train_loss=0.25)
+        experiment.report(0, 1, loss=math.nan)
+        found = experiment.storage.last_metrics(experiment.uid, [0, 1, 99])
+        assert found.keys() == {0, 1}
+        assert (math.isnan(found[0]["loss"]), found[0]["train_loss"], found[1]) == (True, 0.25, {})
+        assert experiment.storage.last_metrics(experiment.uid, []) == {}
 
     def test_an_infeasible_trial_has_no_value_to_compare_with(self, experiment: Experiment) -> None:
         experiment.create(0, 1)

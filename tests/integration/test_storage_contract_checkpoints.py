@@ -6,7 +6,7 @@ import pytest
 
 from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
 from kubetune.api.spec import Double
-from kubetune.api.trial import Reason
+from kubetune.api.trial import NextLeg, Reason
 from kubetune.storage import base
 from tests.integration.experiments import SPACE, Experiment
 
@@ -61,6 +61,29 @@ def test_a_segment_goes_on_from_its_parents_until_it_has_its_own(experiment: Exp
     assert experiment.row(1).last_step == 4  # a report without a step is of the next one
     commit(experiment, 1, 9)
     assert found(experiment, 1)[0] == made(1, 9)
+
+
+def test_a_run_goes_on_from_none_of_a_run_before_it(experiment: Experiment) -> None:
+    """A fold, or a replicate; what lost attempts of the same one left counts."""
+    experiment.create(0)
+    commit(experiment, 0, 3)
+    leg = NextLeg((0.5,), False, resumes=False)
+    experiment.storage.finish_trial(experiment.uid, 0, 1, lambda reports, finish: leg, None)
+    experiment.record(0, attempt=2)
+    assert found(experiment, 0, attempt=2) == []
+    commit(experiment, 0, 1, attempt=2)
+    experiment.lose(0, 2)
+    experiment.record(0, attempt=3)
+    assert found(experiment, 0, attempt=3) == [made(0, 1, attempt=2)]
+
+
+def test_a_leg_goes_on_from_the_one_before(experiment: Experiment) -> None:
+    experiment.create(0)
+    commit(experiment, 0, 3)
+    leg = NextLeg((0.5,), False)
+    experiment.storage.finish_trial(experiment.uid, 0, 1, lambda reports, finish: leg, None)
+    experiment.record(0, attempt=2)
+    assert found(experiment, 0, attempt=2) == [made(0, 3)]
 
 
 def test_one_that_is_known_is_answered_as_the_first_time(experiment: Experiment) -> None:

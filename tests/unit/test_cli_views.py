@@ -198,6 +198,33 @@ def test_the_table_of_trials() -> None:
     ]
 
 
+def with_folds() -> dict[str, Any]:
+    made = resource()
+    made["spec"]["validation"] = {"folds": 3}
+    return made
+
+
+def legs(*values: Any) -> list[dict[str, Any]]:
+    return [{"attempt": attempt, "lastStep": 3, "values": [value]} for attempt, value in enumerate(values, 1)]
+
+
+def test_of_folds_the_table_says_how_many_there_are_and_how_far_apart() -> None:
+    rows = trials(
+        answer(0, value=0.9, legs=legs(0.8, 0.9, 1.0)),
+        answer(1, "RUNNING", None, attempt=2, legs=legs(0.9)),
+        answer(2, value="inf", legs=legs("inf", "inf", 1)),
+    )
+    shown = model.experiment(with_folds())
+    assert shown.pruner == "wilcoxon"
+    assert render.trials(shown, rows, 1_000_020.0) == [
+        "TRIAL  STATE     ACCURACY    RUNS  STEP  TOOK  PARAMETERS        WHY",
+        "    0  COMPLETE       0.9  3 ±0.1    30   10s  lr=0.01 layers=2",
+        "    1  RUNNING      (0.9)       1    30   17s  lr=0.01 layers=2  attempt 2",
+        "    2  COMPLETE       inf       3    30   10s  lr=0.01 layers=2",
+    ]
+    assert render.trials_csv(shown, rows).splitlines()[1].endswith(",0.9,0.8 0.9 1.0,0.01,2")
+
+
 def test_csv_names_columns_as_optuna_does_and_rounds_nothing() -> None:
     rows = trials(answer(0, value=0.1 + 0.2, parameters={"lr": 1 / 3, "nesterov": True}), answer(1, "FAIL", None))
     lines = render.trials_csv(model.experiment(RESOURCE), rows).splitlines()
@@ -286,6 +313,18 @@ def test_best_as_a_page() -> None:
         "  activation  relu",
         "  nesterov    true",
     ]
+
+
+def test_best_of_runs_says_what_its_value_is_the_mean_of() -> None:
+    made = with_folds()
+    made["status"]["best"] |= {"runs": [0.9622, 0.9822, 0.9722], "spread": 0.01}
+    shown = model.experiment(made)
+    assert shown.best
+    assert render.best(shown, shown.best)[:2] == [
+        "trial 12: accuracy 0.9722  (so far: 19 of 40 finished)",
+        "  the mean of 3 ±0.01: 0.9622 0.9822 0.9722",
+    ]
+    assert render.best_json(shown, shown.best)["runs"] == [0.9622, 0.9822, 0.9722]
 
 
 def test_best_as_arguments_and_environment_is_ready_for_a_shell() -> None:

@@ -368,6 +368,7 @@ def test_outside_a_cluster_reports_are_printed(capsys: pytest.CaptureFixture[str
     kt.finish("failed", "no data")
     assert capsys.readouterr().out == "step=3 accuracy=0.9 loss=nan\naccuracy=1.0\nfinished: failed no data\n"
     assert (kt.parameters(), kt.trial(), kt.attempt(), kt.seed()) == ({}, None, None, None)
+    assert (kt.fold(), kt.folds(), kt.replicate()) == (0, 1, 0)
 
 
 def test_what_the_pod_says_of_the_trial(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,6 +379,12 @@ def test_what_the_pod_says_of_the_trial(monkeypatch: pytest.MonkeyPatch) -> None
     assert kt.parameters() == params
     assert [type(value) for value in kt.parameters().values()] == [float, int, str, bool]
     assert (kt.trial(), kt.attempt(), kt.seed()) == (17, 2, 59)
+
+
+def test_what_the_pod_says_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ((names.ENV_FOLD, "3"), (names.ENV_FOLDS, "5"), (names.ENV_REPLICATE, "2")):
+        monkeypatch.setenv(name, value)
+    assert (kt.fold(), kt.folds(), kt.replicate()) == (3, 5, 2)
 
 
 @pytest.mark.parametrize("value", ["0.9", b"1", None, [1], object(), 10**400])

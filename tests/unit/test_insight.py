@@ -1,18 +1,21 @@
 """What finished trials say about the search: the importances against Optuna's own, the advice on made-up searches."""
 
 import dataclasses
+import itertools
 import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import optuna
 import pytest
 
 from kubetune.api.insight import AdviceKind, Insight
-from kubetune.api.spec import Categorical, Double, ExperimentSpec, Int, Objective, Parameter, ParamValue
+from kubetune.api.spec import Categorical, Double, ExperimentSpec, Int, Objective, Parameter, ParamValue, Validation
 from kubetune.api.trial import TrialState
-from kubetune.engine import insight
+from kubetune.engine import courses, insight
+from kubetune.engine.courses import noise
 from kubetune.engine.history import History, Past
 from kubetune.engine.insight import advice
 from kubetune.engine.insight.importance import EVALUATORS, importances
@@ -182,3 +185,56 @@ def test_of_several_objectives_nothing_is_advised_about_ranges() -> None:
         found.add(Past(number, TrialState.COMPLETE, given, (float(given["lr"]), float(given["lr"]))))
     seen = insight.Insights().of(experiment, found, 100)
     assert (bool(seen.importances), seen.advice) == (True, ())
+
+
+# ---- whether the best can be trusted
+
+
+class Noisy(courses.Course):
+    """Runs that differ by so much; the best trial had three."""
+
+    def __init__(self, experiment: ExperimentSpec, deviation: float, freedom: int = 40) -> None:
+        super().__init__(experiment)
+        self._noise = noise.Noise(deviation, freedom)
+
+    @property
+    def noise(self) -> noise.Noise:
+        return self._noise
+
+    def runs(self, number: int) -> Sequence[float]:
+        return [0.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(("deviation", "said"), [(0.1, True), (0.03, False)])
+def test_seeds_are_too_noisy_when_they_differ_as_much_as_the_best_trials(deviation: float, said: bool) -> None:
+    """The best five lie within 0.04: √2 · deviation / √3 is more than that, or less."""
+    experiment = spec()
+    values = itertools.count()
+    found = history(experiment, draw(60), lambda _: next(values) / 100)
+    made = insight.Insights().of(experiment, found, 60, Noisy(experiment, deviation))
+    assert (AdviceKind.SEEDS_TOO_NOISY in kinds(made)) == said
+    if said:
+        (told,) = [each.message for each in made.advice if each.kind is AdviceKind.SEEDS_TOO_NOISY]
+        assert told.startswith(
+            "the runs of one trial differ by 0.1 (standard deviation), so the best one's mean of 3 is "
+        )
+    few = insight.Insights().of(experiment, found, 60, Noisy(experiment, deviation, freedom=9))
+    assert AdviceKind.SEEDS_TOO_NOISY not in kinds(few)
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize(("gap", "said"), [(0.5, True), (0.2, False), (-0.5, False)])
+def test_a_gap_to_training_counts_when_tuning_gains_less(direction: Any, gap: float, said: bool) -> None:
+    """From the median trial to the best it is 0.3."""
+    sign = 1.0 if direction == "maximize" else -1.0
+    experiment = spec(objectives=(Objective("score", direction),), validation=Validation(train_metric="train"))
+    values = [sign * number / 100 for number in range(61)]
+    left = iter(values)
+    found = history(experiment, draw(61), lambda _: next(left))
+
+    def last(numbers: Sequence[int]) -> dict[int, dict[str, float]]:
+        return {number: {"score": values[number], "train": values[number] + sign * gap} for number in numbers}
+
+    made = insight.Insights().of(experiment, found, 61, None, last)
+    assert (AdviceKind.VALIDATION_GAP in kinds(made)) == said
+    assert AdviceKind.VALIDATION_GAP not in kinds(insight.Insights().of(experiment, found, 61))

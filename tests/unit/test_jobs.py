@@ -175,6 +175,18 @@ def test_a_segment_is_told_what_it_goes_on_from() -> None:
     assert names.ENV_PARENT not in environment(build())
 
 
+def test_a_run_gets_what_its_leg_gets_in_place_of_what_the_trial_has() -> None:
+    body = {"containers": [{"name": "trial", "image": "x", "args": ["--fold=$(KUBETUNE_FOLD)"]}]}
+    leg = {names.ENV_FOLD: "2", names.ENV_SEED: "4711"}
+    whole = o.spec(template={"spec": body}, seed=100)
+    job = jobs.build_job(whole, 17, 2, {"lr": 0.01}, WIRING, environment=leg)
+    listed = [variable["name"] for variable in pod_of(job)["containers"][0]["env"]]
+    assert len(listed) == len(set(listed))
+    seen = as_the_kubelet_sees(job)
+    assert expand("--fold=$(KUBETUNE_FOLD)", seen) == "--fold=2"
+    assert seen[names.ENV_SEED] == "4711"
+
+
 def test_every_container_has_the_parameters_and_only_the_trial_can_report() -> None:
     beside = {"name": "beside", "image": "y"}
     job = build({"containers": [{"name": "trial", "image": "x"}, beside], "initContainers": [{"name": "i"}]})

@@ -12,7 +12,7 @@ from kubetune.api import spec
 from kubetune.engine import check
 
 FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "katib"
-CASES = sorted(FOLDER.glob("*.yaml"))
+CASES = sorted(path for path in FOLDER.glob("*.yaml") if yaml.safe_load(path.read_text())["kind"] == "Experiment")
 
 
 def parsed(path: pathlib.Path) -> spec.ExperimentSpec:

@@ -60,6 +60,17 @@ def test_a_running_experiment() -> None:
     assert "front" not in body
 
 
+def test_a_mean_of_runs_is_told_with_them_and_their_spread() -> None:
+    runs = (0.9, 0.8, 1.0)
+    body = make(o.seen(), facts=dataclasses.replace(STUDY, best=[Best(1, (0.9,), {"lr": 0.1}, runs=runs)]))
+    assert body["best"]["runs"] == [0.9, 0.8, 1.0]
+    assert body["best"]["spread"] == pytest.approx(0.1)
+    once = make(o.seen(), facts=dataclasses.replace(STUDY, best=[Best(1, (0.9,), {}, runs=(0.9,))]))
+    assert (once["best"]["runs"], "spread" in once["best"]) == ([0.9], False)
+    wild = make(o.seen(), facts=dataclasses.replace(STUDY, best=[Best(1, (0.9,), {}, runs=(0.9, float("inf")))]))
+    assert (wild["best"]["runs"], "spread" in wild["best"]) == ([], False)
+
+
 def test_running_is_always_a_condition_and_the_others_from_their_first_true_on() -> None:
     first = make(o.seen(), "Pending")
     assert [each["type"] for each in first["conditions"]] == ["Running"]

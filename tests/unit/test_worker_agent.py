@@ -143,6 +143,18 @@ def test_what_its_leg_gets_is_a_variable_that_arguments_may_name(gateway: Gatewa
     assert ended["reason"] is None
 
 
+def test_a_run_gets_what_its_leg_gets(gateway: Gateway, place: pathlib.Path) -> None:
+    """As in a pod of its own: tests/unit/test_jobs.py."""
+    leg = {"KUBETUNE_FOLD": "2", "KUBETUNE_REPLICATE": "1", "KUBETUNE_SEED": "4711"}
+    gateway.grants.append({**trial(17, 2, lr=0.01), "environment": leg})
+    out = place.parent / "out.json"
+    code = f"import json, os, sys; json.dump([sys.argv[1:], dict(os.environ)], open({str(out)!r}, 'w'))"
+    assert run(gateway, place, *python(code), "--fold=$(KUBETUNE_FOLD)", SEED="100") == 0
+    got, variables = json.loads(out.read_text())
+    assert got == ["--fold=2"]
+    assert {name: variables[name] for name in leg} == leg
+
+
 def test_what_names_a_parameter_that_the_trial_does_not_have_is_dropped_for_that_trial(
     gateway: Gateway, place: pathlib.Path
 ) -> None:

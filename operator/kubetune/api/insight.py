@@ -12,6 +12,8 @@ class AdviceKind(enum.StrEnum):
     RANGE_TOO_WIDE = "RangeTooWide"
     NO_EFFECT = "NoEffect"
     TOO_FEW_TRIALS = "TooFewTrials"
+    SEEDS_TOO_NOISY = "SeedsTooNoisy"
+    VALIDATION_GAP = "ValidationGap"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from kubetune.api import algorithm, expression, fidelity, names, narrow, phases, stages
+from kubetune.api import algorithm, expression, fidelity, names, narrow, phases, stages, validation
 from kubetune.api.algorithm import Algorithm as Algorithm
 from kubetune.api.checkpoints import InitCheckpoint, Place, parse_given, parse_place
 from kubetune.api.fidelity import Fidelity as Fidelity
@@ -25,6 +25,8 @@ from kubetune.api.parameters import ParamValue as ParamValue
 from kubetune.api.parameters import parse as parse_parameters
 from kubetune.api.space import Space
 from kubetune.api.stages import Stage as Stage
+from kubetune.api.validation import Replicates as Replicates
+from kubetune.api.validation import Validation as Validation
 
 Json: TypeAlias = dict[str, Any]
 
@@ -126,6 +128,7 @@ class ExperimentSpec:
     narrow: Mapping[str, Parameter] = dataclasses.field(default_factory=dict)  # what is asked from now on, by name
     where: tuple[str, ...] = ()  # conditions among parameters, in the language of `expression`
     fidelity: Fidelity | None = None  # what trials get more of, rung by rung; None: they are as they are
+    validation: Validation = dataclasses.field(default_factory=Validation)
     given: tuple[Given, ...] = ()  # to be tried before what the sampler asks for, in this order
     stages: tuple[Stage, ...] = ()  # (): one search by ``sampler``; else that is the first one's
     before: int = 0  # trials of earlier stages: what goes through a space by number counts from there
@@ -195,6 +198,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
     objectives = _objectives(spec)
     amount = fidelity.parse(spec.get("fidelity"), parameters)
     legs = {amount.name: "fidelity"} if amount else {}
+    validated = validation.parse(spec)
     limits, bounds = spec.get("deadline") or {}, spec.get("parallelism") or {}
     least, most = int(bounds.get("min", 0)), int(bounds.get("max", 1))
     if least > most:
@@ -231,6 +235,7 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         where=where,
         fidelity=amount,
         narrow=narrow.parse(spec.get("narrow") or {}, parameters),
+        validation=validated,
         given=(*_initial(spec), *_enqueued(spec)),
         stages=searches,
         checkpoints=parse_place(spec),
@@ -277,9 +282,14 @@ def _limit(limits: Mapping[str, Any], name: str) -> float | None:
 
 
 def default_pruner(spec: Mapping[str, Any]) -> str:
-    """Which one a resource's spec has that names none: segments of a longer training are not told apart by step."""
+    """Which one a resource's spec has that names none: segments of a longer training are not told apart by step, nor
+    are replicates; folds are, but by another test."""
     segments = (spec.get("sampler") or {}).get("name") in phases.POPULATIONS
-    return "none" if segments or len(spec.get("objectives") or ()) > 1 else "median"
+    folds = bool((spec.get("validation") or {}).get("folds"))
+    seeds = bool(spec.get("replicates")) and not folds
+    if segments or seeds or len(spec.get("objectives") or ()) > 1:
+        return "none"
+    return "wilcoxon" if folds else "median"
 
 
 def _objectives(spec: Mapping[str, Any]) -> tuple[Objective, ...]:

@@ -227,6 +227,7 @@ class Ending:
     values: tuple[float, ...] | None
     constraints: Mapping[str, float] | None = None  # by name, by how much broken; None: there are none, or not known
     series: Mapping[int, float] | None = None  # the first objective by step; None: as the reports that count have it
+    leg: tuple[float, ...] | None = None  # of a trial made of several legs: what the last one came to
 
 
 def penalty(constraints: Mapping[str, float] | None) -> float:
@@ -262,6 +263,7 @@ class Best:
     values: tuple[float, ...]
     params: Mapping[str, ParamValue]
     broken: Mapping[str, float] = dataclasses.field(default_factory=dict)  # constraints, by how much; empty: feasible
+    runs: tuple[float, ...] = ()  # of the first objective, where a trial's value is the mean of several runs
 
 
 def to_json_metrics(metrics: Mapping[str, float]) -> dict[str, Any]:

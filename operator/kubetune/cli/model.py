@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kubetune.api import spec as api
+from kubetune.api import validation
 from kubetune.api.insight import AdviceKind
 from kubetune.cli import text
 from kubetune.kube.client import Json
@@ -24,6 +25,7 @@ class Best:
     value: str  # of one objective, as the status has it
     parameters: Mapping[str, Any]  # typed
     broken: Mapping[str, float] = dataclasses.field(default_factory=dict)  # constraints, by how much
+    runs: tuple[float, ...] = ()  # whose mean the value is
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,7 @@ class Experiment:
     front_size: int
     sampler: str
     pruner: str
+    has_runs: bool  # a trial's value is the mean of several: folds, replicates
     max_trials: int
     parallelism: int
     suspend: bool
@@ -116,6 +119,7 @@ class Trial:
     member: int | None = None  # of the population
     leg: int = 0  # the current one, or of a paused trial the one that would be next
     paused: bool = False
+    legs: tuple[float, ...] = ()  # what each that ended came to (first objective)
 
     @property
     def shown_state(self) -> str:
@@ -150,6 +154,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         front_size=int(status.get("frontSize", 0)),
         sampler=_sampler(spec),
         pruner=(spec.get("pruner") or {}).get("name", api.default_pruner(spec)),
+        has_runs=validation.parse(spec).runs,
         max_trials=sum(int(stage.get("maxTrials", 0)) for stage in stages) or int(spec.get("maxTrials", 100)),
         parallelism=int((spec.get("parallelism") or {}).get("max", 1)),
         suspend=bool(spec.get("suspend", False)),
@@ -229,6 +234,7 @@ def _best(entry: Mapping[str, Any], forms: Mapping[str, Any]) -> Best:
             name: typed(value, forms.get(name) or {}) for name, value in (entry.get("parameters") or {}).items()
         },
         broken={name: float(value) for name, value in (entry.get("broken") or {}).items()},
+        runs=tuple(float(value) for value in entry.get("runs") or ()),
     )
 
 
@@ -269,6 +275,7 @@ def trial(answer: Json) -> Trial:
         member=answer.get("member"),
         leg=int(answer.get("leg") or 0),
         paused=bool(answer.get("paused")),
+        legs=tuple(float(leg["values"][0]) for leg in answer.get("legs") or () if leg.get("values")),
     )
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import math
 import shlex
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -167,13 +169,16 @@ def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
     metrics = [metric for metric, _ in shown.objectives] or ["value"]
     descend = any(one.member is not None for one in rows)
     first = ["TRIAL", "PARENT", "STATE"] if descend else ["TRIAL", "STATE"]
-    headers = [*first, *(metric.upper() for metric in metrics), "STEP", "TOOK", "PARAMETERS", "WHY"]
+    ran = ["RUNS"] if shown.has_runs else []
+    figures = [*(metric.upper() for metric in metrics), *ran, "STEP", "TOOK"]
+    headers = [*first, *figures, "PARAMETERS", "WHY"]
     lines = [
         [
             str(one.number),
             *(["-" if one.parent is None else str(one.parent)] if descend else []),
             one.shown_state,
             *_values(one, metrics),
+            *([runs(one.legs)] if ran else []),
             text.number(one.last_step),
             text.duration(one.seconds(now)),
             text.parameters(one.parameters),
@@ -181,7 +186,13 @@ def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
         ]
         for one in rows
     ]
-    return text.table(headers, lines, [*range(len(first) - 1), *range(len(first), len(first) + len(metrics) + 2)])
+    return text.table(headers, lines, [*range(len(first) - 1), *range(len(first), len(first) + len(figures))])
+
+
+def runs(values: Sequence[float]) -> str:
+    """``5 ±0.012``: how many, and their standard deviation."""
+    spread = f" ±{statistics.stdev(values):.2g}" if len(values) > 1 and all(map(math.isfinite, values)) else ""
+    return f"{len(values)}{spread}"
 
 
 def _values(one: Trial, metrics: Sequence[str]) -> list[str]:
@@ -209,16 +220,18 @@ def trials_csv(shown: Experiment, rows: Sequence[Trial]) -> str:
     names = list(dict.fromkeys(name for one in rows for name in one.parameters))
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    ran = ["runs"] if shown.has_runs else []
     fixed = ["number", "state", "reason", "attempt", "created", "started", "ended", "last_step"]
     descend = any(one.member is not None for one in rows)
     fixed += ["parent", "member"] if descend else []
-    writer.writerow([*fixed, *metrics, *(f"params_{name}" for name in names)])
+    writer.writerow([*fixed, *metrics, *ran, *(f"params_{name}" for name in names)])
     for one in rows:
         values = one.values or ("",) * len(metrics)
         facts = [one.number, one.state, one.reason, one.attempt, one.created, one.started, one.ended, one.last_step]
         facts += [one.parent, one.member] if descend else []
         given = [text.exact(one.parameters[name]) if name in one.parameters else "" for name in names]
-        writer.writerow(["" if fact is None else fact for fact in facts] + [*values, *given])
+        each = [" ".join(map(repr, one.legs))] if ran else []
+        writer.writerow(["" if fact is None else fact for fact in facts] + [*values, *each, *given])
     return out.getvalue()
 
 
@@ -231,8 +244,9 @@ def best(shown: Experiment, chosen: Best) -> list[str]:
     head += breaks(chosen)
     if not shown.ended:
         head += f"  (so far: {shown.finished} of {shown.max_trials} finished)"
+    mean = f"  the mean of {runs(chosen.runs)}: {' '.join(map(text.number, chosen.runs))}"
     rows = [[f"  {name}", text.exact(one)] for name, one in chosen.parameters.items()]
-    lines = [head, *text.table(["  parameter", "value"], rows)]
+    lines = [head, *([mean] if chosen.runs else []), *text.table(["  parameter", "value"], rows)]
     if shown.sampler == "pbt":
         lines.append(f"the last of a schedule, which is: kubectl tune schedule {shown.name}")
     return lines
@@ -246,6 +260,7 @@ def best_json(shown: Experiment, chosen: Best) -> dict[str, Any]:
         "trial": chosen.trial,
         "value": chosen.values.get(first),
         "metrics": dict(chosen.values),
+        **({"runs": list(chosen.runs)} if chosen.runs else {}),
         "parameters": dict(chosen.parameters),
         "final": shown.ended,
     }

@@ -143,8 +143,8 @@ def _pod(
     absent = set() if params is None else set(spec.space.independent).difference(params)
     for container in containers:
         _leave_out(container, absent)
-        ours = [*environment.items()]
-        ours += _environment(spec, number, attempt, params or {}, wiring if container is trial else None, parent)
+        plain = _environment(spec, number, attempt, params or {}, wiring if container is trial else None, parent)
+        ours = [*environment.items(), *(pair for pair in plain if pair[0] not in environment)]
         container["env"] = _merge_environment(ours, container.get("env") or ())
         container["securityContext"] = _container_security(container.get("securityContext") or {})
     if spec.metrics.source == "push":

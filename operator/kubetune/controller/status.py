@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import json
 import math
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -22,6 +23,7 @@ from kubetune.controller.plan import Apart, Crew, JobPhase, JobView, Observed, P
 
 FRONT = 20  # trials of a Pareto front shown
 NARROWER = 16  # parameters whose narrower range is shown
+RUNS = 50  # of the best trial shown
 IMPORTANT = 5  # parameters whose importance is shown
 EFFECT = 200  # characters
 TEXT = 1024  # characters of a message
@@ -367,10 +369,19 @@ def _best(spec: ExperimentSpec, best: Best) -> Json:
         "metrics": metrics,
         "parameters": {name: jobs.text(value) for name, value in best.params.items()},
     }
+    if best.runs and len(spec.objectives) == 1:
+        result |= _runs(best.runs)
     if spec.constraints:
         result["feasible"] = not best.broken
     broken = {name: excess for name, excess in best.broken.items() if math.isfinite(excess)}
     return result | ({"broken": broken} if broken else {})
+
+
+def _runs(runs: Sequence[float]) -> Json:
+    """What a value is the mean of, and its standard deviation."""
+    known = all(map(math.isfinite, runs))
+    spread = {"spread": statistics.stdev(runs)} if known and len(runs) > 1 else {}
+    return {"runs": list(runs[:RUNS]) if known else [], **spread}
 
 
 def _failures(recent: Sequence[Reason]) -> list[Json]:

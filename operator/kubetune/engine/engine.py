@@ -133,8 +133,11 @@ class Engine:
         self._undecided |= {number for number, live in self._live.items() if len(live.curve)}
         self._undecided |= self._take_news(None).keys()
         if not self._course.single:
+            marks = {mark.number: mark for mark in self._storage.marks(self._spec.uid, TrialState.COMPLETE)}
             for number, legs in self._storage.ended_legs(self._spec.uid):
                 self._course.take(number, legs, paused=False)
+                if number in marks:
+                    self._course.complete(marks[number], legs)
             for row in rows:
                 self._course.take(row.number, row.legs, row.paused)
 
@@ -263,16 +266,20 @@ class Engine:
 
     @property
     def best(self) -> Sequence[Best]:
-        return [_best(self._history[number]) for number in self._history.front.numbers]
+        return [self._best(self._history[number]) for number in self._history.front.numbers]
 
     def top(self, count: int) -> Sequence[Best]:
         found: dict[str, Best] = {}
         for number in self._history.best(len(self._history)):
             each = self._history[number]
-            found.setdefault(repr(sorted(each.params.items())), _best(each))
+            found.setdefault(repr(sorted(each.params.items())), self._best(each))
             if len(found) == count:
                 break
         return list(found.values())
+
+    def _best(self, trial: Past) -> Best:
+        runs = tuple(self._course.runs(trial.number))
+        return Best(trial.number, trial.values or (), trial.params, _broken(trial), runs)
 
     @property
     def warm_trials(self) -> int:
@@ -292,7 +299,10 @@ class Engine:
 
     @property
     def insight(self) -> Insight:
-        return self._insights.of(self._spec, self._history, self.counts.complete)
+        return self._insights.of(self._spec, self._history, self.counts.complete, self._course, self._last_metrics)
+
+    def _last_metrics(self, numbers: Sequence[int]) -> Mapping[int, Mapping[str, float]]:
+        return self._storage.last_metrics(self._spec.uid, numbers)
 
     # ---- what happens
 
@@ -675,6 +685,8 @@ class Engine:
         self._rows = self._paused_rows = None
         if row.legs:
             self._course.take(row.number, row.legs, paused=False)
+            if row.state is TrialState.COMPLETE:
+                self._course.complete(rules.mark(row), row.legs)
         ended = rules.summary(row, series)
         self._history.replace(_past(ended))
         self._tally.ended(ended)
@@ -717,10 +729,6 @@ def _past(trial: EndedTrial) -> Past:
         trial.gradient,
         trial.member,
     )
-
-
-def _best(trial: Past) -> Best:
-    return Best(trial.number, trial.values or (), trial.params, _broken(trial))
 
 
 def _broken(trial: Past) -> dict[str, float]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from kubetune.api import names, phases
 from kubetune.api.phases import Once
-from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Json, Metrics, Objective, Params
+from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Json, Metrics, Objective, Params, Validation
 from kubetune.api.trial import Best, TrialRow, TrialState
 from kubetune.engine import winner
 from kubetune.storage.base import Version
@@ -61,6 +61,8 @@ def derive(spec: ExperimentSpec, phase: str, plan: Json) -> ExperimentSpec:
         narrow={},
         stages=(),
         before=0,
+        # Runs of finalists have seeds of their own, and are as many folds as trials were; refit and test are one run.
+        validation=Validation(spec.validation.folds if which == phases.FINALISTS else 1),
         given=tuple(
             Given(f"{phase}/{one['trial']}.{replicate}", phase, one["parameters"]) for one, replicate, _ in runs
         ),

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from kubetune.api import names
 from kubetune.api import spec as api
 from kubetune.api.phases import FINALISTS, REFIT, TEST, kind
-from kubetune.api.spec import Algorithm, ExperimentSpec, InvalidSpec, Json
+from kubetune.api.spec import Algorithm, ExperimentSpec, InvalidSpec, Json, Validation
 from kubetune.api.trial import Reason, TrialRow, TrialState
 from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine import phases
@@ -191,7 +191,8 @@ class Watchdog:
             if spec is not None:
                 if names.phase_of(uid):
                     self._phase(uid, spec, rows)
-                    spec = dataclasses.replace(spec, pruner=Algorithm("none"))
+                    validation = Validation(spec.validation.folds if names.phase_of(uid) == "finalists" else 1)
+                    spec = dataclasses.replace(spec, pruner=Algorithm("none"), validation=validation)
                 else:
                     self._ending(uid, spec, rows)
                     legs.all_trials(spec, study.row.end_reason, rows)
@@ -201,6 +202,7 @@ class Watchdog:
                         legs.trial(spec, study, row, behave[uid][number], self.flaky)
                     else:
                         self._trial(uid, spec, row, behave[uid][number])
+                        legs.runs(spec, row)
         self._creates()
 
     def _reports(self, uid: str) -> None:

@@ -1,6 +1,7 @@
 """What must be so of trials that consist of rungs, at the end of a run: every leg in its place, everybody promoted who
 was among the best, nobody left half done."""
 
+import statistics
 from collections.abc import Mapping
 
 from kubetune.api.spec import ExperimentSpec
@@ -47,6 +48,20 @@ def trial(spec: ExperimentSpec, study: Study, row: TrialRow, what: Behaviour, fl
         check(row.values == (now.value(now.steps - 1),), "I4", about)
         if spec.metrics.source == "push":
             check(series == {step: now.value(step) for step in range(now.steps)}, "I4", f"{about}, series {series}")
+
+
+def runs(spec: ExperimentSpec, row: TrialRow) -> None:
+    """A COMPLETE trial of several runs had whole rounds of folds, as many as it may have, each run by its own attempt,
+    and its value is their mean."""
+    if row.state is not TrialState.COMPLETE or not spec.validation.runs:
+        return
+    about = f"trial {row.number}: {row.values}, legs {row.legs}"
+    folds, replicates = spec.validation.folds, spec.validation.replicates
+    least, most = (replicates.least, replicates.most) if replicates else (1, 1)
+    check(len(row.legs) % folds == 0 and least <= len(row.legs) // folds <= most, "I4", about)
+    attempts = [leg.attempt for leg in row.legs]
+    check(attempts == sorted(set(attempts)) and attempts[-1] == row.attempt, "I1", about)
+    check(row.values == (statistics.mean(leg.values[0] for leg in row.legs),), "I4", about)
 
 
 def is_left(row: TrialRow) -> bool:

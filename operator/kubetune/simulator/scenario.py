@@ -173,6 +173,24 @@ def in_legs(seed: int) -> Scenario:
     return dataclasses.replace(drawn, experiments=made)
 
 
+def in_runs(seed: int) -> Scenario:
+    """The same mixture, with trials of several runs: folds, replicates, or both; in Jobs, in workers, or in both."""
+    dice = random.Random(f"runs/{seed}")
+    drawn = in_workers(seed) if dice.random() < 0.3 else draw(seed)
+    made = []
+    for each in drawn.experiments:
+        spec = {**each["spec"], "pruner": {"name": "none"}}
+        kind = dice.choice(("folds", "replicates", "both"))
+        if kind != "replicates":
+            spec["validation"] = {"folds": dice.randint(2, 4)}
+            spec["pruner"] = {"name": dice.choice(("none", "median"))}
+        if kind != "folds":
+            most = dice.randint(2, 4)
+            spec["replicates"] = {"max": most, "min": dice.randint(1, most)}
+        made.append({**each, "spec": spec})
+    return dataclasses.replace(drawn, experiments=tuple(made))
+
+
 def _rungs(dice: random.Random) -> Json:
     top, factor = dice.choice(((4, 2), (8, 2), (9, 3), (5, 2)))
     pruner: Json = {"name": "asha", "settings": {"type": "promotion", "reductionFactor": factor}}

@@ -255,6 +255,9 @@ class EngineStorage(Protocol):
     def marks(self, uid: str, state: TrialState) -> list[Mark]:
         """All trials that ended in this state, in order of number."""
 
+    def last_metrics(self, uid: str, numbers: Sequence[int]) -> dict[int, Mapping[str, float]]:
+        """The last value of each metric that these trials reported, by number."""
+
     def count_lost_attempts(self, uid: str) -> int:
         """Attempts lost to infrastructure so far (`TrialRow.losses` of all trials)."""
 

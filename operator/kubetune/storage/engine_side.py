@@ -9,7 +9,7 @@ import psycopg2.errors
 
 from kubetune.api import names
 from kubetune.api.spec import Parameter
-from kubetune.api.trial import Ending, JobRecord, Lease, Leg, Reason, Report, TrialRow, TrialState
+from kubetune.api.trial import Ending, JobRecord, Lease, Leg, Reason, Report, TrialRow, TrialState, from_json_metrics
 from kubetune.storage import base, batches, copying, optuna_tables, pool, rows, rules, series, tell, trial_ends
 from kubetune.storage.judging import judgements
 from kubetune.storage.record import Judged
@@ -242,6 +242,15 @@ class EngineSide(base.EngineStorage):
         with self.pool.transaction() as cursor:
             cursor.execute(rows.MARKS, (uid, str(state)))
             return [rows.mark(row) for row in cursor.fetchall()]
+
+    def last_metrics(self, uid: str, numbers: Sequence[int]) -> dict[int, Mapping[str, float]]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT t.number, t.last_metrics FROM kubetune.experiment_trials t"
+                " WHERE t.experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) AND t.number = ANY(%s)",
+                (uid, list(numbers)),
+            )
+            return {number: from_json_metrics(metrics) for number, metrics in cursor.fetchall()}
 
     def ended_legs(self, uid: str) -> list[tuple[int, tuple[Leg, ...]]]:
         with self.pool.transaction() as cursor:

@@ -268,6 +268,11 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         rows = (self._trials(uid)[number].row for number in sorted(self._ended(uid)))
         return [rules.mark(row) for row in rows if row.state is state]
 
+    @_transaction
+    def last_metrics(self, uid: str, numbers: Sequence[int]) -> dict[int, Mapping[str, float]]:
+        trials = self._trials(uid)
+        return {number: dict(trials[number].row.last_metrics) for number in numbers if number in trials}
+
     def _ended(self, uid: str) -> set[int]:
         return self._trials(uid).keys() - self._running(uid).keys()
 

@@ -277,11 +277,19 @@ def ended(row: TrialRow, ending: Ending, objectives: int, now: float) -> TrialRo
         message=clean(ending.message),
         values=values,
         constraints=ending.constraints,
+        legs=_legs(row, ending),
         ended=now,
         offered=False,
         lease=None,
         paused=False,
     )
+
+
+def _legs(row: TrialRow, ending: Ending) -> tuple[Leg, ...]:
+    """With the last one, if it is one more point of the trial's value."""
+    if ending.leg is None:
+        return row.legs
+    return (*row.legs, Leg(row.attempt, row.last_step, ending.leg, False, penalty(ending.constraints)))
 
 
 def chain(row: TrialRow, reports: Sequence[Report]) -> Sequence[Report]:

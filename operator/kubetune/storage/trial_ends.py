@@ -91,10 +91,10 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
         cursor,
         "UPDATE kubetune.experiment_trials t SET state = v.state, reason = v.reason, message = v.message,"
         " objective_values = v.objective_values, ended = v.ended, log_tail = v.log_tail,"
-        " series_steps = v.steps, series_values = v.series, constraint_values = v.constraints, paused = false,"
-        " end_order = v.place::bigint"
+        " series_steps = v.steps, series_values = v.series, constraint_values = v.constraints, legs = v.legs,"
+        " paused = false, end_order = v.place::bigint"
         " FROM (VALUES %s) AS v (id, state, reason, message, objective_values, ended, log_tail, steps, series,"
-        " constraints, place)"
+        " constraints, legs, place)"
         " WHERE t.id = v.id",
         [
             (
@@ -108,12 +108,13 @@ def write(cursor: pool.Cursor, trials: Sequence[Ended], now: float) -> None:
                 list(curve),
                 list(curve.values()),
                 None if trial.row.constraints is None else rows.metrics_json(trial.row.constraints),
+                rows.legs_json(trial.row.legs),
                 trial.order,
             )
             for trial, curve in zip(trials, series, strict=True)
         ],
         "(%s, %s, %s, %s, %s::double precision[], %s::double precision, %s, %s::bigint[], %s::double precision[],"
-        " %s::json, %s)",
+        " %s::json, %s::json, %s)",
     )
     finished = [_for_optuna(trial, curve) for trial, curve in zip(trials, series, strict=True)]
     ours = [attempts_over(cursor, over, now), ends, leases_over(cursor, [trial.locked for trial in trials])]

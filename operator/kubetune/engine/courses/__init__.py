@@ -1,7 +1,7 @@
 """Courses, one file each: of which legs a trial consists. Built from the spec, as samplers and pruners are."""
 
 from kubetune.api.spec import ExperimentSpec, InvalidSpec
-from kubetune.engine.courses import fidelity, none
+from kubetune.engine.courses import fidelity, none, runs
 from kubetune.engine.courses.base import Course as Course
 from kubetune.engine.pruners import promotion
 
@@ -12,6 +12,8 @@ def build(spec: ExperimentSpec) -> Course:
     Raises:
         InvalidSpec: for what cannot be run so.
     """
+    if spec.validation.runs:
+        return runs.build(spec)
     if promotion.asks_for(spec) and spec.stages:
         raise InvalidSpec(
             "stages", "a stage begins when all trials before it have ended, and paused ones do not; leave stages out"
@@ -33,6 +35,10 @@ def changed(old: ExperimentSpec, new: ExperimentSpec) -> str | None:
     """The field that has trials take another course, which cannot be while some are under way; None: there is none."""
     if old.fidelity != new.fidelity:
         return "fidelity"
+    if old.validation.folds != new.validation.folds:
+        return "validation.folds"
+    if old.validation.replicates != new.validation.replicates:
+        return "replicates"
     if old.pruner != new.pruner and (promotion.asks_for(old) or promotion.asks_for(new)):
         return "pruner"
     return None

@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import Ending, Finish, Leg, NextLeg, Reason, Report, TrialRow, TrialState, penalty
 from kubetune.engine import value
+from kubetune.engine.courses.noise import Noise
 from kubetune.engine.value import Outcome
+from kubetune.storage.base import Mark
 
 
 class Course:
@@ -67,6 +69,19 @@ class Course:
     def take(self, number: int, legs: Sequence[Leg], paused: bool) -> None:
         """A trial's ended legs as they are by now, and whether it waits to be promoted. Told of every trial that has
         any, at loading and whenever that changes; in any order, maybe twice."""
+
+    def complete(self, mark: Mark, legs: Sequence[Leg]) -> None:
+        """A trial of several legs is COMPLETE with these. Told of each, at loading and when it ends, maybe twice."""
+
+    def runs(self, number: int) -> Sequence[float]:
+        """What the runs of a COMPLETE trial came to, of whose first objective its value is the mean; empty: it is not
+        made of runs."""
+        return ()
+
+    @property
+    def noise(self) -> Noise | None:
+        """How much the runs of one trial differ; None: there are none, or too few."""
+        return None
 
     def promotable(self, count: int) -> Sequence[int]:
         """Paused trials that are to go on, best first, at most ``count``. Asked at every look: its cost must not grow

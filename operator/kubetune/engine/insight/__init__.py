@@ -1,16 +1,21 @@
 """What the finished trials say about the search, looked at now and then."""
 
 import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeAlias
 
 from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec
+from kubetune.engine.courses import Course
 from kubetune.engine.history import History
-from kubetune.engine.insight import advice, effects
+from kubetune.engine.insight import advice, effects, trust
 from kubetune.engine.insight.importance import importances
 
 LEAST = 20  # complete trials before anything is said about them
 GROWTH = 1.1  # times as many, and they are looked at again
 MOST = 2000  # trials looked at; of more, so many evenly spread ones
+
+LastMetrics: TypeAlias = Callable[[Sequence[int]], Mapping[int, Mapping[str, float]]]  # of trials, by number
 
 logger = logging.getLogger(__name__)
 
@@ -24,19 +29,28 @@ class Insights:
         self._complete = 0
         self._latest = Insight()
 
-    def of(self, spec: ExperimentSpec, history: History, complete: int) -> Insight:
+    def of(
+        self,
+        spec: ExperimentSpec,
+        history: History,
+        complete: int,
+        course: Course | None = None,
+        metrics: LastMetrics = lambda _: {},
+    ) -> Insight:
         """``complete``: how many COMPLETE trials there are."""
         more = complete >= max(LEAST, self._complete * GROWTH) and complete > self._complete
         if spec != self._spec or more:
             self._spec, self._complete = spec, complete
             try:
-                self._latest = _look(spec, history, complete)
+                self._latest = _look(spec, history, complete, course, metrics)
             except Exception:  # no insight is worth an experiment
                 logger.exception("no insight into %s", spec.key)
         return self._latest
 
 
-def _look(spec: ExperimentSpec, history: History, complete: int) -> Insight:
+def _look(
+    spec: ExperimentSpec, history: History, complete: int, course: Course | None, metrics: LastMetrics
+) -> Insight:
     said = list(advice.before(spec))
     if complete < LEAST:
         return Insight(advice=tuple(said))
@@ -44,4 +58,11 @@ def _look(spec: ExperimentSpec, history: History, complete: int) -> Insight:
     shares = importances(spec, params, values)
     if len(spec.objectives) == 1:
         said += advice.after(spec, params, values[:, 0], shares)
+        top = history.best(advice.top(complete))
+        if course is not None and course.noise is not None:
+            said += trust.noise(
+                course.noise, [(history[number].values or (0.0,))[0] for number in top], course.runs(top[0])
+            )
+        if spec.validation.train_metric is not None:
+            said += trust.gap(spec, values[:, 0], list(metrics(top).values()))
     return Insight(shares, tuple(said), effects.told(spec, params, values))

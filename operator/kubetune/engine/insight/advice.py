@@ -39,6 +39,11 @@ def before(spec: ExperimentSpec) -> Iterator[Advice]:
         )
 
 
+def top(complete: int) -> int:
+    """How many of so many complete trials are called the best."""
+    return max(LEAST_TOP, math.ceil(TOP * complete))
+
+
 def after(spec: ExperimentSpec, params: Floats, values: Floats, shares: Mapping[str, float]) -> Iterator[Advice]:
     """What finished trials say; one advice of a kind at most, about all the parameters that it concerns.
 
@@ -48,7 +53,7 @@ def after(spec: ExperimentSpec, params: Floats, values: Floats, shares: Mapping[
         shares: the importance of each parameter.
     """
     order = np.argsort(-values if spec.objectives[0].direction == "maximize" else values, kind="stable")
-    top = order[: max(LEAST_TOP, math.ceil(TOP * len(order)))]
+    best = order[: top(len(order))]
     edges, wide, idle = [], [], []
     for column, name in enumerate(Columns(spec.parameters).names):
         parameter = spec.parameters[name]
@@ -56,8 +61,8 @@ def after(spec: ExperimentSpec, params: Floats, values: Floats, shares: Mapping[
             idle.append(name)
         elif not isinstance(parameter, Categorical) and _values(parameter) > 1:
             places = places_of(parameter, params[:, column])
-            edges += _edge(name, parameter, places[top]) if len(order) >= ENOUGH else []
-            wide += _wide(name, parameter, places, places[top]) if len(order) >= MANY else []
+            edges += _edge(name, parameter, places[best]) if len(order) >= ENOUGH else []
+            wide += _wide(name, parameter, places, places[best]) if len(order) >= MANY else []
     if edges:
         yield Advice(AdviceKind.BEST_AT_EDGE, f"the best trials lie at the edge of a range: {'; '.join(edges)}")
     if wide:

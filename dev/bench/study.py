@@ -148,7 +148,7 @@ def _trials() -> Sequence[str]:
         """
         INSERT INTO kubetune.experiment_trials (experiment_id, number, optuna_id, state, params, created, job_uid,
             started, ended, objective_values, reason, last_seq, last_step, last_metrics, stop_requested, stop_reason,
-            finish_status, finish_message, finish_time, series_steps, series_values)
+            finish_status, finish_message, finish_time, series_steps, series_values, known, end_order)
         SELECT experiment_id, d.number, o.trial_id, d.state, json_build_object('lr', lr, 'momentum', momentum,
                 'dropout', dropout, 'layers', layers, 'units', units,
                 'optimizer', (ARRAY['adam', 'sgd'])[optimizer + 1]),
@@ -158,7 +158,8 @@ def _trials() -> Sequence[str]:
             d.steps, d.steps - 1, json_build_object('loss', s.last),
             CASE d.state WHEN 'PRUNED' THEN created + 590 END, CASE d.state WHEN 'PRUNED' THEN 'Pruned' END,
             CASE d.state WHEN 'COMPLETE' THEN 'complete' END, CASE d.state WHEN 'COMPLETE' THEN '' END,
-            CASE d.state WHEN 'COMPLETE' THEN created + 599 END, s.steps, s.series
+            CASE d.state WHEN 'COMPLETE' THEN created + 599 END, s.steps, s.series, d.number,
+            CASE WHEN d.state <> 'RUNNING' THEN d.number + 1 END
         FROM drawn d JOIN trials o USING (study_id, number), LATERAL (
             SELECT array_agg(step::bigint ORDER BY step) AS steps, array_agg(value ORDER BY step) AS series,
                 (array_agg(value ORDER BY step DESC))[1] AS last

@@ -369,7 +369,7 @@ _LIMITS = _admission(
     (
         "refit-name",
         {"refit": {"name": "Second Look"}},
-        "spec.refit.name in body should match",
+        "lower-case letters, digits and - between them, for example second-look",
     ),
     (
         "test-with-two",

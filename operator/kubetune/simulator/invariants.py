@@ -198,10 +198,11 @@ class Watchdog:
                     legs.all_trials(spec, study.row.end_reason, rows)
                     segments.all_trials(rows)
                 for number, row in rows.items():
-                    if spec.fidelity is not None:
+                    if spec.fidelity is not None and kind(names.phase_of(uid)) not in (REFIT, TEST):
                         legs.trial(spec, study, row, behave[uid][number], self.flaky)
                     else:
-                        self._trial(uid, spec, row, behave[uid][number])
+                        what = behave[uid][number]
+                        self._trial(uid, spec, row, legs.at_most(spec, what) if spec.fidelity else what)
                         legs.runs(spec, row)
         self._creates()
 

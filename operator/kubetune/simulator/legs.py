@@ -21,6 +21,12 @@ def resource(course: Course, number: int, leg: int) -> int:
     return int(course.environment(number, leg)[RESOURCE])
 
 
+def at_most(spec: ExperimentSpec, what: Behaviour) -> Behaviour:
+    """What a run does that has all of the resource at once."""
+    course = courses.build(spec)
+    return what.given(resource(course, 0, course.legs(0) - 1))
+
+
 def trial(spec: ExperimentSpec, study: Study, row: TrialRow, what: Behaviour, flaky: bool) -> None:
     """One trial's legs and its end follow from what it did."""
     course = courses.build(spec)

@@ -138,7 +138,7 @@ def in_populations(seed: int) -> Scenario:
     sampler = {"name": "pbt", "settings": {"populationSize": MEMBERS, "quantileFraction": 0.4}}
     made = []
     for each in drawn.experiments:
-        spec = {key: value for key, value in each["spec"].items() if key != "finalists"}
+        spec = {key: value for key, value in each["spec"].items() if key not in ("finalists", "refit", "test")}
         made.append({**each, "spec": {**spec, "sampler": sampler, "maxTrials": 2 * spec["maxTrials"]}})
     return dataclasses.replace(drawn, experiments=tuple(made), changes=tuple(map(_longer, drawn.changes)))
 

@@ -14,12 +14,13 @@ ROOT = pathlib.Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "examples").glob("*/experiment*.yaml"))
 PAGES = [
     *sorted((ROOT / "docs").rglob("*.md")),
-    *sorted((ROOT / "examples").glob("*/*.md")),
+    *sorted((ROOT / "examples").rglob("*.md")),
     ROOT / "README.md",
     ROOT / "CHANGELOG.md",
 ]
 FENCE = re.compile(r"^```yaml\n(.*?)^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+ANCHOR = re.compile(r"\]\(([^)#\s]+)#([^)\s]+)\)")
 
 
 def experiments_in(page: pathlib.Path) -> list[dict[str, Any]]:
@@ -92,3 +93,25 @@ def test_experiments_shown_to_people_can_be_run(page: pathlib.Path) -> None:
 def test_links_lead_to_pages_that_exist(page: pathlib.Path) -> None:
     links = [link for link in LINK.findall(page.read_text()) if "://" not in link]
     assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_headings_that_exist(page: pathlib.Path) -> None:
+    links = [(link, heading) for link, heading in ANCHOR.findall(page.read_text()) if "://" not in link]
+    assert [f"{link}#{heading}" for link, heading in links if heading not in anchors(page.parent / link)] == []
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+    """The headings of a page as links name them."""
+    headings = re.findall(r"^#+ (.*)$", page.read_text(), re.MULTILINE)
+    texts = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower() for heading in headings]
+    return {re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in texts}
+
+
+@pytest.mark.parametrize("index", ["docs", "examples"])
+def test_an_index_names_all_that_is_there(index: str) -> None:
+    folder = ROOT / index
+    pages = {page.name for page in folder.glob("*.md")} | {
+        str(page.relative_to(folder)) for page in folder.glob("*/README.md")
+    }
+    assert pages - set(LINK.findall((folder / "README.md").read_text())) == {"README.md"}

@@ -108,7 +108,7 @@ def anchors(page: pathlib.Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", text).replace(" ", "-") for text in texts}
 
 
-@pytest.mark.parametrize("index", ["docs", "examples"])
+@pytest.mark.parametrize("index", ["docs", "docs/decisions", "examples"])
 def test_an_index_names_all_that_is_there(index: str) -> None:
     folder = ROOT / index
     pages = {page.name for page in folder.glob("*.md")} | {

@@ -4,6 +4,7 @@ import dataclasses
 
 import pytest
 
+from kubetune.api import names
 from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
 from kubetune.api.spec import Double
 from kubetune.api.trial import NextLeg, Reason
@@ -86,6 +87,22 @@ def test_a_leg_goes_on_from_the_one_before(experiment: Experiment) -> None:
     assert found(experiment, 0, attempt=2) == [made(0, 3)]
 
 
+def test_a_step_that_is_left_out_follows_what_the_attempt_went_on_from(experiment: Experiment) -> None:
+    experiment.create(0)
+    experiment.report(0, 3)
+    experiment.storage.finish_trial(experiment.uid, 0, 1, lambda reports, finish: NextLeg((0.5,), False), None)
+    experiment.record(0, attempt=2)
+    experiment.storage.commit_checkpoint(experiment.who(0, 2), made(0, 7, attempt=2))
+    experiment.lose(0, 2)
+    experiment.record(0, attempt=3)
+    assert experiment.row(0).last_step == 3
+    experiment.storage.resume(experiment.who(0, 3), "0/2-7", [])
+    assert experiment.row(0).last_step == 7
+    experiment.report(0, 8, attempt=3)
+    experiment.storage.resume(experiment.who(0, 3), "0/2-7", [])
+    assert experiment.row(0).last_step == 8
+
+
 def test_one_that_is_known_is_answered_as_the_first_time(experiment: Experiment) -> None:
     experiment.create(0)
     commit(experiment, 0, 3)
@@ -137,6 +154,15 @@ def test_keep_is_the_experiments_own(experiment: Experiment) -> None:
     keeps(experiment, 1)
     assert [commit(experiment, 0, step) for step in (1, 2)] == [[], ["0/1-1"]]
     assert found(experiment, 0) == [made(0, 2)]
+
+
+def test_keep_is_the_experiments_own_for_what_comes_after_its_search_too(experiment: Experiment) -> None:
+    uid = names.phase_uid(experiment.uid, "finalists")
+    phase = Experiment(experiment.storage, uid=uid, name=experiment.name)
+    phase.create(0)
+    keeps(experiment, 1)
+    experiment.storage.save_spec(uid, base.KeptSpec(1, {"sets": []}))
+    assert [commit(phase, 0, step) for step in (1, 2)] == [[], ["0/1-1"]]
 
 
 def test_damaged_ones_are_offered_no_more_and_go_with_the_next_commit(experiment: Experiment) -> None:

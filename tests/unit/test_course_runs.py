@@ -256,3 +256,25 @@ def test_runs_stay_as_they_are_once_there_are_trials(other: Validation) -> None:
     with pytest.raises(InvalidSpec, match="cannot change once started"):
         world.engine.update(dataclasses.replace(world.spec, validation=other))
     world.engine.update(dataclasses.replace(world.spec, validation=Validation(3, "train_loss")))
+
+
+def test_the_end_of_a_run_told_again_changes_nothing() -> None:
+    world = World(validation=FOLDS)
+    row = world.trial(0.5)
+    assert world.engine.finish(0, 1, None, "") == row
+    assert (world.engine.running, world.engine.counts.running) == ({0: row}, 1)
+    assert world.leg(0, 1.0).leg == 2
+
+
+def test_the_order_goes_on_behind_what_was_known() -> None:
+    """Ends of runs have places in it that are not kept."""
+    world = World(validation=FOLDS)
+    world.trial(0.5)
+    world.engine.ask(1)
+    (known,) = [each.known for each in world.storage.record("team", "digits", 1, 1)]
+    assert known is not None
+    world.restarted()
+    world.leg(1, None, Reason.OOM_KILLED)
+    (ended,) = world.storage.record("team", "digits", 1, 1)
+    assert ended.order is not None
+    assert ended.order > known

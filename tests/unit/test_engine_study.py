@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterable
 
 import pytest
 
-from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Int, NoImprovement, Objective, Params, ParamValue
+from kubetune.api.spec import (
+    Algorithm,
+    Double,
+    ExperimentSpec,
+    Given,
+    Int,
+    NoImprovement,
+    Objective,
+    Params,
+    ParamValue,
+)
 from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
 from kubetune.controller import ports
 from kubetune.engine import samplers
@@ -612,3 +622,25 @@ def test_after_any_history_a_loaded_engine_says_what_the_living_one_says(seed: i
             experiment.restart()
             assert said(experiment.engine) == living
     assert experiment.engine.counts.finished > 20
+
+
+@pytest.mark.parametrize(
+    ("sampler", "members"),
+    [
+        (Algorithm("pbt", {"populationSize": 3}), 3),
+        (Algorithm("schedule", {"segments": [{"lr": 0.1}, {"lr": 0.01}]}), 1),
+    ],
+)
+def test_no_more_segments_run_than_there_are_members(sampler: Algorithm, members: int) -> None:
+    """Workers are given a trial ahead of their slots: a member's next segment begins when its last one has ended."""
+    experiment = Experiment(spec(sampler=sampler, parameters={"lr": Double(1e-3, 1.0)}, parallelism=members))
+    assert len(experiment.engine.ask(members + 1)) == members
+    assert (experiment.engine.askable, experiment.engine.ask(1)) == (0, [])
+    experiment.restart()
+    assert (experiment.engine.askable, experiment.engine.ask(1), experiment.engine.exhausted) == (0, [], False)
+    (first, *_) = experiment.engine.running.values()
+    experiment.engine.record_job(first.number, 1, experiment.trials.who(first).job_uid)
+    experiment.trials.report(first, [0.5])
+    experiment.engine.finish(first.number, 1, None, "")
+    (following,) = experiment.engine.ask(2)
+    assert (following.parent, following.member) == (first.number, first.member)

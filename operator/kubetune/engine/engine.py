@@ -240,11 +240,17 @@ class Engine:
         following = stages.follows(self._spec, self._begun)
         if following and len(self._history) >= self._until:
             return 0 if self._live else following.max_trials
-        return max(0, self._until - len(self._history))
+        return self._room
 
     @property
     def stage(self) -> Current | None:
         return stages.current(self._spec, self._begun, self._picked.name)
+
+    @property
+    def _room(self) -> int:
+        """How many more trials the stage has now."""
+        left, beside = self._until - len(self._history), self._sampler.room(self._history)
+        return max(0, left if beside is None else min(left, beside))
 
     @property
     def _until(self) -> int:
@@ -461,8 +467,7 @@ class Engine:
         first, now = len(self._history), self._clock()
         rows: list[TrialRow] = []
         new: list[NewTrial] = []
-        room = min(count, self._until - first)
-        for number, (made, given) in enumerate(self._next(max(0, room)), first):
+        for number, (made, given) in enumerate(self._next(min(count, self._room)), first):
             parent, member = (made.segment.parent, made.segment.member) if made.segment else (None, None)
             environment, known = self._course.environment(number, 0), self._asking.known
             new.append(NewTrial(number, made.params, offered, given, parent, member, environment, known))
@@ -615,9 +620,9 @@ class Engine:
         over: list[Live] = []
         for row, (_, series) in zip(rows, settling, strict=True):
             live = self._find(row.number) if isinstance(row, TrialRow) else None
-            if isinstance(row, TrialRow) and live is not None and row.attempt == live.row.attempt:
+            if isinstance(row, TrialRow) and live is not None and not rules.is_running(row):
                 self._end(row, series)
-            elif isinstance(row, TrialRow) and live is not None:
+            elif isinstance(row, TrialRow) and live is not None and row.attempt != live.row.attempt:
                 over.append(live)
                 self._end_leg(live, row)
         if not self._course.one_series:

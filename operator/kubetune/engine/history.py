@@ -343,7 +343,7 @@ class History:
             self.taken(),
             self._whole(slopes) if whole else None,
             self._penalties(rows) if self._constraints else None,
-            self._busy_members() if whole else frozenset(),
+            self.busy_members() if whole else frozenset(),
         )
         return own if self._older is None or whole else own.after(self._older)
 
@@ -419,7 +419,8 @@ class History:
             nobody,
         )
 
-    def _busy_members(self) -> frozenset[int]:
+    def busy_members(self) -> frozenset[int]:
+        """Members of a population, a segment of which is RUNNING."""
         members = self._members[list(self._running)]
         return frozenset(members[members != _NO_MEMBER].tolist())
 

@@ -37,7 +37,11 @@ class CheckpointSide(gateway_side.GatewaySide):
         return rules.answer(row, row.last_seq, who.attempt), remove
 
     def _keep(self, cursor: pool.Cursor, experiment_id: int) -> int:
-        cursor.execute("SELECT spec FROM kubetune.experiments WHERE id = %s", (experiment_id,))
+        cursor.execute(  # a phase has no spec of its own
+            "SELECT s.spec FROM kubetune.experiments e JOIN kubetune.experiments s"
+            " ON s.uid = split_part(e.uid, '/', 1) WHERE e.id = %s",
+            (experiment_id,),
+        )
         (spec,) = cursor.fetchone() or (None,)
         return checkpoints.keep_of(spec)
 

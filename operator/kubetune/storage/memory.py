@@ -223,6 +223,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if study is None:
             return 0
         those = [each.order for each in study.steering] + [each.order for each in study.trials.values()]
+        those += [each.known for each in study.trials.values()]  # of what is not kept (legs) it may have known too
         return max(
             (order for order in [*those, *(each.order for each in study.judged)] if order is not None), default=0
         )
@@ -683,7 +684,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         row, study = self._trial(who).row, self._study(who.experiment_uid)
         now = self.clock()
         made = dataclasses.replace(new, trial=who.number, attempt=who.attempt, time=now)
-        keep = checkpoints.keep_of(study.kept.spec if study.kept else None)
+        kept = self._study(names.base_uid(who.experiment_uid)).kept  # a phase has no spec of its own
+        keep = checkpoints.keep_of(kept.spec if kept else None)
         remove = study.checkpoints.commit(made, keep, now)
         return rules.answer(row, row.last_seq, who.attempt), remove
 

@@ -12,7 +12,8 @@ class OrderSide(engine_side.EngineSide):
     def last_order(self, uid: str) -> int:
         with self.pool.transaction() as cursor:
             cursor.execute(
-                "SELECT greatest((SELECT max(end_order) FROM kubetune.experiment_trials WHERE experiment_id = e.id),"
+                "SELECT greatest((SELECT greatest(max(end_order), max(known))"
+                " FROM kubetune.experiment_trials WHERE experiment_id = e.id),"
                 " (SELECT max(place) FROM kubetune.judgements WHERE experiment_id = e.id),"
                 " (SELECT max(place) FROM kubetune.steering WHERE experiment_id = e.id), 0)"
                 " FROM kubetune.experiments e WHERE e.uid = %s",

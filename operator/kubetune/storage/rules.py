@@ -106,8 +106,10 @@ def anew(row: TrialRow) -> int:
 
 
 def resumed(row: TrialRow, step: int) -> TrialRow:
-    """The trial goes on after this step: a report without a step is of the next one."""
-    return row if row.last_step is not None else dataclasses.replace(row, last_step=step)
+    """The trial goes on after this step: a report without a step is of the next one. One that the attempt has made
+    says more."""
+    begun = row.legs[-1].last_step if row.legs and row.legs[-1].resumes else None
+    return row if row.last_step != begun else dataclasses.replace(row, last_step=step)
 
 
 def worker_refusal(worker: WorkerRow | None, who: base.Worker) -> Exception | None:

@@ -58,6 +58,10 @@ class Sampler(abc.ABC):
         """How many trials there are in all; None: no end."""
         return None
 
+    def room(self, history: History) -> int | None:
+        """How many more trials there may be beside those that run now; None: any number."""
+        return None
+
     def over(self, history: History) -> bool:
         """Whether there is nothing left to ask for."""
         capacity = self.capacity()

@@ -109,6 +109,9 @@ class PopulationSampler(Sampler):
         sign = 1.0 if spec.objectives[0].direction == "minimize" else -1.0
         self._replay = Replay(lambda: Population(settings.size, sign))
 
+    def room(self, history: History) -> int:
+        return len(set(range(self._settings.size)) - history.busy_members())
+
     def needed(self, history: History) -> frozenset[int]:
         members = self._replay.at(history.view(*dataclasses.astuple(self.sight)).past).members
         return frozenset(member.trial for member in members if member.trial is not None)

@@ -45,6 +45,9 @@ class ScheduleSampler(Sampler):
     def over(self, history: History) -> bool:
         return len(self._done(history)) >= len(self._segments)
 
+    def room(self, history: History) -> int:
+        return 0 if history.busy_members() else 1
+
     def needed(self, history: History) -> frozenset[int]:
         return frozenset(self._done(history)[-1:])
 

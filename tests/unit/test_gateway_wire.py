@@ -80,6 +80,7 @@ BAD = {
     '{"metrics": {"loss": null}}': "metrics.loss: nothing is not a number",
     '{"metrics": {"loss": ' + "9" * 400 + "}}": "metrics.loss: a whole number of 400 digits is too large",
     '{"metrics": {"": 1}}': "metrics: the name '' has 0 characters",
+    '{"metrics": {"kubetune.model": 1}}': "metrics: kubetune.model is kubetune's own",
     json.dumps({"metrics": {"x" * 257: 1}}): "has 257 characters; give it 1 to 256",
     json.dumps({"metrics": {f"m{number}": 1 for number in range(101)}}): "metrics: 101 of them; report at most 100",
     '{"metrics": {"loss": 1}, "step": 1.5}': "step: 1.5 is not a whole number",

@@ -189,6 +189,15 @@ def test_the_test_set_is_nowhere_in_the_template(volume: dict[str, Any]) -> None
         api.parse(with_volume(volume))
 
 
+def test_the_test_set_is_not_beside_what_trials_start_from() -> None:
+    body = with_volume({"name": "held-out", "persistentVolumeClaim": {"claimName": "held-out"}})
+    body["spec"]["initCheckpoint"] = {"claim": "held-out"}
+    with pytest.raises(InvalidSpec, match="every trial of the search could read the test set"):
+        api.parse(body)
+    body["spec"]["initCheckpoint"]["path"] = "weights"  # only this folder is mounted
+    assert api.parse(body).test is not None
+
+
 def test_a_volume_of_its_own_is_the_tests_alone() -> None:
     body = with_volume(
         {"name": "held-out", "persistentVolumeClaim": {"claimName": "held-out"}},

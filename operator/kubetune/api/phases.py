@@ -90,12 +90,20 @@ def _unseen(spec: Mapping[str, Any], form: Mapping[str, Any]) -> None:
     pod = (spec.get("template") or {}).get("spec") or {}
     known = {volume.get("name") for volume in pod.get("volumes") or ()}
     seen = [_source(volume) for volume in pod.get("volumes") or ()]
+    given = spec.get("initCheckpoint") or {}
+    whole = None if str(given.get("path") or "").rstrip("/") else ("claim", given.get("claim"))
     for place, volume in enumerate(form.get("volumes") or ()):
         if volume.get("name") in known or (_source(volume) and _source(volume) in seen):
             raise InvalidSpec(
                 f"{TEST}.volumes[{place}]",
                 f"{volume.get('name')} is in template too, where every trial of the search could read the test set; "
                 "take it out there, and keep the test set apart",
+            )
+        if _source(volume) == whole:
+            raise InvalidSpec(
+                f"{TEST}.volumes[{place}]",
+                f"{volume.get('name')} is the claim of initCheckpoint too, where every trial of the search could read "
+                "the test set; name the checkpoint's folder in initCheckpoint.path, and keep the test set apart",
             )
 
 

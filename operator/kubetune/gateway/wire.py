@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
-from kubetune.api import trial
+from kubetune.api import names, trial
 from kubetune.api.spec import ParamValue
 from kubetune.storage import base, rules
 
@@ -139,6 +139,8 @@ def _only(form: Mapping[str, Any], fields: Sequence[str], where: str, hint: str)
 def _name(name: str, where: str) -> str:
     if not 0 < len(name) <= NAME_LENGTH:
         raise BadRequest(f"{where}: the name {_cut(name)!r} has {len(name)} characters; give it 1 to {NAME_LENGTH}")
+    if name == names.MODEL_METRIC:  # a refit with it is complete: then there is a version
+        raise BadRequest(f"{where}: {name} is kubetune's own; a refit tells of its model by POST /v1/model")
     return name
 
 

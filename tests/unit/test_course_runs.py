@@ -278,3 +278,17 @@ def test_the_order_goes_on_behind_what_was_known() -> None:
     (ended,) = world.storage.record("team", "digits", 1, 1)
     assert ended.order is not None
     assert ended.order > known
+
+
+def test_a_lost_attempt_takes_nothing_from_the_runs_before_it() -> None:
+    """What they came to goes on to count for the pruner, and others are judged by it."""
+    asha = Algorithm("asha", {"reductionFactor": 2, "minResource": 1})
+    stopped = []
+    for lost in (False, True):
+        world = World(validation=FOLDS, pruner=asha, parallelism=2)
+        world.trial(0.1, 0.1)
+        if lost:
+            assert world.engine.new_attempt(0, 3, Reason.NODE_LOST, "")
+        worse = world.trial(0.9, 0.9)
+        stopped.append(world.engine.running[worse.number].stop_reason)
+    assert stopped == [Reason.PRUNED, Reason.PRUNED]

@@ -538,9 +538,10 @@ class Engine:
         if made:
             live = self._live[number]
             before = live.row.losses
-            if len(live.curve):
-                self._storage.decide(self._spec.uid, {}, {}, [Judged(self._happened(), number, lost, LOST)])
-            self._pruner.withdraw(live.curve)
+            if self._course.one_series:  # else the pruner knows ended legs alone, and they stay
+                if len(live.curve):
+                    self._storage.decide(self._spec.uid, {}, {}, [Judged(self._happened(), number, lost, LOST)])
+                self._pruner.withdraw(live.curve)
             live.start_again(reason)
             self._rows = None
             self._tally.lost_attempts += live.row.losses - before

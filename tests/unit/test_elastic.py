@@ -112,10 +112,15 @@ def test_a_claim_is_what_the_resource_says_and_the_jobs_show() -> None:
 
     suspended, broken = resource("b", suspend=True), resource("c", parameters={})
     over = {**resource("d"), "status": {"state": "Complete"}}
-    jobs = {"a": (o.job(0), o.succeeded(1)), "b": (o.job(0),)}
-    found = claims([resource("a"), suspended, broken, over], lambda uid: jobs.get(uid, ()))
+    jobs: dict[str, dict[str, tuple[JobView, ...]]] = {
+        "a": {"a": (o.job(0), o.succeeded(1))},
+        "b": {"b": (o.job(0),)},
+        "d": {"d": (o.succeeded(0),), "d/finalists": (o.job(0), o.job(1)), "d/refit": (o.succeeded(0),)},
+    }
+    found = claims([resource("a"), suspended, broken, over], lambda uid: jobs.get(uid, {}))
     assert found == [
         (Demand("a", "n", 2, 7), 1),
         (Demand("b", "n", 2, 0), 1),
         (Demand("c", "n", 2, 0), 0),
+        (Demand("d/finalists", "n", 2, 2), 2),
     ]

@@ -85,6 +85,14 @@ class Cache:
         with self._lock:
             return tuple([entry.joined or entry.with_pod() for entry in self._all(experiment, namespace)])
 
+    def jobs_by_study(self, experiment: str, namespace: str | None = None) -> dict[str, list[JobView]]:
+        """As `all_jobs`, by the UID of the search and of each phase that has any."""
+        found: dict[str, list[JobView]] = {}
+        with self._lock:
+            for entry in self._all(experiment, namespace):
+                found.setdefault(entry.study, []).append(entry.with_pod())
+        return found
+
     def _all(self, experiment: str, namespace: str | None) -> list[_Job]:
         entries = self._experiments.get(names.base_uid(experiment), {}).values()
         return [entry for entry in entries if namespace is None or entry.namespace == namespace]

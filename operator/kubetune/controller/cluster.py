@@ -46,6 +46,10 @@ class KubeCluster:
     def all_jobs(self, experiment_uid: str) -> tuple[JobView, ...]:
         return self._cache.all_jobs(experiment_uid, self._home(experiment_uid))
 
+    def jobs_by_study(self, experiment_uid: str) -> dict[str, list[JobView]]:
+        """As `all_jobs`, by the UID of the search and of each phase that has any."""
+        return self._cache.jobs_by_study(experiment_uid, self._home(experiment_uid))
+
     def nodes_gone(self) -> frozenset[str]:
         return self._cache.nodes_gone(self._clock())
 

@@ -2,7 +2,7 @@
 
 import collections
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kubetune.api import spec as api
 from kubetune.api.spec import ExperimentSpec, Json
@@ -53,13 +53,20 @@ class Elastic:
         self._fair.forget(uid)
 
 
-def claims(resources: Iterable[Json], jobs: Callable[[str], Sequence[JobView]]) -> list[Claim]:
+def claims(resources: Iterable[Json], jobs: Callable[[str], Mapping[str, Sequence[JobView]]]) -> list[Claim]:
     """What experiments that were not looked at yet seem to want, and have: for `Fair`. What cannot be run wants
-    nothing, and what is over has no claim."""
+    nothing, and what is over has no claim. A phase has one of its own, as it has when it is looked at.
+
+    Args:
+        jobs: an experiment's, by the UID of its search and of its phases."""
     found = []
     for resource in resources:
         metadata, spec = resource["metadata"], resource.get("spec") or {}
-        live = sum(job.phase in outcome.GOING for job in jobs(metadata["uid"]))
+        going = {uid: sum(job.phase in outcome.GOING for job in each) for uid, each in jobs(metadata["uid"]).items()}
+        live = going.pop(metadata["uid"], 0)
+        priority = int(spec.get("priority") or 0)
+        phases = ((Demand(uid, metadata["namespace"], priority, there), there) for uid, there in going.items())
+        found += [claim for claim in phases if claim[1]]
         over = (resource.get("status") or {}).get("state") in ("Complete", "Failed")
         if over and not live:
             continue
@@ -68,7 +75,6 @@ def claims(resources: Iterable[Json], jobs: Callable[[str], Sequence[JobView]]) 
             wanted = 0 if over or parsed.suspend else min(parsed.parallelism, parsed.max_trials)
         except api.InvalidSpec:
             wanted = 0
-        priority = int(spec.get("priority") or 0)
         found.append((Demand(metadata["uid"], metadata["namespace"], priority, wanted), live))
     return found
 

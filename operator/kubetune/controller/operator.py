@@ -97,7 +97,7 @@ class Operator:
         self._wiring = Wiring(settings.gateway_url, worker_image=settings.worker_image)
         fair = Fair(
             Caps(settings.max_trials, settings.max_trials_per_namespace),
-            lambda known: claims(self._registry.resources(known), self._cluster.all_jobs),
+            lambda known: claims(self._registry.resources(known), self._cluster.jobs_by_study),
             lambda uid: self._queue.add_after(names.base_uid(uid), REGRANT),
         )
         self._reconciler = Reconciler(

@@ -362,7 +362,7 @@ class Operator:
 
     def _claims(self, known: Collection[str]) -> list[Claim]:
         others = [raw for raw in self._server.all("experiments") if raw["metadata"]["uid"] not in known]
-        return claims(others, self._cache.all_jobs)
+        return claims(others, self._cache.jobs_by_study)
 
     def _home(self, uid: str) -> str | None:
         resource = self._resource(uid)

@@ -178,6 +178,15 @@ class TestReportsThatCount:
         self.report(experiment, 2, range(4, 6))
         assert self.ended(experiment, 2) == [10, 11, 12, 13, 24, 25]
 
+    def test_one_that_takes_up_a_checkpoint_and_has_nothing_more_to_report(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        self.report(experiment, 1, range(6))
+        experiment.storage.commit_checkpoint(experiment.who(0), Checkpoint(0, 1, 4, "0/1-4", "a" * 64, 100, 2))
+        experiment.lose(0, 1)
+        experiment.record(0, 2)
+        experiment.storage.resume(experiment.who(0, 2), "0/1-4", ())
+        assert self.ended(experiment, 2) == [10, 11, 12, 13, 14]
+
     def test_until_then_it_does_not_count(self, experiment: Experiment) -> None:
         experiment.create(0)
         self.report(experiment, 1, range(2))

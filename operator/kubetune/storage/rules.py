@@ -108,8 +108,12 @@ def anew(row: TrialRow) -> int:
 def resumed(row: TrialRow, step: int) -> TrialRow:
     """The trial goes on after this step: a report without a step is of the next one. One that the attempt has made
     says more."""
-    begun = row.legs[-1].last_step if row.legs and row.legs[-1].resumes else None
-    return row if row.last_step != begun else dataclasses.replace(row, last_step=step)
+    return row if row.last_step != _begun(row) else dataclasses.replace(row, last_step=step)
+
+
+def _begun(row: TrialRow) -> int | None:
+    """``last_step`` of an attempt that has said nothing: neither reported, nor what it goes on from."""
+    return row.legs[-1].last_step if row.legs and row.legs[-1].resumes else None
 
 
 def worker_refusal(worker: WorkerRow | None, who: base.Worker) -> Exception | None:
@@ -297,23 +301,25 @@ def _legs(row: TrialRow, ending: Ending) -> tuple[Leg, ...]:
 def chain(row: TrialRow, reports: Sequence[Report]) -> Sequence[Report]:
     """Those of a trial's reports (all attempts, ascending seq) that count, in order.
 
-    An attempt goes on where its first report's step says: what was reported before it counts for the steps below. Of
-    attempts that were lost nothing counts until the current one has said so.
+    An attempt goes on where its first report's step says: what was reported before it counts for the steps below; and
+    if it has reported nothing, after the step of the checkpoint that it has taken up. Of attempts that were lost nothing
+    counts until the current one has said so.
     """
     if row.attempt == 1 or not reports or reports[0].attempt == row.attempt:
         return reports
     done = row.legs[-1].attempt if row.legs else 0
     silent = reports[-1].attempt != row.attempt
+    taken_up = row.last_step if silent and row.last_step != _begun(row) else None
     kept: list[Report] = []
     attempt = 0
     for report in reports:
-        if silent and report.attempt > done:
+        if silent and taken_up is None and report.attempt > done:
             break
         if report.attempt != attempt:
             attempt = report.attempt
             kept = [each for each in kept if each.step < report.step]
         kept.append(report)
-    return kept
+    return kept if taken_up is None else [each for each in kept if each.step <= taken_up]
 
 
 def series(reports: Iterable[Report], metric: str) -> dict[int, float]:

@@ -300,7 +300,8 @@ class _Judgements:
         trial = self._trials[judged.number]
         came = [each for each in trial.points if each.seq <= judged.seq and each.attempt <= judged.attempt]
         reports = [Report(each.seq, each.attempt, each.step, {}, 0.0) for each in came]
-        counts = {each.seq for each in rules.chain(dataclasses.replace(trial.row, attempt=judged.attempt, last_step=None), reports)}
+        then = dataclasses.replace(trial.row, attempt=judged.attempt, last_step=None)
+        counts = {each.seq for each in rules.chain(then, reports)}
         return [each for each in came if each.seq in counts]
 
     def _end(self, trial: TrialRecord) -> None:

@@ -302,8 +302,8 @@ def chain(row: TrialRow, reports: Sequence[Report]) -> Sequence[Report]:
     """Those of a trial's reports (all attempts, ascending seq) that count, in order.
 
     An attempt goes on where its first report's step says: what was reported before it counts for the steps below; and
-    if it has reported nothing, after the step of the checkpoint that it has taken up. Of attempts that were lost nothing
-    counts until the current one has said so.
+    if it has reported nothing, after the step of the checkpoint that it has taken up. Of attempts that were lost
+    nothing counts until the current one has said so.
     """
     if row.attempt == 1 or not reports or reports[0].attempt == row.attempt:
         return reports

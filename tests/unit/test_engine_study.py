@@ -624,6 +624,7 @@ def test_after_any_history_a_loaded_engine_says_what_the_living_one_says(seed: i
     assert experiment.engine.counts.finished > 20
 
 
+@pytest.mark.parametrize("where", [(), ("lr <= 0.5",)])
 @pytest.mark.parametrize(
     ("sampler", "members"),
     [
@@ -631,9 +632,11 @@ def test_after_any_history_a_loaded_engine_says_what_the_living_one_says(seed: i
         (Algorithm("schedule", {"segments": [{"lr": 0.1}, {"lr": 0.01}]}), 1),
     ],
 )
-def test_no_more_segments_run_than_there_are_members(sampler: Algorithm, members: int) -> None:
+def test_no_more_segments_run_than_there_are_members(sampler: Algorithm, members: int, where: tuple[str, ...]) -> None:
     """Workers are given a trial ahead of their slots: a member's next segment begins when its last one has ended."""
-    experiment = Experiment(spec(sampler=sampler, parameters={"lr": Double(1e-3, 1.0)}, parallelism=members))
+    experiment = Experiment(
+        spec(sampler=sampler, parameters={"lr": Double(1e-3, 1.0)}, parallelism=members, where=where)
+    )
     assert len(experiment.engine.ask(members + 1)) == members
     assert (experiment.engine.askable, experiment.engine.ask(1)) == (0, [])
     experiment.restart()

@@ -51,6 +51,17 @@ def test_each_finalist_runs_once_with_each_seed_replicate_by_replicate() -> None
     assert not engine.ask(1)
 
 
+def test_a_winner_that_no_draw_would_find_can_be_run() -> None:
+    """A grid has cells that fulfil `where`; random sets, which a phase never asks for, do not."""
+    both = {"x": {"double": [0, 1]}, "y": {"double": [0, 1]}}
+    grid = {"name": "grid", "settings": {"points": 3}}
+    of = spec(parameters=both, sampler=grid, where=["x + y == 1"])
+    check(of)
+    runs = phases.derive(of, "finalists", phases.plan_finalists(of, [Best(1, (0.9,), {"x": 0.5, "y": 0.5})]))
+    engine = Engine(runs, acquired(), lambda: 0.0)
+    assert [row.params for row in engine.ask(10)] == [{"x": 0.5, "y": 0.5}] * 3
+
+
 def acquired() -> MemoryStorage:
     storage = MemoryStorage(lambda: 0.0)
     storage.acquire("test")

@@ -59,6 +59,7 @@ def derive(spec: ExperimentSpec, phase: str, plan: Json) -> ExperimentSpec:
         execution="jobs",
         warm_start=(),
         narrow={},
+        where=(),  # it holds of the winner; that random sets fulfil it too need not be
         stages=(),
         before=0,
         # Runs of finalists have seeds of their own, and are as many folds as trials were; refit and test are one run.

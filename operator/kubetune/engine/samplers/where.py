@@ -37,6 +37,9 @@ class WhereSampler(Sampler):
     def segment(self, view: View, number: int) -> Segment | None:
         return self._inner.segment(view, number)
 
+    def room(self, history: History) -> int | None:
+        return self._inner.room(history)
+
     def needed(self, history: History) -> frozenset[int]:
         return self._inner.needed(history)
 

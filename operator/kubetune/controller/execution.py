@@ -62,11 +62,15 @@ def _usual(seconds: Sequence[float]) -> float:
     return statistics.fmean(sorted(seconds)[cut:-cut])
 
 
+def are_short(timings: Collection[Timing]) -> bool:
+    """Whether the hand-over of a slot is felt."""
+    return bool(timings) and statistics.median(each.running for each in timings) < SHORT
+
+
 def ahead(slots: int, timings: Collection[Timing]) -> int:
-    """How many trials may be committed before a slot is free."""
-    if not timings or statistics.median(each.running for each in timings) >= SHORT:
-        return 0
-    return max(1, int(slots * AHEAD))
+    """How many trials may be committed before a slot is free. None where trials run one at a time: the same seed gives
+    the same trials there, each chosen with all before it known."""
+    return max(1, int(slots * AHEAD)) if slots > 1 and are_short(timings) else 0
 
 
 def declared(container: Json) -> list[Json]:

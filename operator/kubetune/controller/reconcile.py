@@ -78,7 +78,7 @@ class Reconciler:
     def is_eager(self, uid: str) -> bool:
         """Short trials run in workers: each end is looked at as it comes."""
         memory = self._memories.get(uid)
-        return memory is not None and execution.ahead(1, memory.timings.values()) > 0
+        return memory is not None and execution.are_short(memory.timings.values())
 
     def reconcile(self, resource: Json) -> float | None:
         """Bring study, Jobs and status together.

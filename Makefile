@@ -137,7 +137,7 @@ test-chart: venv cluster ## helm lint and what the chart renders
 
 .PHONY: test-e2e
 test-e2e: venv cluster images install ## the local cluster, through the chart; E2E_ARGS="-k suspend" for a part
-	@$(call say,end-to-end tests on the cluster: about 12 minutes)
+	@$(call say,end-to-end tests on the cluster: about 20 minutes)
 	$(IN_CLUSTER) pytest -v --timeout=900 tests/e2e $(E2E_ARGS)
 
 .PHONY: format

@@ -4,8 +4,6 @@
 """
 
 import dataclasses
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,13 +21,6 @@ from kubetune.storage.base import NewTrial, ToEnd
 from kubetune.storage.memory import MemoryStorage, Study
 
 UID = "uid-small"
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def small(**spec: Any) -> Json:

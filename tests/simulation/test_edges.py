@@ -1,8 +1,7 @@
 """Edits that cannot be run change nothing; Jobs that somebody deletes and something holds block nothing."""
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,14 +12,6 @@ from kubetune.simulator.operators import SETTINGS, Operator
 from kubetune.simulator.run import Run
 from kubetune.simulator.scenario import REFUSED_IMAGE, Scenario, experiment, with_image
 from tests.simulation.test_reconcile import begin, edit, until
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
-
 
 # ---- edits that cannot be run
 

@@ -1,7 +1,5 @@
 """Nodes that are not there, quotas and common limits: what is in force, and what that costs."""
 
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,13 +11,6 @@ from kubetune.simulator.census import trial_of
 from kubetune.simulator.run import Run, simulate
 from kubetune.simulator.scenario import Scenario, experiment
 from kubetune.simulator.world import BEGIN
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def begin(*experiments: Json, **scenario: Any) -> Run:

@@ -1,8 +1,5 @@
 """Runs by chance of experiments whose trials are several runs each: folds, replicates, both; all invariants hold."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from kubetune.simulator.run import simulate
@@ -10,13 +7,6 @@ from kubetune.simulator.scenario import experiment, in_runs
 from tests.simulation.test_runs import small
 
 RUNS, BATCH = 30, 15
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("first", range(1, RUNS + 1, BATCH))

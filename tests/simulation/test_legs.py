@@ -1,8 +1,5 @@
 """Runs by chance in which trials are paused and promoted: nobody is lost, nobody doubled, whatever goes wrong."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from kubetune.api.spec import Json
@@ -10,13 +7,6 @@ from kubetune.simulator.run import Result, simulate
 from kubetune.simulator.scenario import Scenario, experiment, in_legs
 
 RUNS, BATCH = 60, 10
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("first", range(1, RUNS + 1, BATCH))

@@ -1,8 +1,7 @@
 """What comes after the search: over kills, edits, suspends and deadlines; the search's end stays as it was."""
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,13 +17,6 @@ from tests.simulation.test_reconcile import edit, status
 
 SHORT = {"maxTrials": 2, "finalists": {"top": 2, "replicates": 1}}
 UID, FINALISTS = "uid-small", "uid-small/finalists"
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def small(spec: Json | None = None, **changes: Any) -> Scenario:

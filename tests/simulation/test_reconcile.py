@@ -1,8 +1,6 @@
 """What a reconcile says and does not do: specs that cannot run, Jobs that are refused, ends that stay."""
 
 import itertools
-import logging
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -16,13 +14,6 @@ from kubetune.kube import errors
 from kubetune.simulator.run import Run
 from kubetune.simulator.scenario import Scenario, experiment
 from kubetune.simulator.world import BEGIN
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def begin(**spec: Any) -> Run:

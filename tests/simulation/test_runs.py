@@ -1,8 +1,5 @@
 """Hundreds of runs by chance: trials of every kind, people's edits, losses, faults, kills; all invariants hold."""
 
-import logging
-from collections.abc import Iterator
-
 import pytest
 
 from kubetune.simulator import one
@@ -13,13 +10,6 @@ RUNS, BATCH = 300, 25
 WORKER_RUNS = 100
 STAGED_RUNS = 50
 POPULATED_RUNS = 50
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.mark.parametrize("first", range(1, RUNS + 1, BATCH))

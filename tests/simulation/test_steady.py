@@ -1,8 +1,6 @@
 """Telling the trials apart that merely run changes no decision: at every look of many runs, by chance."""
 
 import dataclasses
-import logging
-from collections.abc import Iterator
 
 import pytest
 
@@ -13,13 +11,6 @@ from kubetune.controller.parallelism import Tuning
 from kubetune.controller.plan import Observed, Plan
 from kubetune.simulator.run import simulate
 from kubetune.simulator.scenario import draw, in_workers
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def test_a_look_that_passes_over_steady_trials_decides_the_same(monkeypatch: pytest.MonkeyPatch) -> None:

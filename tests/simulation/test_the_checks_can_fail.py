@@ -1,8 +1,7 @@
 """The simulator finds what is broken on purpose: each mutation of the loop breaks an invariant, and is caught by it."""
 
 import dataclasses
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -17,13 +16,6 @@ from kubetune.simulator.violation import Violation
 from kubetune.storage.memory import MemoryStorage
 
 RUNS = 60
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.CRITICAL)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 def change(monkeypatch: pytest.MonkeyPatch, mutate: Callable[[Plan, Observed], Plan]) -> None:

@@ -5,8 +5,8 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 from kubetune.cli import edits, explain, export, importance, model, render, replay, schedule, text, watch
 from kubetune.cli import logs as trial_logs
@@ -100,13 +100,18 @@ def _best(options: argparse.Namespace, access: Access, credentials: Credentials)
         return 0
     if options.output == "json":
         print(text.as_json(render.best_json(shown, shown.best)))
-    elif options.output == "args":
-        print(render.arguments(shown.best.parameters))
-    elif options.output == "env":
-        print(*render.environment(shown.best.parameters), sep="\n")
-    else:
+    elif not _as_input(options.output, shown.best.parameters):
         print(*render.best(shown, shown.best), sep="\n")
     return 0
+
+
+def _as_input(output: str | None, parameters: Mapping[str, Any]) -> bool:
+    """Print parameters as a program takes them, if that was asked for."""
+    if output == "args":
+        print(render.arguments(parameters))
+    elif output == "env":
+        print(*render.environment(parameters), sep="\n")
+    return output in ("args", "env")
 
 
 def _winner(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
@@ -116,11 +121,7 @@ def _winner(options: argparse.Namespace, access: Access, credentials: Credential
         raise explain.Problem(f"experiment {options.name} has no winner by fresh runs yet; {now}")
     if options.output == "json":
         print(text.as_json(render.winner_json(shown, shown.winner)))
-    elif options.output == "args":
-        print(render.arguments(shown.winner.parameters))
-    elif options.output == "env":
-        print(*render.environment(shown.winner.parameters), sep="\n")
-    else:
+    elif not _as_input(options.output, shown.winner.parameters):
         print(*render.winner(shown.winner), sep="\n")
     return 0
 

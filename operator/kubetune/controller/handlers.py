@@ -35,9 +35,7 @@ logger = logging.getLogger(__name__)
 _IDENTITY: Any = names.MANAGED_BY  # else kopf looks up the user's name, and a pod's uid may have none
 
 _Handle = Callable[[Any, bool], Collection[str]]  # raw object, whether it was deleted → keys to wake
-_Urgent = Callable[
-    [str], bool
-]  # whether a key is to be looked at now, and not only with whatever else comes in a moment
+_Urgent = Callable[[str], bool]  # whether a key is to be looked at now, not only with what else comes in a moment
 
 
 class Watches:

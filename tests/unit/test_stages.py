@@ -17,6 +17,7 @@ from kubetune.engine.check import check
 from kubetune.engine.engine import Engine
 from kubetune.engine.history import History, Past
 from kubetune.engine.sampling.child import Process
+from kubetune.engine.sampling.pool import COMMAND
 from kubetune.engine.sampling.wire import Request
 from kubetune.storage.base import Fenced, Steer
 from kubetune.storage.memory import MemoryStorage
@@ -372,7 +373,7 @@ class TestOneAfterTheOther:
         made = stages.asked(world.spec, stages.latest(world.storage.steering("uid-1")))
         history = world.engine._history
         here = samplers.build(made).suggest(history, 10)
-        process = Process(["python", "-m", "kubetune.engine.sampling.process"])
+        process = Process(COMMAND)
         try:
             process.greet()
             view = history.view(0, 0, 0)

@@ -651,7 +651,7 @@ def test_a_schedule_is_the_trial_and_all_that_it_went_on_from(world: World, tune
     assert out.split()[:3] == ["TRIAL", "PARENT", "STATE"]
     assert [line.split()[1] for line in out.splitlines()[1:]] == ["-", "0", "-", "1"]
     _, out, _ = tune("trials", "digits", "-o", "csv")
-    assert out.splitlines()[0].split(",")[8:10] == ["parent", "member"]
+    assert out.splitlines()[0].split(",")[9:11] == ["parent", "member"]
 
 
 def test_a_schedule_written_as_a_sampler_trains_it_again(world: World, tune: Tune) -> None:

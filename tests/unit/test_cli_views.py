@@ -198,6 +198,30 @@ def test_the_table_of_trials() -> None:
     ]
 
 
+def test_the_table_tells_what_the_pruner_said() -> None:
+    said = "pruned by median at step 4: 0.5 is worse than 0.7123, the median of 12 complete trials"
+    raced = "2 of 5 seeds: behind the best by 0.12, which is no chance"
+    shown, rows = (
+        model.experiment(RESOURCE),
+        trials(
+            answer(0, "PRUNED", 0.5, reason="Pruned", message=said),
+            answer(1, "PRUNED", 0.5, reason="Pruned", message="the trial stopped itself", attempt=2),
+            answer(2, "PRUNED", 0.5, reason="Stopped", message="stopped by spec.stopTrials"),
+            answer(3, message=raced),
+        ),
+    )
+    assert [line.partition("layers=2")[2].strip() for line in render.trials(shown, rows, 1_000_020.0)[1:]] == [
+        "median at step 4: 0.5 is worse than 0.7123, the median of 1…",
+        "attempt 2, the trial stopped itself",
+        "Stopped: stopped by spec.stopTrials",
+        "",
+    ]
+    wide = [line.partition("layers=2")[2].strip() for line in render.trials(shown, rows, 1_000_020.0, wide=True)[1:]]
+    assert wide[0] == said.removeprefix("pruned by ")
+    assert wide[3] == raced
+    assert f',PRUNED,Pruned,"{said}",1,' in render.trials_csv(shown, rows)
+
+
 def with_folds() -> dict[str, Any]:
     made = resource()
     made["spec"]["validation"] = {"folds": 3}
@@ -229,13 +253,14 @@ def test_csv_names_columns_as_optuna_does_and_rounds_nothing() -> None:
     rows = trials(answer(0, value=0.1 + 0.2, parameters={"lr": 1 / 3, "nesterov": True}), answer(1, "FAIL", None))
     lines = render.trials_csv(model.experiment(RESOURCE), rows).splitlines()
     header = (
-        "number,state,reason,attempt,created,started,ended,last_step,accuracy,params_lr,params_nesterov,params_layers"
+        "number,state,reason,message,attempt,created,started,ended,last_step,accuracy,"
+        "params_lr,params_nesterov,params_layers"
     )
     assert lines[0] == header
     assert lines[1] == (
-        "0,COMPLETE,Completed,1,1000000.0,1000002.0,1000012.0,30,0.30000000000000004,0.3333333333333333,true,"
+        "0,COMPLETE,Completed,,1,1000000.0,1000002.0,1000012.0,30,0.30000000000000004,0.3333333333333333,true,"
     )
-    assert lines[2] == "1,FAIL,,1,1000001.0,1000003.0,1000013.0,30,,0.01,,2"
+    assert lines[2] == "1,FAIL,,,1,1000001.0,1000003.0,1000013.0,30,,0.01,,2"
 
 
 @pytest.mark.parametrize(("maximize", "order"), [(True, [2, 0, 1, 4, 3, 5]), (False, [4, 0, 1, 2, 3, 5])])

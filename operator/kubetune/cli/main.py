@@ -84,7 +84,7 @@ def _trials(options: argparse.Namespace, access: Access, credentials: Credential
     elif options.output == "csv":
         print(render.trials_csv(shown, rows), end="")
     elif rows:
-        print(*render.trials(shown, rows, time.time()), sep="\n")
+        print(*render.trials(shown, rows, time.time(), wide=options.output == "wide"), sep="\n")
     else:
         print(f"no trials{' ' + options.state if options.state else ''} in {options.name}", file=sys.stderr)
     return 0
@@ -261,7 +261,9 @@ def parser() -> argparse.ArgumentParser:
     trials.add_argument("--sort", choices=["number", "value"], default="number", help="value: the best first")
     trials.add_argument("--limit", type=_positive, help="so many at most")
     trials.add_argument("--phase", default="", help="of what comes after the search: finalists, refit, test")
-    trials.add_argument("-o", "--output", choices=["table", "json", "csv"], default="table")
+    trials.add_argument(
+        "-o", "--output", choices=["table", "wide", "json", "csv"], default="table", help="wide: messages whole"
+    )
 
     best = add("best", _best, "the best trial's parameters, ready to paste")
     best.add_argument("name")

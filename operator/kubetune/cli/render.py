@@ -11,6 +11,9 @@ from typing import Any
 from kubetune.cli import text
 from kubetune.cli.model import Best, Experiment, Trial, Winner
 
+SAID = 80  # characters of a message in a table, and
+PRUNER_SAID = 60  # of a pruner's: most trials may have one
+
 
 def experiments(shown: Sequence[Experiment], now: float, everywhere: bool) -> list[str]:
     """The table of `get`."""
@@ -164,8 +167,8 @@ def front(shown: Experiment) -> list[str]:
     return lines + ([f"and {hidden} more on the front"] if hidden > 0 else [])
 
 
-def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
-    """The table of `trials`."""
+def trials(shown: Experiment, rows: Sequence[Trial], now: float, wide: bool = False) -> list[str]:
+    """The table of `trials`. ``wide``: messages whole, those of trials that went as they should too."""
     metrics = [metric for metric, _ in shown.objectives] or ["value"]
     descend = any(one.member is not None for one in rows)
     first = ["TRIAL", "PARENT", "STATE"] if descend else ["TRIAL", "STATE"]
@@ -182,7 +185,7 @@ def trials(shown: Experiment, rows: Sequence[Trial], now: float) -> list[str]:
             text.number(one.last_step),
             text.duration(one.seconds(now)),
             text.parameters(one.parameters),
-            why(one),
+            why(one, wide),
         ]
         for one in rows
     ]
@@ -204,14 +207,21 @@ def _values(one: Trial, metrics: Sequence[str]) -> list[str]:
     return ["-"] * len(metrics)
 
 
-def why(one: Trial) -> str:
-    """Only what is not to be expected: COMPLETE and PRUNED explain themselves."""
+def why(one: Trial, wide: bool = False) -> str:
+    """What is not to be expected, and what the pruner said: a trial that is COMPLETE explains itself."""
     attempt = f"attempt {one.attempt}" if one.attempt > 1 else ""
     if one.leg and not one.ended:
         attempt = f"after leg {one.leg - 1}" if one.paused else f"leg {one.leg}, {attempt}"
-    reason = one.reason if one.reason not in ("", "Completed", "Pruned") else ""
-    told = f"{reason}: {one.message}" if reason and one.message else reason
-    return ", ".join(part for part in (attempt, text.cut(told, 80)) if part)
+    told, width = _reason(one, wide), PRUNER_SAID if one.reason == "Pruned" else SAID
+    return ", ".join(part for part in (attempt, told if wide else text.cut(told, width)) if part)
+
+
+def _reason(one: Trial, wide: bool) -> str:
+    if one.reason == "Pruned":
+        return one.message.removeprefix("pruned by ")
+    if one.reason in ("", "Completed"):
+        return one.message if wide else ""
+    return f"{one.reason}: {one.message}" if one.message else one.reason
 
 
 def trials_csv(shown: Experiment, rows: Sequence[Trial]) -> str:
@@ -221,13 +231,14 @@ def trials_csv(shown: Experiment, rows: Sequence[Trial]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     ran = ["runs"] if shown.has_runs else []
-    fixed = ["number", "state", "reason", "attempt", "created", "started", "ended", "last_step"]
+    fixed = ["number", "state", "reason", "message", "attempt", "created", "started", "ended", "last_step"]
     descend = any(one.member is not None for one in rows)
     fixed += ["parent", "member"] if descend else []
     writer.writerow([*fixed, *metrics, *ran, *(f"params_{name}" for name in names)])
     for one in rows:
         values = one.values or ("",) * len(metrics)
-        facts = [one.number, one.state, one.reason, one.attempt, one.created, one.started, one.ended, one.last_step]
+        facts = [one.number, one.state, one.reason, one.message, one.attempt, one.created, one.started, one.ended]
+        facts += [one.last_step]
         facts += [one.parent, one.member] if descend else []
         given = [text.exact(one.parameters[name]) if name in one.parameters else "" for name in names]
         each = [" ".join(map(repr, one.legs))] if ran else []

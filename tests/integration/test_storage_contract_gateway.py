@@ -1,5 +1,6 @@
 """What every storage promises to the gateway, on memory and on PostgreSQL: accepting, stopping, logs, reading."""
 
+import dataclasses
 import math
 
 import pytest
@@ -103,6 +104,32 @@ class TestAccepting:
         assert [type(answer) for answer in answers] == [base.Answer, *[base.NotCurrent] * 7, base.Answer]
         assert [report.seq for report in experiment.reports(0)] == [1, 2]
         assert [len(experiment.reports(number)) for number in (1, 2, 3)] == [0, 0, 0]
+
+    def test_a_pod_of_another_namespace_is_nobody_though_it_knows_every_uid(self, experiment: Experiment) -> None:
+        experiment.create(0)
+        experiment.report(0, key="a")
+        forged = dataclasses.replace(experiment.who(0), namespace="team-b")
+        answers = experiment.storage.accept(
+            [
+                base.Incoming(forged, "b", None, {"loss": 0.0}),
+                base.Incoming(forged, "a", None, {"loss": 0.0}),  # a key that is known
+                experiment.incoming(0),
+            ]
+        )
+        assert [type(answer) for answer in answers] == [base.NotCurrent, base.NotCurrent, base.Answer]
+        assert [report.seq for report in experiment.reports(0)] == [1, 2]
+        for ask in (
+            lambda: experiment.storage.look(forged),
+            lambda: experiment.storage.finish(forged, "complete", ""),
+            lambda: experiment.storage.parameters(forged),
+            lambda: experiment.storage.resumable(forged),
+            lambda: experiment.storage.resume(forged, None, ()),
+            lambda: experiment.storage.removed(forged, []),
+        ):
+            with pytest.raises(base.NotCurrent):
+                ask()
+        assert experiment.storage.claim_log(forged, "me", 60) is None
+        assert experiment.row(0).finish is None
 
     def test_text_that_no_database_can_hold_spoils_nothing(self, experiment: Experiment) -> None:
         experiment.create(0)

@@ -1,5 +1,6 @@
 """What every storage promises about workers, on memory and on PostgreSQL: offering, leasing, ends, draining."""
 
+import dataclasses
 import threading
 
 import pytest
@@ -112,6 +113,25 @@ class TestLeasing:
         experiment.storage.lease(holder, 0, LONG)
         late = experiment.storage.accept([base.Incoming(other.of_trial(0, 1), "a", None, {"loss": 1.0})])
         assert isinstance(late[0], base.NotCurrent)
+
+    def test_a_worker_of_another_namespace_gets_and_ends_nothing_though_it_knows_every_uid(
+        self, experiment: Experiment
+    ) -> None:
+        offer(experiment, 0, 1)
+        who = worker(experiment)
+        experiment.storage.lease(who, 0, LONG)
+        forged = dataclasses.replace(who, namespace="team-b")
+        for ask in (
+            lambda: experiment.storage.lease(forged, 1, LONG),
+            lambda: experiment.storage.lease(forged, 0, LONG, ended(0)),
+            lambda: experiment.storage.renew(forged, [(0, 1)], LONG),
+        ):
+            with pytest.raises((base.NotCurrent, base.NotRecorded)):
+                ask()
+        lease = experiment.row(0).lease
+        assert lease is not None
+        assert lease.exit is None
+        assert experiment.row(1).job_uid is None
 
     def test_an_answer_that_was_lost_is_given_again(self, experiment: Experiment) -> None:
         offer(experiment, 0, 1)

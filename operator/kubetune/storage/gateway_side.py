@@ -10,13 +10,14 @@ from kubetune.api.spec import ParamValue
 from kubetune.api.trial import Report, TrialRow
 from kubetune.storage import base, pool, rows, rules
 
-Key = tuple[str, int]  # experiment's UID and trial number
+Key = tuple[str, str, int]  # experiment's UID, the namespace that its speaker is in, and trial number
 NUMBERS = range(2**31)  # what the columns of trial number and attempt hold
 
 # Trials by experiment and number. LATERAL … OFFSET 0 keeps the planner to one look-up by the whole key for each row of
 # VALUES, also in a young database without statistics, where it would rather join an experiment's trials one by one.
 _IDS_AND_KEYS = (
-    "SELECT v.uid, v.number, i.id FROM (VALUES %s) AS v (uid, number) JOIN kubetune.experiments e ON e.uid = v.uid"
+    "SELECT v.uid, v.namespace, v.number, i.id FROM (VALUES %s) AS v (uid, namespace, number)"
+    " JOIN kubetune.experiments e ON e.uid = v.uid AND e.namespace = v.namespace"
     " CROSS JOIN LATERAL (SELECT id FROM kubetune.experiment_trials"
     " WHERE experiment_id = e.id AND number = v.number OFFSET 0) AS i"
 )
@@ -69,18 +70,21 @@ class GatewaySide:
         in one statement, whose snapshot would be older than the locks."""
         wanted = sorted({_key(incoming.who) for incoming in reports if incoming.who.number in NUMBERS})
         locked = {
-            (row[-1], row[0]): row
+            (row[-2], row[-1], row[0]): row
             for row in pool.with_values(
                 cursor,
-                f"SELECT {rows.BARE_COLUMNS}, false, t.id,"
-                " (SELECT uid FROM kubetune.experiments e WHERE e.id = t.experiment_id)"
-                f" FROM kubetune.experiment_trials t WHERE t.id = ANY(ARRAY({_IDS}))"
+                f"SELECT {rows.BARE_COLUMNS}, false, t.id, e.uid, e.namespace FROM kubetune.experiment_trials t"
+                f" JOIN kubetune.experiments e ON e.id = t.experiment_id WHERE t.id = ANY(ARRAY({_IDS}))"
                 f" ORDER BY t.id FOR NO KEY UPDATE OF t {'SKIP LOCKED' if skip_busy else ''}",
                 wanted,
             )
         }
-        there = pool.with_values(cursor, f"SELECT uid, number FROM ({_IDS_AND_KEYS}) AS t", wanted) if skip_busy else []
-        ids = {key: int(row[-2]) for key, row in locked.items()}
+        there = (
+            pool.with_values(cursor, f"SELECT uid, namespace, number FROM ({_IDS_AND_KEYS}) AS t", wanted)
+            if skip_busy
+            else []
+        )
+        ids = {key: int(row[-3]) for key, row in locked.items()}
         keys = {
             (ids[_key(incoming.who)], incoming.who.attempt, rules.clean(incoming.key))
             for incoming in reports
@@ -97,7 +101,7 @@ class GatewaySide:
             ids,
             {key: rows.trial(row) for key, row in locked.items()},
             {(trial_id, attempt, key): seq for trial_id, attempt, key, seq in known},
-            busy={(uid, number) for uid, number in there if (uid, number) not in locked},
+            busy={(uid, namespace, number) for uid, namespace, number in there} - locked.keys(),
         )
 
     def _insert(self, cursor: pool.Cursor, batch: _Batch) -> None:
@@ -127,7 +131,7 @@ class GatewaySide:
                         " FROM (VALUES %s) AS v (id, last_seq, last_step, last_metrics) WHERE t.id = v.id",
                         trials,
                     ),
-                    cursor.mogrify(*_notification({uid for uid, _ in batch.changed})),
+                    cursor.mogrify(*_notification({uid for uid, *_ in batch.changed})),
                 )
             )
         )
@@ -164,7 +168,8 @@ class GatewaySide:
         if who.number not in NUMBERS:
             return None
         cursor.execute(
-            f"SELECT {rows.TRIAL_COLUMNS}, t.id FROM {rows.TRIAL_TABLES} WHERE e.uid = %s AND t.number = %s {locking}",
+            f"SELECT {rows.TRIAL_COLUMNS}, t.id FROM {rows.TRIAL_TABLES}"
+            f" WHERE e.uid = %s AND e.namespace = %s AND t.number = %s {locking}",
             _key(who),
         )
         row = cursor.fetchone()
@@ -212,7 +217,8 @@ class GatewaySide:
 
 
 def _key(who: base.Identity) -> Key:
-    return who.experiment_uid, who.number
+    """The namespace with it: a pod that was forged in another one speaks for nothing."""
+    return who.experiment_uid, who.namespace, who.number
 
 
 def _take(batch: _Batch, incoming: base.Incoming, now: float) -> base.Answer | Exception:

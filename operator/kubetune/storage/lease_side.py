@@ -105,8 +105,9 @@ class LeaseSide(gateway_side.GatewaySide):
 def _worker(cursor: pool.Cursor, who: base.Worker) -> WorkerRow | None:
     cursor.execute(
         "SELECT w.number, w.incarnation, w.created, w.job_uid, w.draining, w.ended FROM kubetune.workers w"
-        " JOIN kubetune.experiments e ON e.id = w.experiment_id WHERE e.uid = %s AND w.job_uid = %s",
-        (who.experiment_uid, who.job_uid),
+        " JOIN kubetune.experiments e ON e.id = w.experiment_id WHERE e.uid = %s AND e.namespace = %s"
+        " AND w.job_uid = %s",
+        (who.experiment_uid, who.namespace, who.job_uid),
     )
     row = cursor.fetchone()
     return WorkerRow(*row) if row else None
@@ -119,8 +120,8 @@ def _find(cursor: pool.Cursor, who: base.Worker, number: int) -> tuple[int, Tria
     cursor.execute(
         f"SELECT {rows.BARE_COLUMNS}, false, t.id FROM kubetune.experiment_trials t"
         " JOIN kubetune.experiments e ON e.id = t.experiment_id"
-        " WHERE e.uid = %s AND t.number = %s FOR NO KEY UPDATE OF t",
-        (who.experiment_uid, number),
+        " WHERE e.uid = %s AND e.namespace = %s AND t.number = %s FOR NO KEY UPDATE OF t",
+        (who.experiment_uid, who.namespace, number),
     )
     row = cursor.fetchone()
     if row is None:

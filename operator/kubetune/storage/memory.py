@@ -608,9 +608,14 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     # ---- the gateway's side
 
+    def _heard(self, who: base.Identity | base.Worker) -> dict[int, _Trial]:
+        """The trials of the experiment that a pod says it runs for: none if that is in another namespace."""
+        study = self.database.studies.get(who.experiment_uid)
+        return study.trials if study and study.row.namespace == who.namespace else {}
+
     def _trial(self, who: base.Identity) -> _Trial:
         """The pod's trial, if what it sends is accepted now. Raises NotCurrent or NotRecorded."""
-        trial = self._trials(who.experiment_uid).get(who.number)
+        trial = self._heard(who).get(who.number)
         refusal = rules.refusal(trial.row if trial else None, who)
         if refusal or trial is None:
             raise refusal or base.NotCurrent(f"there is no trial {who.number}")
@@ -622,7 +627,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     def _accept(self, incoming: base.Incoming) -> base.Answer | Exception:
         who, key = incoming.who, (incoming.who.attempt, rules.clean(incoming.key))
-        known = self._trials(who.experiment_uid).get(who.number)
+        known = self._heard(who).get(who.number)
         if known and key in known.keys:
             return rules.answer(known.row, known.keys[key], who.attempt)
         try:
@@ -650,7 +655,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     @_transaction
     def parameters(self, who: base.Identity) -> Mapping[str, ParamValue]:
-        trial = self._trials(who.experiment_uid).get(who.number)
+        trial = self._heard(who).get(who.number)
         if trial is None:
             raise base.NotCurrent(f"there is no trial {who.number} of experiment {who.experiment_uid}")
         return trial.row.params
@@ -713,7 +718,9 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
 
     def _worker(self, who: base.Worker) -> WorkerRow | None:
         study = self.database.studies.get(who.experiment_uid)
-        return next((worker for worker in study.workers if worker.job_uid == who.job_uid), None) if study else None
+        if study is None or study.row.namespace != who.namespace:
+            return None
+        return next((worker for worker in study.workers if worker.job_uid == who.job_uid), None)
 
     @_transaction
     def lease(
@@ -721,7 +728,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     ) -> base.Granted:
         now = self.clock()
         if ended is not None:
-            memory_leases.take_end(self._trials(who.experiment_uid), who, ended, now)
+            memory_leases.take_end(self._heard(who), who, ended, now)
         worker = self._worker(who)
         refusal = rules.worker_refusal(worker, who)
         if refusal or worker is None:
@@ -742,7 +749,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             return [None] * len(held), True
         answers: list[base.Answer | None] = []
         for number, attempt in held:
-            trial = self._trials(who.experiment_uid).get(number)
+            trial = self._heard(who).get(number)
             if trial is None or not rules.holds(trial.row, who, attempt):
                 answers.append(None)
                 continue

@@ -9,6 +9,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 VERSION := 0.1.0
 IMAGES := kubetune/kubetune:$(VERSION) kubetune/trial:$(VERSION) digits:1 architecture:1
+# The sampler gp, and what single examples need besides.
+MORE_IMAGES := kubetune/kubetune:$(VERSION)-gp kubetune/kubetune:$(VERSION)-reinforce hyperopt-searcher:1 pbt:1 transfer:1
 # NODES, KWOK_NODES, KUBECONFIG and others are read by dev/cluster (see dev/cluster/README.md).
 CLUSTER := $(PYTHON) -m dev.cluster
 IN_CLUSTER := eval "$$($(CLUSTER) env)"; export PATH="$(CURDIR)/$(BIN):$$PATH";
@@ -96,6 +98,17 @@ images: cluster ## build our images and load them into the cluster
 	$(CLUSTER) build -t architecture:1 -f examples/architecture/Dockerfile examples/architecture
 	$(CLUSTER) load $(IMAGES)
 
+.PHONY: images-all
+images-all: images ## the same, and those that only the sampler gp or single examples need
+	@$(call say,more images: gp and examples)
+	$(IN_CLUSTER)
+	$(CLUSTER) build -t kubetune/kubetune:$(VERSION)-gp --build-arg EXTRAS=gp -f operator/Dockerfile .
+	$(CLUSTER) build -t kubetune/kubetune:$(VERSION)-reinforce examples/reinforce
+	$(CLUSTER) build -t hyperopt-searcher:1 examples/hyperopt
+	$(CLUSTER) build -t pbt:1 examples/pbt
+	$(CLUSTER) build -t transfer:1 examples/transfer
+	$(CLUSTER) load $(MORE_IMAGES)
+
 .PHONY: install
 install: ## kubetune into the cluster by its chart (images must be there: make images)
 	@$(call say,helm upgrade --install kubetune)
@@ -136,7 +149,7 @@ test-chart: venv cluster ## helm lint and what the chart renders
 	$(IN_CLUSTER) pytest -q tests/chart
 
 .PHONY: test-e2e
-test-e2e: venv cluster images install ## the local cluster, through the chart; E2E_ARGS="-k suspend" for a part
+test-e2e: venv cluster $(if $(filter 1,$(KUBETUNE_TEST_ALL)),images-all,images) install ## the local cluster, through the chart; E2E_ARGS="-k suspend" for a part
 	@$(call say,end-to-end tests on the cluster: about 20 minutes)
 	$(IN_CLUSTER) pytest -v --timeout=900 tests/e2e $(E2E_ARGS)
 

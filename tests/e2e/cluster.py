@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import subprocess
 import threading
 import time
@@ -11,6 +12,7 @@ from typing import Any
 
 Json = dict[str, Any]
 NAMESPACE = "kubetune"  # of the release under test
+CHART = pathlib.Path(__file__).parents[2] / "charts" / "kubetune"
 IMAGE_PREFIX = os.environ.get("IMAGE_PREFIX", "")  # a registry with our images, where the cluster is one of your own
 TRIALS = "kubetune.experiment_trials t JOIN kubetune.experiments e ON e.id = t.experiment_id"
 EVERYTHING = os.environ.get("KUBETUNE_TEST_ALL") == "1"  # make test-all
@@ -34,6 +36,18 @@ def kubectl(*arguments: str, stdin: str | None = None, timeout: float = 120) -> 
 def kubectl_json(*arguments: str) -> Json:
     answer: Json = json.loads(kubectl(*arguments, "-o", "json"))
     return answer
+
+
+def upgrade(*values: str) -> None:
+    """`helm upgrade` of the release; ``values``: its flags, which say what becomes of those that it has."""
+    command = ("helm", "upgrade", "kubetune", str(CHART), "--namespace", NAMESPACE, *values)
+    run(*command, "--wait", "--timeout", "4m", timeout=300)
+
+
+def helm_values() -> Json:
+    """What the release was installed with, beside the chart's defaults."""
+    found: Json = json.loads(run("helm", "get", "values", "kubetune", "--namespace", NAMESPACE, "-o", "json")) or {}
+    return found
 
 
 def wait_for(what: str, check: Callable[[], Any], timeout: float = 120, every: float = 0.5) -> Any:

@@ -1,8 +1,10 @@
 """Fixtures of the end-to-end suites: a cluster with kubetune installed by its chart, one namespace a test."""
 
 import functools
+import json
+import pathlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -24,3 +26,16 @@ def namespace(request: pytest.FixtureRequest) -> Iterator[str]:
     cluster.kubectl("label", "namespace", name, "pod-security.kubernetes.io/enforce=restricted")
     yield name
     cluster.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@pytest.fixture
+def release(tmp_path: pathlib.Path) -> Iterator[Callable[[str], None]]:
+    """Upgrades the release by ``--set`` with these values; it has its own again after the test."""
+    kept = tmp_path / "values.json"
+    kept.write_text(json.dumps(cluster.helm_values()))
+
+    def upgrade(values: str) -> None:
+        cluster.upgrade("--reuse-values", "--set", values)
+
+    yield upgrade
+    cluster.upgrade("--reset-values", "--values", str(kept))

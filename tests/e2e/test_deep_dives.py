@@ -1,11 +1,18 @@
 """The deep dives of examples/ on a real cluster, to their end (make test-all)."""
 
 import sys
+from collections.abc import Callable
 
 import pytest
 
 from tests.e2e import cluster
 from tests.e2e.test_example import EXAMPLES, load
+
+
+def put(namespace: str, path: str) -> None:
+    """Whatever else than an Experiment an example brings."""
+    text = (EXAMPLES / path).read_text().replace("image: ", f"image: {cluster.IMAGE_PREFIX}")
+    cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=text)
 
 
 @pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two each")
@@ -36,6 +43,48 @@ def test_promoted_trials_go_on_from_their_checkpoints(namespace: str) -> None:
     stayed = [trial["message"] for trial in trials if trial["state"] == "PRUNED"]
     assert len(stayed) > 30
     assert all(message.startswith("stayed at rung ") for message in stayed)
+
+
+@pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two")
+def test_a_population_has_a_schedule(namespace: str) -> None:
+    put(namespace, "pbt/claim.yaml")
+    experiment = cluster.apply(namespace, load("pbt/pbt.yaml"))
+    status = experiment.wait("Complete", timeout=800)
+    assert (status["counts"]["complete"], status["counts"]["failed"]) == (80, 0)
+    assert float(status["best"]["value"]) < 0.6
+    assert sum(trial["parent"] is None for trial in experiment.trials()) == 8
+    schedule = cluster.run("kubectl-tune", "schedule", experiment.name, "-n", namespace)
+    assert schedule.startswith(f"trial {status['best']['trial']} of {experiment.name}: loss ")
+
+
+@pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two")
+def test_trials_start_from_given_weights(namespace: str) -> None:
+    put(namespace, "transfer/pretrain.yaml")
+    cluster.kubectl("wait", "--for=condition=Complete", "job/pretrain", "-n", namespace, "--timeout=120s", timeout=150)
+    experiment = cluster.apply(namespace, load("transfer/transfer.yaml"))
+    status = experiment.wait("Complete", timeout=600)
+    assert status["counts"]["failed"] == 0
+    assert float(status["best"]["value"]) > 0.8  # from random weights: 0.77 at best (its README)
+
+
+@pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two, and an image with Hyperopt")
+def test_hyperopt_chooses(namespace: str) -> None:
+    put(namespace, "hyperopt/searcher.yaml")
+    cluster.kubectl("rollout", "status", "deployment/hyperopt", "-n", namespace, "--timeout=120s", timeout=150)
+    experiment = cluster.apply(namespace, load("hyperopt/digits.yaml"))
+    status = experiment.wait("Complete", timeout=600)
+    assert (status["counts"]["total"], status["counts"]["failed"]) == (40, 0)
+    assert float(status["best"]["value"]) > 0.93
+    assert not [each for each in status["conditions"] if each["type"] == "SamplerFailed"]
+
+
+@pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two, and an operator's image")
+def test_a_plug_in_of_the_operators_image_chooses(namespace: str, release: Callable[[str], None]) -> None:
+    release("image.tag=0.1.0-reinforce")
+    experiment = cluster.apply(namespace, load("reinforce/experiment.yaml"))
+    status = experiment.wait("Complete", timeout=600)
+    assert (status["counts"]["total"], status["counts"]["failed"]) == (60, 0)
+    assert float(status["best"]["value"]) > 0.9
 
 
 @pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two")

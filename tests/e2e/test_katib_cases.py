@@ -14,7 +14,8 @@ from tests.e2e import cluster
 
 FOLDER = pathlib.Path(__file__).parents[2] / "examples" / "katib"
 VOLUME = "simple-pbt-volume"
-OTHERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("resume", VOLUME))
+GP = "bayesian-optimization"  # in an image of its own
+OTHERS = sorted(path.stem for path in FOLDER.glob("*.yaml") if path.stem not in ("resume", VOLUME, GP))
 
 
 def apply(namespace: str, name: str) -> cluster.Experiment:
@@ -90,8 +91,10 @@ def test_a_case_runs_to_its_end(namespace: str, name: str) -> None:
     if name == "simple-pbt":
         cluster.kubectl("apply", "-n", namespace, "-f", str(FOLDER / f"{VOLUME}.yaml"))
     experiment = apply(namespace, name)
-    if name == "bayesian-optimization" and _without_scikit_learn(experiment):
-        pytest.skip("the operator's image has no scikit-learn (image.extras: gp)")
+    _check(name, experiment)
+
+
+def _check(name: str, experiment: cluster.Experiment) -> None:
     status = experiment.wait("Complete")
     trials = experiment.trials()
     assert {trial["state"] for trial in trials} <= {"COMPLETE", "PRUNED"}, trials
@@ -102,15 +105,14 @@ def test_a_case_runs_to_its_end(namespace: str, name: str) -> None:
         MORE[name](experiment)
 
 
-def _without_scikit_learn(experiment: cluster.Experiment) -> bool:
-    """It says so within seconds, before anything is created."""
-
-    def told() -> Any:
-        conditions = {entry["type"]: entry for entry in experiment.status().get("conditions", ())}
-        return "startTime" in experiment.status() or conditions.get("Invalid", {}).get("status") == "True"
-
-    cluster.wait_for("a start, or condition Invalid", told, timeout=30)
-    return "startTime" not in experiment.status()
+@pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: the image with scikit-learn")
+def test_gp_is_refused_without_its_image_and_runs_with_it(namespace: str, release: Callable[[str], None]) -> None:
+    refused = apply(namespace, GP)
+    refused.wait("Invalid", timeout=30)
+    assert "image.extras" in refused.condition("Invalid")["message"]
+    refused.delete()
+    release("image.extras=gp")
+    _check(GP, apply(namespace, GP))
 
 
 def test_a_resumed_one_starts_from_the_trials_of_the_first(namespace: str) -> None:

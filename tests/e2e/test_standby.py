@@ -3,7 +3,6 @@
 The release is upgraded to two operators for this module, and back to one after it.
 """
 
-import pathlib
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from tests.e2e import cluster
 from tests.e2e.test_chaos import sigkill_pod
 
-CHART = pathlib.Path(__file__).parents[2] / "charts" / "kubetune"
 LEASE = "kubetune-leader"
 SCRIPT = """
 import time, kubetune_trial as kt
@@ -23,11 +21,7 @@ TRIALS = 30
 
 
 def upgrade(replicas: int) -> None:
-    cluster.run(
-        "helm", "upgrade", "kubetune", str(CHART), "--namespace", cluster.NAMESPACE, "--reuse-values",
-        "--set", f"operator.replicas={replicas}", "--wait", "--timeout", "4m",
-        timeout=300,
-    )  # fmt: skip
+    cluster.upgrade("--reuse-values", "--set", f"operator.replicas={replicas}")
 
 
 def leader() -> str:

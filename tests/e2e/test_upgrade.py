@@ -1,12 +1,10 @@
 """`helm upgrade` while trials run: none lost, none twice; password, certificate and database stay as they are."""
 
 import json
-import pathlib
 import secrets
 
 from tests.e2e import cluster
 
-CHART = pathlib.Path(__file__).parents[2] / "charts" / "kubetune"
 SCRIPT = """
 import time, kubetune_trial as kt
 for step in range(20):
@@ -29,11 +27,7 @@ def test_an_upgrade_with_running_trials_loses_none(namespace: str) -> None:
     with cluster.JobAudit(namespace) as audit:
         experiment = cluster.apply(namespace, body)
         cluster.wait_for("three pods", lambda: len(experiment.running_pods()) == 3)
-        cluster.run(
-            "helm", "upgrade", "kubetune", str(CHART), "--namespace", cluster.NAMESPACE, "--reuse-values",
-            "--set-string", f"podAnnotations.upgraded={secrets.token_hex(4)}", "--wait", "--timeout", "4m",
-            timeout=300,
-        )  # fmt: skip
+        cluster.upgrade("--reuse-values", "--set-string", f"podAnnotations.upgraded={secrets.token_hex(4)}")
         status = experiment.wait("Complete", timeout=180)
     assert not set(operators) & set(cluster.component_pods("operator")), "the operator was not replaced"
     trials = experiment.trials()

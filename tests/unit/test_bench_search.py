@@ -16,7 +16,7 @@ from optuna._hypervolume import compute_hypervolume
 
 from dev.bench.search import cluster, fidelity, heats, picture, race, report, score, standard
 from dev.bench.search.entrants import BASELINE, Entrant, entrants
-from dev.bench.search.problem import Outcome, Problem, doubles
+from dev.bench.search.problem import Outcome, Problem, doubles, seed_in
 from dev.bench.search.race import Run
 from dev.bench.search.sides import Unsuited, from_cube, numbers_only, ours
 from kubetune.api.spec import Algorithm, Categorical, Double, Int, Parameter, ParamValue, parse
@@ -125,6 +125,23 @@ class TestFairness:
         problem = standard.noisy()[0]
         assert problem.noise(3, 7).random() == problem.noise(3, 7).random() != problem.noise(4, 7).random()
         assert problem.lengths(3, 7) == problem.lengths(3, 7) != problem.lengths(3, 8)
+
+    def test_the_luck_of_a_seed_is_another_in_each_problem(self) -> None:
+        """Else all problems of six parameters would begin at the same points, and one bad beginning count for each."""
+        one, other = standard.multi()[:2]
+        assert one.parameters == other.parameters
+        assert seed_in(one.name, 0) == seed_in(one.name, 0) != seed_in(one.name, 1)
+        begun: list[list[tuple[float, ...]]] = []
+        for problem in (one, other):
+            seen: list[tuple[float, ...]] = []
+
+            def evaluate(params: Any, noise: random.Random, seen: list[tuple[float, ...]] = seen) -> Outcome:
+                seen.append(tuple(params.values()))
+                return Outcome((0.0, 0.0))
+
+            race.run(dataclasses.replace(small(problem), evaluate=evaluate), "random", ours("random"), 0)
+            begun.append(seen)
+        assert not set(begun[0]) & set(begun[1])
 
     @pytest.mark.parametrize("family", ["single", "noisy", "multi", "constrained", "conditional"])
     def test_each_spends_the_whole_budget_and_no_more_and_is_the_same_again(self, family: str) -> None:

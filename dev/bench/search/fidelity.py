@@ -20,7 +20,7 @@ from typing import Any
 
 import optuna
 
-from dev.bench.search.problem import doubles, vector
+from dev.bench.search.problem import doubles, seed_in, vector
 from dev.bench.search.race import SLOTS, Run
 from dev.bench.search.standard import BY_NAME
 from kubetune.api import names
@@ -200,11 +200,12 @@ OPTUNA: Mapping[str, tuple[str, str, Callable[[], optuna.pruners.BasePruner]]] =
 def runs(problem: Curves, seed: int) -> Mapping[str, Callable[[], Run]]:
     """Each entrant's, by name."""
     made: dict[str, Callable[[], Run]] = {}
+    own = seed_in(problem.name, seed)
     for name, sampler, pruner, settings in ENTRANTS:
-        side = functools.partial(OurSide, problem, seed, sampler, pruner, settings)
+        side = functools.partial(OurSide, problem, own, sampler, pruner, settings)
         made[name] = functools.partial(_run, problem, name, side, seed)
     for name, (_, sampler, make) in OPTUNA.items():
-        theirs = functools.partial(_theirs, problem, seed, sampler, make)
+        theirs = functools.partial(_theirs, problem, own, sampler, make)
         made[name] = functools.partial(_run, problem, name, theirs, seed)
     return made
 

@@ -84,6 +84,12 @@ class Problem:
         return random.Random(f"length {self.name} {seed} {number}").lognormvariate(0.0, 0.5)
 
 
+def seed_in(problem: str, seed: int) -> int:
+    """What a searcher is seeded with. One for each problem: with the same for all, those of the same width would begin
+    at the same points, and the luck of one would be counted as many times as there are."""
+    return random.Random(f"seed {problem} {seed}").getrandbits(31)
+
+
 def doubles(box: Sequence[tuple[float, float]]) -> dict[str, Parameter]:
     return {f"x{place}": Double(float(low), float(high)) for place, (low, high) in enumerate(box)}
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from optuna._hypervolume import compute_hypervolume
 
-from dev.bench.search.problem import Outcome, Problem
+from dev.bench.search.problem import Outcome, Problem, seed_in
 from dev.bench.search.sides import Evaluate, Loop, Make, Side, Spent, from_cube
 from kubetune.api.spec import ParamValue
 
@@ -42,7 +42,7 @@ def run(problem: Problem, entrant: str, make: Make, seed: int) -> Run:
     Raises:
         InvalidSpec, Unsuited: the searcher does not search such a space.
     """
-    side = make(problem, seed)
+    side = make(problem, seed_in(problem.name, seed))
     found: list[Outcome] = []
     ends: list[tuple[float, int, Outcome]] = []
     now = spent = 0.0
@@ -87,7 +87,7 @@ def closed(problem: Problem, entrant: str, loop: Loop, seed: int) -> Run:
     asking: Evaluate = evaluate
     begun = time.process_time()
     with contextlib.suppress(Spent):
-        loop(problem, seed, asking)
+        loop(problem, seed_in(problem.name, seed), asking)
     spent = time.process_time() - begun - inside
     steps = list(reached(problem, found))
     steps += steps[-1:] * (problem.trials - len(steps))  # it stopped by itself

@@ -115,3 +115,21 @@ def test_an_index_names_all_that_is_there(index: str) -> None:
         str(page.relative_to(folder)) for page in folder.glob("*/README.md")
     }
     assert pages - set(LINK.findall((folder / "README.md").read_text())) == {"README.md"}
+
+
+class Strict(yaml.SafeLoader):
+    """A key that stands twice in a mapping is an error: YAML's, of which PyYAML takes the last in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value]
+        assert len(keys) == len(set(keys)), f"{node.start_mark}: a key stands twice among {keys}"
+        return super().construct_mapping(node, deep)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "charts" / "kubetune" / "values.yaml", *ROOT.glob("crds/*.yaml"), *ROOT.glob("examples/**/*.yaml")],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_no_key_stands_twice(path: pathlib.Path) -> None:
+    assert list(yaml.load_all(path.read_text(), Strict))

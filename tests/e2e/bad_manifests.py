@@ -372,6 +372,13 @@ _LIMITS = _admission(
         "lower-case letters, digits and - between them, for example second-look",
     ),
     (
+        "finalists-name",
+        {"finalists": {"name": "again."}},
+        "lower-case letters, digits and - between them, for example second-look",
+    ),
+    ("refit-deadline", {"refit": {"deadline": "2 hours"}}, "write a duration above zero in days"),
+    ("test-deadline", {"test": {"deadline": "0m"}}, "write a duration above zero in days"),
+    (
         "test-with-two",
         {"objective": DROP, "objectives": TWO, "test": {"args": ["--score"]}},
         "spec.refit and spec.test: several objectives have no one winner",
@@ -608,6 +615,21 @@ _BEYOND = _invalid(
         "job-resources",
         {CONTAINER + "/resources": {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}},
         "must be less than or equal to memory limit",
+    ),
+    (
+        "job-test-mount",
+        {"test": {"volumeMounts": [{"name": "held-out", "mountPath": "/test"}]}},
+        "test.volumeMounts[0]: the API server refuses its Job",
+    ),
+    (
+        "job-test-volume",
+        {"test": {"volumes": [{"name": "held-out", "configmap": {"name": "held-out"}}]}},
+        'unknown field "spec.template.spec.volumes',
+    ),
+    (
+        "job-refit-env",
+        {"refit": {"env": [{"name": "TOKEN", "valueFrom": {"secretKeyRef": {"name": "a"}}}]}},
+        "refit.env[0]: the API server refuses its Job",
     ),
 )
 

@@ -259,6 +259,7 @@ def test_a_kill_at_any_write_of_refit_and_test_changes_nothing() -> None:
 def test_a_refit_that_fails_is_said_and_made_again_under_another_name() -> None:
     run = Run(small(ONCE))
     refused = errors.Invalid(422, "Invalid", "no refit today")
+    until(run, lambda: bool(rows(run, UID)))
     run.server.refuse = lambda body: refused if "-refit-" in body["metadata"]["name"] else None
     body = ended(run)
     assert (body["state"], body["reason"]) == ("Failed", "PhaseFailed")

@@ -686,3 +686,65 @@ def test_export_is_the_whole_experiment_in_each_form(world: World, tune: Tune) -
     assert out.startswith("# team-a/digits\n")
     assert "## The best 20 of 30 trials" in out
     assert "| lr | 90 % | 0.1 → 0.0001: accuracy +0.05 |" in out
+
+
+# what failed after the search
+
+
+def failed_after(world: World, phase: str, spec: dict[str, Any], **more: Any) -> list[Any]:
+    """An experiment whose phase has failed; the patches of it."""
+    made = ended(
+        "Failed", reason="PhaseFailed", phase={"name": phase, "finished": 1, "total": 1, "failed": True}, **more
+    )
+    made["spec"] |= spec
+    world.experiment(made)
+    patches: list[Any] = []
+
+    def patch(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        patches.append(body["spec"])
+        spec = {**made["spec"], **{kind: {**made["spec"][kind], **form} for kind, form in body["spec"].items()}}
+        return 200, {**made, "spec": spec}
+
+    world.answers[f"PATCH {EXPERIMENTS}/digits"] = patch
+    return patches
+
+
+@pytest.mark.parametrize(
+    ("phase", "name", "again"),
+    [
+        ("refit", None, "retry-1"),
+        ("refit.retry-1", "retry-1", "retry-2"),
+        ("finalists.mended", "mended", "mended-retry-1"),
+        ("test.mended-retry-9", "mended-retry-9", "mended-retry-10"),
+    ],
+)
+def test_retry_gives_what_failed_another_name(
+    world: World, tune: Tune, phase: str, name: str | None, again: str
+) -> None:
+    kind = phase.partition(".")[0]
+    patches = failed_after(world, phase, {kind: {} if name is None else {"name": name}})
+    code, out, _ = tune("retry", "digits", "--phase", kind)
+    assert code == 0
+    assert patches == [{kind: {"name": again}}]
+    assert f"{kind}.{again} of digits is run" in out
+
+
+def test_retry_of_what_is_asked_again_already_changes_nothing(world: World, tune: Tune) -> None:
+    patches = failed_after(world, "refit", {"refit": {"name": "mended"}})
+    assert tune("retry", "digits")[0] == 0
+    assert patches == []
+
+
+def test_retry_says_what_it_does_not_do(world: World, tune: Tune) -> None:
+    world.experiment(resource())
+    assert "nothing that comes after the search of digits has failed" in tune("retry", "digits")[2]
+    patches = failed_after(world, "refit", {"refit": {}})
+    assert "test of digits has not failed, but refit has" in tune("retry", "digits", "--phase", "test")[2]
+    looked = {"name": "test", "time": "2026-11-21T20:00:00Z", "message": "no score", "seen": True}
+    failed_after(world, "test", {"test": {}}, test=looked, scorings=[looked])
+    code, _, err = tune("retry", "digits")
+    assert code == 1
+    assert "kubectl tune test digits --again second-look" in err
+    failed_after(world, "refit", {})
+    assert "has no spec.refit any more" in tune("retry", "digits")[2]
+    assert patches == []

@@ -19,13 +19,14 @@ class Finalists:
 
     top: int
     replicates: int
+    phase: str = FINALISTS  # with .NAME behind it where it has one
 
 
 @dataclasses.dataclass(frozen=True)
 class Once:
     """A phase of one run with the winner's parameters. ``form``: what its pod has otherwise than a trial's."""
 
-    phase: str  # refit | test, with .NAME behind it where it has one
+    phase: str  # refit | test, likewise
     form: Json
 
 
@@ -34,13 +35,19 @@ def kind(phase: str) -> str:
     return phase.partition(".")[0]
 
 
+def named(which: str, name: str) -> str:
+    """The phase that is asked for under a name; "": without one."""
+    return f"{which}.{name}" if name else which
+
+
 def finalists(spec: Mapping[str, Any], objectives: int) -> Finalists | None:
     """Raises InvalidSpec."""
     form = spec.get(FINALISTS)
     if form is None:
         return None
     _one_winner(spec, FINALISTS, objectives)
-    found = Finalists(int(form.get("top", 3)), int(form.get("replicates", 5)))
+    phase = named(FINALISTS, form.get("name") or "")
+    found = Finalists(int(form.get("top", 3)), int(form.get("replicates", 5)), phase)
     for name, value in (("top", found.top), ("replicates", found.replicates)):
         if value < 1:
             raise InvalidSpec(f"{FINALISTS}.{name}", f"needs a whole number of at least 1, but is {value}")
@@ -53,10 +60,10 @@ def once(spec: Mapping[str, Any], which: str, objectives: int) -> Once | None:
     if form is None:
         return None
     _one_winner(spec, which, objectives)
-    name = form.get("name") or ""
     if which == TEST:
         _unseen(spec, form)
-    return Once(f"{which}.{name}" if name else which, {key: value for key, value in form.items() if key != "name"})
+    kept = {key: value for key, value in form.items() if key != "name"}
+    return Once(named(which, form.get("name") or ""), kept)
 
 
 def changed(template: Json, form: Mapping[str, Any]) -> Json:

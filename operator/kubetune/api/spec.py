@@ -151,9 +151,9 @@ class ExperimentSpec:
         return names.phase_of(self.uid)
 
     @property
-    def has_phases(self) -> bool:
-        """Something comes after the search."""
-        return not (self.finalists is None and self.refit is None and self.test is None)
+    def after(self) -> tuple[str, ...]:
+        """What comes after the search, in order."""
+        return tuple(each.phase for each in (self.finalists, self.refit, self.test) if each is not None)
 
     @property
     def key(self) -> str:
@@ -223,8 +223,8 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         parallelism=most,
         parallelism_min=least,
         priority=int(spec.get("priority", 0)),
-        trial_deadline=_limit(limits, "trial"),
-        experiment_deadline=_limit(limits, "experiment"),
+        trial_deadline=_limit(limits, "trial", "deadline"),
+        experiment_deadline=_limit(limits, "experiment", "deadline"),
         suspend=bool(spec.get("suspend", False)),
         seed=spec.get("seed"),
         execution=spec.get("execution", "auto"),
@@ -277,8 +277,8 @@ def _no_improvement(spec: Mapping[str, Any], objectives: tuple[Objective, ...]) 
     return NoImprovement(trials, delta)
 
 
-def _limit(limits: Mapping[str, Any], name: str) -> float | None:
-    return duration(str(limits[name]), f"deadline.{name}") if limits.get(name) else None
+def _limit(limits: Mapping[str, Any], name: str, field: str) -> float | None:
+    return duration(str(limits[name]), f"{field}.{name}") if limits.get(name) else None
 
 
 def default_pruner(spec: Mapping[str, Any]) -> str:
@@ -338,6 +338,7 @@ def _once(
 ) -> phases.Once | None:
     found = phases.once(spec, which, len(objectives))
     if found is not None:
+        _limit(found.form, "deadline", which)
         try:
             _template({"template": phases.changed(spec["template"], found.form)}, parameters, legs)
         except InvalidSpec as error:

@@ -4,7 +4,7 @@ import secrets
 from collections.abc import Sequence
 from typing import Any
 
-from kubetune.api import given, narrow, parameters
+from kubetune.api import given, narrow, parameters, phases
 from kubetune.api.space import Space
 from kubetune.api.spec import Given
 from kubetune.cli import explain, model, render, text
@@ -150,7 +150,7 @@ def scored_again(resource: Json, again: str) -> Json | None:
     if not spec.get("test"):
         raise explain.Problem(f"experiment {shown.name} has no spec.test; it says how the test set is scored")
     if again in shown.scored:
-        raise explain.Problem(f"the test set of {shown.name} was scored as {again} already; choose another name")
+        raise explain.Problem(f"{shown.name} has a scoring named {again} on record already; choose another name")
     return None if spec["test"].get("name") == again else {"test": {"name": again}}
 
 
@@ -166,6 +166,44 @@ def run_test(access: Access, name: str, again: str | None) -> list[str]:
     return [
         f"the test set of {name} is scored once more, as test.{again}; each scoring is on record",
         "the more often it is scored, the less it says about data that nobody has seen",
+    ]
+
+
+def retried(resource: Json, which: str | None) -> Json | None:
+    """Another name for what failed after the search; None when it has one already. Raises Problem where nothing has
+    failed, or where it would be a second look at the test set."""
+    shown, spec = model.experiment(resource), resource.get("spec") or {}
+    if not shown.failed_phase:
+        hint = render.phase(shown) or f"where it stands: kubectl tune get {shown.name}"
+        raise explain.Problem(f"nothing that comes after the search of {shown.name} has failed; {hint}")
+    kind, _, name = shown.failed_phase.partition(".")
+    if which not in (None, kind):
+        raise explain.Problem(f"{which} of {shown.name} has not failed, but {shown.failed_phase} has")
+    if kind == phases.TEST and shown.looked:
+        raise explain.Problem(
+            f"{shown.failed_phase} had reported before it failed, so the test set was looked at; to look again, ask by "
+            f"name: kubectl tune test {shown.name} --again second-look"
+        )
+    if kind not in spec:
+        raise explain.Problem(f"{shown.name} has no spec.{kind} any more; write it again to have it run")
+    return {kind: {"name": _next(name)}} if (spec[kind].get("name") or "") == name else None
+
+
+def _next(name: str) -> str:
+    """retry-1, then retry-2; of a name of one's own mended-retry-1."""
+    before, found, count = name.rpartition("retry-")
+    if found and count.isdigit() and (not before or before.endswith("-")):
+        return f"{before}retry-{int(count) + 1}"
+    return f"{name[:30].rstrip('-')}-retry-1" if name else "retry-1"
+
+
+def run_retry(access: Access, name: str, which: str | None) -> list[str]:
+    after = access.edit(name, lambda resource: retried(resource, which))
+    kind = model.experiment(after).failed_phase.partition(".")[0]
+    again = ((after.get("spec") or {}).get(kind) or {}).get("name") if kind else None
+    return [
+        f"{phases.named(kind, again or '')} of {name} is run; what failed stays on record",
+        f"follow it by: kubectl tune watch {name}",
     ]
 
 

@@ -131,6 +131,11 @@ def _test(options: argparse.Namespace, access: Access, credentials: Credentials)
     return 0
 
 
+def _retry(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    print(*edits.run_retry(access, options.name, options.phase), sep="\n")
+    return 0
+
+
 def _watch(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     return watch.watch(access, options.name, sys.stdout)
 
@@ -328,6 +333,10 @@ def parser() -> argparse.ArgumentParser:
         made = add(name, _suspend, summary)
         made.set_defaults(wanted=wanted)
         made.add_argument("name")
+
+    retry = add("retry", _retry, "run again what failed after the search: finalists, refit, test")
+    retry.add_argument("name")
+    retry.add_argument("--phase", choices=["finalists", "refit", "test"], help="only if it is this that failed")
 
     stop = add("stop", _stop, "stop trials early; their last value is kept, as of a pruned trial")
     stop.add_argument("name")

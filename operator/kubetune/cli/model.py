@@ -84,7 +84,9 @@ class Experiment:
     model: str = ""  # version, address and digest of the refit's
     test: str = ""  # the score on the test set, its name and time
     scored: tuple[str, ...] = ()  # the names under which the test set was scored, "": without one
+    looked: bool = False  # the latest scoring failed after it had reported something
     phase: tuple[str, int, int] | None = None  # what comes after the search and runs now: its name, ended runs, all
+    failed_phase: str = ""  # or that has failed
 
     @property
     def finished(self) -> int:
@@ -189,7 +191,9 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         model=_model(status["model"]) if status.get("model") else "",
         test=scoring(status["test"]) if status.get("test") else "",
         scored=tuple(each["name"].partition(".")[2] for each in status.get("scorings") or ()),
-        phase=_phase(status["phase"]) if status.get("phase") else None,
+        looked=bool((status.get("test") or {}).get("seen")),
+        phase=_phase(status["phase"]) if status.get("phase") and not status["phase"].get("failed") else None,
+        failed_phase=status["phase"]["name"] if (status.get("phase") or {}).get("failed") else "",
     )
 
 

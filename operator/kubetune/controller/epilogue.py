@@ -5,13 +5,14 @@ only then is a run asked for: whoever comes after a kill between two of these wr
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 from kubetune.api import names, phases
 from kubetune.api.spec import ExperimentSpec, Json
-from kubetune.api.trial import Reason, TrialRow, TrialState
-from kubetune.controller import outcome
+from kubetune.api.trial import Reason
+from kubetune.controller import begun, outcome
 from kubetune.controller.act import Tools
+from kubetune.controller.begun import FINAL, Begun, Look, Phase, Scoring
 from kubetune.controller.observe import Memory
 from kubetune.controller.plan import Observed, Plan
 from kubetune.controller.ports import ClusterUnavailable, Engine, Engines
@@ -19,38 +20,7 @@ from kubetune.engine import phases as plans
 from kubetune.engine.winner import Winner
 from kubetune.storage.base import KeptSpec, Version
 
-_FINAL = ("Complete", "Failed")
-
-
-@dataclasses.dataclass(frozen=True)
-class Look:
-    """What one look at one study came to."""
-
-    plan: Plan
-    seen: Observed
-    trouble: ClusterUnavailable | None = None
-
-
 Loop = Callable[[ExperimentSpec, Engine, Memory], Look]
-
-
-@dataclasses.dataclass(frozen=True)
-class Phase:
-    """The one that runs: how many of its runs have ended, of how many."""
-
-    name: str
-    finished: int
-    total: int
-
-
-@dataclasses.dataclass(frozen=True)
-class Scoring:
-    """A test's run. ``value`` None: it has ended without a score."""
-
-    name: str  # of the phase
-    value: float | None
-    time: float  # seconds since the epoch
-    message: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,22 +35,6 @@ class Epilogue:
     versions: tuple[Version, ...] = ()  # of refits that have come to their end
     scorings: tuple[Scoring, ...] = ()
     trouble: ClusterUnavailable | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class _Begun:
-    """A phase that has begun, after a look at it."""
-
-    name: str
-    plan: Json
-    look: Look
-    ended: bool
-    total: int
-    rows: Sequence[TrialRow]  # of one that has ended
-
-    @property
-    def failed(self) -> bool:
-        return self.look.plan.state == "Failed" or not any(row.state is TrialState.COMPLETE for row in self.rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,14 +59,14 @@ class Phases:
 
     def look(self, spec: ExperimentSpec, engine: Engine, memory: Memory, last: Look) -> Epilogue | None:
         """After ``last``, a look at the search. None: the search goes on, or nothing comes after it."""
-        if engine.ended is None or last.plan.state not in _FINAL:
+        if engine.ended is None or last.plan.state not in FINAL:
             return None
         search = _Search(spec, engine, memory, last)
-        found: dict[str, _Begun] = {}
+        found: dict[str, Begun] = {}
         for study in self._engines.phases(spec.uid):
             name = names.phase_of(study.uid)
             found[name] = self._look(search, name, found)
-        for name in _wanted(spec, found):
+        for name in begun.wanted(spec, found):
             if any(not each.ended for each in found.values()):
                 break
             if name not in found:
@@ -124,7 +78,7 @@ class Phases:
 
     # ---- one phase
 
-    def _look(self, search: _Search, name: str, found: Mapping[str, _Begun]) -> _Begun:
+    def _look(self, search: _Search, name: str, found: Mapping[str, Begun]) -> Begun:
         """Begin it, if it is not begun, and let it go on."""
         spec, memory = search.spec, search.memory.of_phase(name, search.engine.started)
         plan = self._plan(search, name, memory, found)
@@ -133,9 +87,9 @@ class Phases:
         engine.update(derived)
         look = self._loop(derived, engine, memory)
         ended = engine.ended is not None
-        return _Begun(name, plan, look, ended, derived.max_trials, self._engines.trials(derived.uid) if ended else ())
+        return Begun(name, plan, look, ended, derived.max_trials, self._engines.trials(derived.uid) if ended else ())
 
-    def _plan(self, search: _Search, name: str, memory: Memory, found: Mapping[str, _Begun]) -> Json:
+    def _plan(self, search: _Search, name: str, memory: Memory, found: Mapping[str, Begun]) -> Json:
         """The phase's plan as committed; made and committed if it is not."""
         spec, uid = search.spec, names.phase_uid(search.spec.uid, name)
         if not memory.kept_read:
@@ -147,8 +101,8 @@ class Phases:
             memory.kept = kept
         return memory.kept.spec
 
-    def _new_plan(self, search: _Search, name: str, found: Mapping[str, _Begun]) -> Json:
-        spec, winner = search.spec, _winner(search.spec, found)
+    def _new_plan(self, search: _Search, name: str, found: Mapping[str, Begun]) -> Json:
+        spec, winner = search.spec, begun.winner_of(search.spec, found)
         once = {each.phase: each for each in (spec.refit, spec.test) if each is not None}.get(name)
         if phases.kind(name) == phases.FINALISTS:
             return plans.plan_finalists(spec, search.engine.top(spec.finalists.top if spec.finalists else 0))
@@ -158,31 +112,31 @@ class Phases:
         model = self._model(spec, found) if phases.kind(name) == phases.TEST else None
         return plans.plan_once(spec, once, trial, params, model)
 
-    def _model(self, spec: ExperimentSpec, found: Mapping[str, _Begun]) -> Version | None:
+    def _model(self, spec: ExperimentSpec, found: Mapping[str, Begun]) -> Version | None:
         """Of the refit that the spec asks for, else of the last one."""
         told = self._versions(spec, found)
         mine = [each for each in told if spec.refit is not None and each.phase == spec.refit.phase]
         return next(reversed(mine or told), None)
 
-    def _versions(self, spec: ExperimentSpec, found: Mapping[str, _Begun]) -> list[Version]:
-        refits = {each.name for each in found.values() if phases.kind(each.name) == phases.REFIT and not each.failed}
+    def _versions(self, spec: ExperimentSpec, found: Mapping[str, Begun]) -> list[Version]:
+        refits = {each.name for each in found.values() if each.kind == phases.REFIT and each.well}
         return [each for each in self._engines.versions(spec.uid) if each.phase in refits] if refits else []
 
     # ---- all of them
 
-    def _obstacle(self, search: _Search, name: str, found: Mapping[str, _Begun]) -> Plan | None:
+    def _obstacle(self, search: _Search, name: str, found: Mapping[str, Begun]) -> Plan | None:
         """What is said where a phase does not begin, or not yet."""
         spec, last = search.spec, search.last
         if last.plan.state == "Failed":
             return last.plan
-        failed = next((each for each in _current(spec, found) if each.failed), None)
+        failed = begun.failure(spec, found)
         if failed is not None:
-            return _failed(failed)
+            return self._failed(search, found, failed)
         over = spec.experiment_deadline
         if over is not None and self._tools.clock() >= search.engine.started + over:
-            return _more(last.plan, f"deadline.experiment is over: no {name} is run")
+            return begun.more(last.plan, f"deadline.experiment is over: no {name} is run; a longer one has it run")
         if all(best.broken for best in search.engine.best):
-            return _more(last.plan, f"no feasible trial completed: no {name} is run")
+            return begun.more(last.plan, f"no feasible trial completed: no {name} is run")
         if spec.suspend:
             return Plan((), "Suspended", Reason.SUSPENDED, f"{last.plan.message}; spec.suspend is set: {name} waits")
         if any(self._holds(each) for each in (last.seen, *(each.look.seen for each in found.values()))):
@@ -195,88 +149,28 @@ class Phases:
         jobs = [*seen.jobs, *(seen.crew.jobs if seen.crew else ())]
         return any(outcome.holds_slot(job, now, nodes_gone=seen.nodes_gone, grace=self._grace) for job in jobs)
 
-    def _told(self, search: _Search, found: Mapping[str, _Begun], why: Plan | None) -> Epilogue:
-        spec, begun = search.spec, list(found.values())
-        goes_on = next((each for each in begun if not each.ended), None)
-        winner = _winner(spec, found)
-        shown = goes_on or (begun[-1] if begun else None)
-        trouble = next((each.look.trouble for each in begun if each.look.trouble), None)
+    def _told(self, search: _Search, found: Mapping[str, Begun], why: Plan | None) -> Epilogue:
+        spec, them = search.spec, list(found.values())
+        goes_on = next((each for each in them if not each.ended), None)
+        winner, stuck = begun.winner_of(spec, found), None if goes_on else begun.failure(spec, found)
+        shown = goes_on or (them[-1] if them else None)
+        if goes_on:
+            plan = begun.running(goes_on)
+        elif why is None and stuck is not None:
+            plan = self._failed(search, found, stuck)
+        else:
+            plan = why or begun.over(spec, search.last.plan, found, winner)
         return Epilogue(
-            plan=_running(goes_on) if goes_on else why or _over(spec, search.last.plan, found, winner),
+            plan=plan,
             seen=shown.look.seen if shown else None,
-            phase=Phase(goes_on.name, goes_on.look.seen.counts.finished, goes_on.total) if goes_on else None,
+            phase=begun.phase_of(goes_on or stuck),
             winner=winner,
             versions=tuple(self._versions(spec, found)),
-            scorings=tuple(_scoring(each) for each in begun if each.ended and phases.kind(each.name) == phases.TEST),
-            trouble=trouble,
+            scorings=tuple(begun.scoring(each) for each in them if each.ended and each.kind == phases.TEST),
+            trouble=next((each.look.trouble for each in them if each.look.trouble), None),
         )
 
-
-def _wanted(spec: ExperimentSpec, found: Mapping[str, _Begun]) -> list[str]:
-    """In order. Who wins is settled once something is made of it."""
-    settled = any(phases.kind(name) != phases.FINALISTS for name in found)
-    first = [] if spec.finalists is None or settled else [phases.FINALISTS]
-    return [*first, *(once.phase for once in (spec.refit, spec.test) if once is not None)]
-
-
-def _current(spec: ExperimentSpec, found: Mapping[str, _Begun]) -> list[_Begun]:
-    """The phases that count: the finalists, and what the spec asks for now."""
-    asked = {once.phase for once in (spec.refit, spec.test) if once is not None}
-    return [each for each in found.values() if each.ended and each.name in (phases.FINALISTS, *asked)]
-
-
-def _winner(spec: ExperimentSpec, found: Mapping[str, _Begun]) -> Winner | None:
-    """By the finalists' runs; None: there are none, or they have not ended."""
-    finalists = found.get(phases.FINALISTS)
-    if finalists is None or not finalists.ended or finalists.failed:
-        return None
-    return plans.judge(spec, finalists.plan, finalists.rows)
-
-
-def _running(each: _Begun) -> Plan:
-    plan, finished = each.look.plan, each.look.seen.counts.finished
-    state, reason = ("Running", Reason.RUNNING) if plan.state in ("Pending", *_FINAL) else (plan.state, plan.reason)
-    said = f"{each.name}: {finished} of {each.total} runs have ended"
-    return dataclasses.replace(plan, state=state, reason=reason, message=f"{said}; {plan.message}")
-
-
-def _over(spec: ExperimentSpec, plan: Plan, found: Mapping[str, _Begun], winner: Winner | None) -> Plan:
-    """All that is asked for has ended."""
-    current = _current(spec, found)
-    failed = next((each for each in current if each.failed), None)
-    if failed is not None:
-        return _failed(failed)
-    said = [winner.sentence] if winner else []
-    said += [_once_is_enough(each) for each in current if _is_changed(spec, each)]
-    return _more(plan, "; ".join(said)) if said else plan
-
-
-def _is_changed(spec: ExperimentSpec, each: _Begun) -> bool:
-    asked = {once.phase: once.form for once in (spec.refit, spec.test) if once is not None}
-    return each.name in asked and asked[each.name] != each.plan["form"]
-
-
-def _once_is_enough(each: _Begun) -> str:
-    kind = phases.kind(each.name)
-    done = "the test set was scored" if kind == phases.TEST else "the model was made"
-    return f"spec.{kind} has changed since {done}, which happens once: give {kind}.name another name to do it again"
-
-
-def _failed(each: _Begun) -> Plan:
-    """Where it is a run that counts, its own message says why."""
-    last = next((row for row in reversed(each.rows) if row.state is TrialState.FAIL), None)
-    why = each.look.plan.message if last is None or each.total > 1 else f"{last.reason}: {last.message}"
-    hint = "" if phases.kind(each.name) == phases.FINALISTS else f"; to try again, give {phases.kind(each.name)}.name"
-    message = f"{each.name}: {why}{hint and hint + ' another name'}"
-    return Plan((), "Failed", Reason.PHASE_FAILED, message, each.look.plan.again_in)
-
-
-def _scoring(each: _Begun) -> Scoring:
-    row = each.rows[0] if each.rows else None
-    if row is None:
-        return Scoring(each.name, None, 0.0, each.look.plan.message)
-    return Scoring(each.name, row.values[0] if row.values else None, row.ended or 0.0, row.message)
-
-
-def _more(plan: Plan, said: str) -> Plan:
-    return dataclasses.replace(plan, message=f"{plan.message}; {said}")
+    def _failed(self, search: _Search, found: Mapping[str, Begun], each: Begun) -> Plan:
+        model = self._model(search.spec, found) if each.kind == phases.TEST else None
+        kept = begun.kept(search.spec, search.engine.best[0], begun.winner_of(search.spec, found), model)
+        return begun.failed(search.spec, each, kept)

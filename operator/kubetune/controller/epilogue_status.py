@@ -1,11 +1,11 @@
 """What the status says of what comes after the search. Pure."""
 
-import dataclasses
 import math
 
 from kubetune.api.spec import Json
 from kubetune.controller import jobs, status
-from kubetune.controller.epilogue import Epilogue, Scoring
+from kubetune.controller.begun import Phase, Scoring
+from kubetune.controller.epilogue import Epilogue
 from kubetune.engine.winner import Winner
 from kubetune.storage.base import Version
 
@@ -18,7 +18,7 @@ def fields(after: Epilogue | None) -> Json:
     if after is None:
         return result
     if after.phase is not None:
-        result["phase"] = dataclasses.asdict(after.phase)
+        result["phase"] = _phase(after.phase)
     if after.winner is not None:
         result["winner"] = _winner(after.winner)
     if after.versions:
@@ -27,6 +27,11 @@ def fields(after: Epilogue | None) -> Json:
         result["test"] = _scoring(after.scorings[-1])
         result["scorings"] = [_scoring(each) for each in after.scorings[-SCORINGS:]]
     return result
+
+
+def _phase(phase: Phase) -> Json:
+    result: Json = {"name": phase.name, "finished": phase.finished, "total": phase.total}
+    return result | ({"failed": True} if phase.failed else {})
 
 
 def _model(version: Version) -> Json:
@@ -46,7 +51,7 @@ def _scoring(scoring: Scoring) -> Json:
     if scoring.value is not None and math.isfinite(scoring.value):
         result["value"] = scoring.value
     if scoring.value is None:
-        result["message"] = scoring.message[: status.TEXT]
+        result |= {"message": scoring.message[: status.TEXT]} | ({"seen": True} if scoring.seen else {})
     return result
 
 

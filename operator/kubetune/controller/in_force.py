@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 
 from kubetune.api import spec as api
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
-from kubetune.api.trial import WorkerRow
-from kubetune.controller import execution, jobs, worker_jobs
+from kubetune.controller import execution, rehearsal
 from kubetune.controller.act import Tools
 from kubetune.controller.observe import Memory, RefusedSpec
 from kubetune.controller.ports import Engine, Engines, Exists, Refused
+from kubetune.controller.rehearsal import Rehearsed
 from kubetune.storage.base import KeptSpec, Steer
 
 
@@ -80,30 +80,31 @@ class Judge:
         return InForce(spec, engine, steered=steered)
 
     def _dry_run(self, spec: ExperimentSpec, kept: ExperimentSpec | None, engine: Engine) -> None:
-        """The server judges the Job before one is made of this spec. Raises InvalidSpec with its words."""
+        """The server judges the Jobs before one is made of this spec: the search's, and of what comes after it, so that
+        nothing fails at the end for what could be known at the beginning. Raises InvalidSpec with its words."""
         if kept is None and engine.counts.total:  # made with it already
             return
-        if engine.ended and not spec.has_phases:  # nothing more is made
+        if engine.ended and not spec.after:  # nothing more is made
             return
-        body = self._job(spec, engine)
-        if kept is not None and body == self._job(kept, engine):
-            return
+        known = [] if kept is None else self._jobs(kept, engine)
+        for job in self._jobs(spec, engine):
+            if job not in known:
+                self._try(job)
+
+    def _try(self, job: Rehearsed) -> None:
         try:
-            self._tools.cluster.create_job(body, dry_run=True)
+            self._tools.cluster.create_job(job.body, dry_run=True)
         except Exists:
             pass
         except Refused as refusal:
             if not refusal.passing:
-                raise InvalidSpec("template", f"the API server refuses the Job: {refusal}") from refusal
+                raise InvalidSpec(job.field(str(refusal)), f"the API server refuses {job.what}: {refusal}") from refusal
 
-    def _job(self, spec: ExperimentSpec, engine: Engine) -> Json:
-        """The first Job to be made of it: a trial's or a worker's. (`auto` begins with a trial's; a worker that the
-        server refuses later fails a trial for that reason.)"""
-        wiring = self._tools.wiring()
-        wanted = spec.execution == "workers" or (spec.execution == "auto" and engine.workers)
-        if wanted and execution.obstacle(spec) is None:
-            return worker_jobs.build_worker(spec, WorkerRow(0, 1, 0.0), wiring)
-        return jobs.build_job(spec, 0, 1, jobs.sample(spec.parameters), wiring)
+    def _jobs(self, spec: ExperimentSpec, engine: Engine) -> list[Rehearsed]:
+        """The first Job of each form that is to be made of it. (`auto` begins with a trial's; a worker that the server
+        refuses later fails a trial for that reason.)"""
+        wanted = spec.execution == "workers" or (spec.execution == "auto" and bool(engine.workers))
+        return rehearsal.jobs_of(spec, wanted and execution.obstacle(spec) is None, self._tools.wiring())
 
 
 def _parsed(resource: Mapping[str, Json], kept: KeptSpec | None) -> ExperimentSpec | None:

@@ -13,9 +13,10 @@ from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.trial import Reason
 from kubetune.controller import crew, epilogue_status, execution, observe, see_workers, status
 from kubetune.controller.act import Act, Tools
+from kubetune.controller.begun import Look
 from kubetune.controller.decide import Limits, decide
 from kubetune.controller.elastic import Elastic
-from kubetune.controller.epilogue import Epilogue, Look, Phases
+from kubetune.controller.epilogue import Epilogue, Phases
 from kubetune.controller.in_force import InForce, Judge
 from kubetune.controller.observe import Memory
 from kubetune.controller.pace import Pace

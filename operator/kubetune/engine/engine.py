@@ -365,7 +365,7 @@ class Engine:
     def _record(self, spec: ExperimentSpec) -> Sequence[Steer]:
         """Commit what people did since, if anything. Returns that, and the stages that began."""
         told, self._untold = self._untold, []
-        asked = (spec.given, spec.stop_trials, spec.narrow)
+        asked = (spec.given, spec.stop_trials, spec.narrow, spec.after)
         if asked == self._steered_for:
             return told
         new = steering.changes(self._steering, spec, self._queue.taken)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from kubetune.api import names, phases
 from kubetune.api.phases import Once
-from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Json, Metrics, Objective, Params, Validation
+from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Json, Metrics, Objective, Params, Validation, duration
 from kubetune.api.trial import Best, TrialRow, TrialState
 from kubetune.engine import winner
 from kubetune.storage.base import Version
@@ -19,7 +19,8 @@ def plan_finalists(spec: ExperimentSpec, best: Sequence[Best]) -> Json:
     """The best feasible trials of the search, and the seeds that each of them runs with."""
     assert spec.finalists is not None
     sets = [{"trial": each.number, "parameters": dict(each.params)} for each in best if not each.broken]
-    return {"sets": sets, "seeds": [_seed(spec, place, phases.FINALISTS) for place in range(spec.finalists.replicates)]}
+    one = spec.finalists
+    return {"sets": sets, "seeds": [_seed(spec, place, one.phase) for place in range(one.replicates)]}
 
 
 def _seed(spec: ExperimentSpec, replicate: int, phase: str) -> int:
@@ -54,6 +55,7 @@ def derive(spec: ExperimentSpec, phase: str, plan: Json) -> ExperimentSpec:
         pruner=Algorithm("none"),
         max_trials=len(runs),
         max_failed_trials=0 if alone else spec.max_failed_trials,
+        trial_deadline=_deadline(plan["form"], which) if alone else spec.trial_deadline,
         no_improvement=None,
         stop_trials=frozenset(),
         execution="jobs",
@@ -73,6 +75,11 @@ def derive(spec: ExperimentSpec, phase: str, plan: Json) -> ExperimentSpec:
         runs=tuple(_environment(which, plan, replicate, seed) for _, replicate, seed in runs),
         once=which == phases.TEST,
     )
+
+
+def _deadline(form: Json, which: str) -> float | None:
+    """Of its own alone: a trial's says nothing about a run on all the data."""
+    return duration(str(form["deadline"]), f"{which}.deadline") if form.get("deadline") else None
 
 
 def _objectives(spec: ExperimentSpec, which: str) -> tuple[Objective, ...]:

@@ -2,10 +2,11 @@
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
+from kubetune.api import phases
 from kubetune.api.spec import Categorical, ExperimentSpec, Json, Parameter
 from kubetune.storage.base import Steer
 
-ENQUEUE, TAKE_BACK, STOP, NARROW = "enqueue", "takeBack", "stop", "narrow"
+ENQUEUE, TAKE_BACK, STOP, NARROW, PHASE = "enqueue", "takeBack", "stop", "narrow", "phase"
 STAGE, SEARCH, IMAGE = "stage", "search", "image"  # what begins: `stages`, `searching`
 _QUEUED = "enqueue/"  # before the name, in a set's source
 
@@ -17,7 +18,7 @@ def changes(recorded: Sequence[Steer], spec: ExperimentSpec, taken: Collection[s
         recorded: all of it, in order.
         taken: sources of sets of which there are trials: nothing happens when they go, or change.
     """
-    return [*_queue(recorded, spec, taken), *_stops(recorded, spec), *_narrow(recorded, spec)]
+    return [*_queue(recorded, spec, taken), *_stops(recorded, spec), *_narrow(recorded, spec), *_phases(recorded, spec)]
 
 
 def _queue(recorded: Sequence[Steer], spec: ExperimentSpec, taken: Collection[str]) -> Iterator[Steer]:
@@ -47,6 +48,12 @@ def _narrow(recorded: Sequence[Steer], spec: ExperimentSpec) -> Iterator[Steer]:
         yield Steer(NARROW, "", wanted)
 
 
+def _phases(recorded: Sequence[Steer], spec: ExperimentSpec) -> Iterator[Steer]:
+    """What is asked for by a name: mostly once more."""
+    known = {each.subject for each in recorded if each.kind == PHASE}
+    return (Steer(PHASE, phase, {}) for phase in spec.after if phase != phases.kind(phase) and phase not in known)
+
+
 def _bounds(parameter: Parameter) -> Json:
     if isinstance(parameter, Categorical):
         return {"choices": list(parameter.choices)}
@@ -61,6 +68,8 @@ def words(steer: Steer) -> tuple[str, str]:
         return "TakenBack", f"{steer.subject} is not to be tried any more"
     if steer.kind == STOP:
         return "StopRequested", f"trial {steer.subject} is to stop"
+    if steer.kind == PHASE:
+        return "PhaseAsked", f"{steer.subject} is to be run after the search"
     if steer.kind in _OURS:
         return _OURS[steer.kind](steer)
     if not steer.detail:

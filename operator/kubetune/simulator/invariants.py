@@ -191,7 +191,7 @@ class Watchdog:
             if spec is not None:
                 if names.phase_of(uid):
                     self._phase(uid, spec, rows)
-                    validation = Validation(spec.validation.folds if names.phase_of(uid) == "finalists" else 1)
+                    validation = Validation(spec.validation.folds if kind(names.phase_of(uid)) == FINALISTS else 1)
                     spec = dataclasses.replace(spec, pruner=Algorithm("none"), validation=validation)
                 else:
                     self._ending(uid, spec, rows)
@@ -231,6 +231,8 @@ class Watchdog:
         check(there == wanted[: len(there)], "I9", f"{there} is not the plan's {wanted}")
         whole = study.row.end_reason is not Reason.MAX_TRIALS or len(rows) == len(wanted)
         check(whole, "I3", f"{uid} ended with {len(rows)} of {len(wanted)} runs")
+        if names.phase_of(uid) not in spec.after:
+            return  # asked for under another name since, or not any more
         failed = status.get("reason") == Reason.PHASE_FAILED
         if kind(names.phase_of(uid)) == FINALISTS:
             winner = phases.judge(spec, study.kept.spec, rows.values())

@@ -232,9 +232,9 @@ def _after(dice: random.Random, made: Json) -> Json:
     if dice.random() < 0.3:
         spec["finalists"] = {"top": dice.randint(1, 3), "replicates": dice.randint(1, 3)}
     if dice.random() < 0.3:
-        spec["refit"] = {"args": ["--full-data"]}
+        spec["refit"] = {"args": ["--full-data"], "deadline": "2m"}
     if dice.random() < 0.3:
-        spec["test"] = {"args": ["--score-test-set"]}
+        spec["test"] = {"args": ["--score-test-set"], "deadline": "2m"}
     return {**made, "spec": {**made["spec"], **spec}}
 
 

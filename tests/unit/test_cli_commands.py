@@ -180,6 +180,16 @@ def test_trials_by_state_sorted_and_limited(world: World, tune: Tune) -> None:
     assert [line.split(",")[0] for line in out.splitlines()] == ["number", "2", "3"]
 
 
+@pytest.mark.parametrize(("state", "numbers"), [("running", [0]), ("paused", [1]), ("complete", [2])])
+def test_a_trial_that_waits_at_a_rung_is_paused_and_not_running(
+    world: World, tune: Tune, state: str, numbers: list[int]
+) -> None:
+    world.experiment(resource())
+    world.trials(answer(0, "RUNNING"), answer(1, "RUNNING", paused=True, leg=1), answer(2))
+    _, out, _ = tune("trials", "digits", "--state", state, "-o", "json")
+    assert [trial["number"] for trial in json.loads(out)] == numbers
+
+
 def test_a_token_that_is_no_longer_taken_is_asked_for_once_more(world: World, tune: Tune) -> None:
     tokens = iter(["stale", "read-me"])
     world.experiment(resource())

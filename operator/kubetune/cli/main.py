@@ -76,6 +76,8 @@ def _trials(options: argparse.Namespace, access: Access, credentials: Credential
     found = access.trials(options.name, state, phase=options.phase) if shown.total else ()
     answers = {int(answer["number"]): answer for answer in found}
     rows = [model.trial(answers[number]) for number in sorted(answers)]
+    if options.state in ("running", "paused"):
+        rows = [row for row in rows if row.paused == (options.state == "paused")]
     if options.sort == "value":
         rows = model.by_value(rows, shown.maximize)
     rows = rows[: options.limit]

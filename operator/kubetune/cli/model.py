@@ -12,7 +12,14 @@ from kubetune.cli import text
 from kubetune.kube.client import Json
 
 ENDED = ("Complete", "Failed", "Invalid")
-STATES = {"running": "RUNNING", "complete": "COMPLETE", "pruned": "PRUNED", "failed": "FAIL"}  # ours → Optuna's
+# Ours → Optuna's, for which a trial that waits at a rung is running.
+STATES = {
+    "running": "RUNNING",
+    "paused": "RUNNING",
+    "complete": "COMPLETE",
+    "pruned": "PRUNED",
+    "failed": "FAIL",
+}
 SHOWN_STATE = {"FAIL": "FAILED"}
 
 

@@ -441,6 +441,44 @@ def test_plain_lines_come_only_with_news() -> None:
     )
 
 
+def test_stages_and_what_comes_after_the_search_are_news() -> None:
+    stage = {"name": "fine", "number": 2, "of": 2, "sampler": "tpe", "firstTrial": 27, "maxTrials": 20}
+    searching = progress.Moment(model.experiment(resource(stage=stage)), [], NOW)
+    counts = "19/40 finished · 11 complete, 7 pruned, 1 failed · 4 active (1 waiting)"
+    assert f"digits Running · stage fine, 2 of 2 (tpe) · {counts} · best" in progress.line(searching)
+    assert "  stage            fine, 2 of 2 (tpe)" in render.experiment(searching.experiment, NOW)
+    moments = [
+        progress.Moment(
+            model.experiment(resource(stage=stage, phase={"name": "finalists", "finished": n, "total": 9})), [], NOW
+        )
+        for n in (2, 3)
+    ]
+    assert f"digits Running · {counts} · finalists: 3 of 9 runs ended · best" in progress.line(moments[1])
+    assert len({progress.news(each) for each in (searching, *moments)}) == 3
+
+
+def test_the_end_names_the_winner_in_the_place_of_the_searchs_best() -> None:
+    winner = {"trial": 17, "mean": 0.97, "parameters": {"lr": "0.01"}, "sentence": "trial 17 wins: accuracy = 0.97"}
+    made = ended(
+        winner=winner,
+        model={"version": 1, "address": "/models/digits.pickle"},
+        test={"name": "test", "value": 0.9611, "time": "2026-11-21T20:00:00Z"},
+        conditions=[{"type": "TooFewTrials", "status": "True", "message": "raise maxTrials"}],
+    )
+    lines = progress.ending(progress.Moment(model.experiment(made), [], NOW))
+    assert lines[3:] == [
+        "",
+        "best of the search: 0.9722 (trial 12)  lr=0.001235 layers=2 batch=64.5 activation=relu nesterov=true",
+        "trial 17 wins: accuracy = 0.97",
+        "  parameter  value",
+        "  lr         0.01",
+        "",
+        "model: version 1: /models/digits.pickle",
+        "test set: 0.9611, scored as test at 2026-11-21T20:00:00Z",
+        "advice: TooFewTrials: raise maxTrials",
+    ]
+
+
 def test_the_end_says_the_result_the_time_and_what_pruning_saved() -> None:
     lines = progress.ending(progress.Moment(model.experiment(ended()), [], NOW))
     assert lines[:3] == [

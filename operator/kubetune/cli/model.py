@@ -88,6 +88,7 @@ class Experiment:
     container: str  # of the trial in its pod
     winner: Winner | None = None
     paused: int = 0  # trials between two legs
+    stage: str = ""  # the search under way, of several: its name, number and sampler
     model: str = ""  # version, address and digest of the refit's
     test: str = ""  # the score on the test set, its name and time
     scored: tuple[str, ...] = ()  # the names under which the test set was scored, "": without one
@@ -199,6 +200,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         test=scoring(status["test"]) if status.get("test") else "",
         scored=tuple(each["name"].partition(".")[2] for each in status.get("scorings") or ()),
         looked=bool((status.get("test") or {}).get("seen")),
+        stage=_stage(status["stage"]) if status.get("stage") else "",
         phase=_phase(status["phase"]) if status.get("phase") and not status["phase"].get("failed") else None,
         failed_phase=status["phase"]["name"] if (status.get("phase") or {}).get("failed") else "",
     )
@@ -230,6 +232,12 @@ def scoring(entry: Mapping[str, Any]) -> str:
     """``0.9698, scored as test at 2026-11-21T20:00:00Z``."""
     what = text.number(entry["value"]) if "value" in entry else f"no score ({entry.get('message', '')})"
     return f"{what}, scored as {entry.get('name')} at {entry.get('time')}"
+
+
+def _stage(entry: Mapping[str, Any]) -> str:
+    """``coarse, 1 of 2 (grid)``; a stage without a name is its number alone."""
+    name = f"{entry['name']}, " if entry.get("name") else ""
+    return f"{name}{entry.get('number')} of {entry.get('of')} ({entry.get('sampler')})"
 
 
 def _phase(entry: Mapping[str, Any]) -> tuple[str, int, int]:

@@ -39,13 +39,15 @@ def _head(moment: Moment, plain: bool) -> list[str]:
 
 
 def _counts(shown: Experiment) -> list[str]:
-    """``19/40 finished``, ``11 complete, 8 pruned``, ``4 active (1 waiting)``."""
-    counts = [f"{shown.finished}/{shown.max_trials} finished"]
+    """``stage coarse, 1 of 2 (grid)``, ``19/40 finished``, ``11 complete, 8 pruned``, ``4 active (1 waiting)``."""
+    counts = [f"stage {shown.stage}"] if shown.stage and not (shown.ended or shown.phase) else []
+    counts.append(f"{shown.finished}/{shown.max_trials} finished")
     if shown.finished:
         counts.append(render.breakdown(shown))
     if not shown.ended:
         counts.append(f"{shown.active} active" + (f" ({shown.pending} waiting)" if shown.pending else ""))
         counts += [f"{shown.paused} paused"] if shown.paused else []
+        counts += [render.phase(shown)] if shown.phase else []
     return counts
 
 
@@ -114,7 +116,7 @@ def news(moment: Moment) -> tuple[object, ...]:
     """What of a moment is worth another plain line."""
     shown = moment.experiment
     best = shown.best.trial if shown.best else None
-    return (shown.state, shown.finished, best, moment.note)
+    return (shown.state, shown.stage, shown.finished, best, shown.phase, moment.note)
 
 
 def ending(moment: Moment) -> list[str]:
@@ -128,6 +130,16 @@ def ending(moment: Moment) -> list[str]:
         lines.append(f"pruning {render.saved(shown)}")
     if len(shown.front) > 1:
         lines += ["", *render.front(shown)]
-    elif shown.best:
+    elif shown.best and not shown.winner:
         lines += ["", "best: " + "\n".join(render.best(shown, shown.best))]
-    return lines
+    return lines + _afterwards(shown)
+
+
+def _afterwards(shown: Experiment) -> list[str]:
+    """What came of the runs after the search, which takes the place of its best; and what an expert would say."""
+    lines = []
+    if shown.winner:
+        lines += ["", f"best of the search: {render.best_line(shown)}", *render.winner(shown.winner)]
+    facts = [("model", shown.model), ("test set", shown.test), *(("advice", advice) for advice in shown.advice)]
+    told = [f"{name}: {what}" for name, what in facts if what]
+    return lines + (["", *told] if told else [])

@@ -465,7 +465,10 @@ def test_the_end_names_the_winner_in_the_place_of_the_searchs_best() -> None:
         test={"name": "test", "value": 0.9611, "time": "2026-11-21T20:00:00Z"},
         conditions=[{"type": "TooFewTrials", "status": "True", "message": "raise maxTrials"}],
     )
-    lines = progress.ending(progress.Moment(model.experiment(made), [], NOW))
+    shown = model.experiment(made)
+    assert shown.best
+    assert render.best(shown, shown.best)[-1] == "by fresh runs trial 17 wins: kubectl tune winner digits"
+    lines = progress.ending(progress.Moment(shown, [], NOW))
     assert lines[3:] == [
         "",
         "best of the search: 0.9722 (trial 12)  lr=0.001235 layers=2 batch=64.5 activation=relu nesterov=true",

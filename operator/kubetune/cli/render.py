@@ -261,6 +261,8 @@ def best(shown: Experiment, chosen: Best) -> list[str]:
     lines = [head, *([mean] if chosen.runs else []), *text.table(["  parameter", "value"], rows)]
     if shown.sampler == "pbt":
         lines.append(f"the last of a schedule, which is: kubectl tune schedule {shown.name}")
+    if shown.winner:
+        lines.append(f"by fresh runs trial {shown.winner.trial} wins: kubectl tune winner {shown.name}")
     return lines
 
 

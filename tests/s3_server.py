@@ -17,11 +17,12 @@ PAGE = 2  # keys of one list
 
 
 class S3Server:
-    """``objects`` by key. ``failing``: so many requests are answered with 503 first."""
+    """``objects`` by key. ``failing``: so many requests are answered with 503 first; ``cutting``: of so many objects
+    that are asked for the connection ends before they do."""
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
-        self.failing = 0
+        self.failing = self.cutting = 0
         self.requests: list[str] = []
 
     def application(self) -> web.Application:
@@ -29,7 +30,7 @@ class S3Server:
         application.add_routes([web.route("*", "/{path:.*}", self._answer)])
         return application
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request.method)
         if self.failing:
             self.failing -= 1
@@ -47,7 +48,20 @@ class S3Server:
         if request.method == "DELETE":
             self.objects.pop(key, None)
             return web.Response(status=204)
-        return web.Response(body=self.objects[key]) if key in self.objects else web.Response(status=404)
+        if key not in self.objects:
+            return web.Response(status=404)
+        if self.cutting:
+            self.cutting -= 1
+            return await self._cut(request, self.objects[key])
+        return web.Response(body=self.objects[key])
+
+    async def _cut(self, request: web.Request, body: bytes) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Length": str(len(body))})
+        await response.prepare(request)
+        await response.write(body[: len(body) // 2])
+        assert request.transport is not None
+        request.transport.close()
+        return response
 
     def _is_signed(self, request: web.Request) -> bool:
         address = urlsplit(str(request.url))

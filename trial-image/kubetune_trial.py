@@ -192,7 +192,8 @@ def load_checkpoint() -> Checkpoint | None:
 
     Raises:
         Refused, Unreachable: the gateway does not say.
-        NoCheckpoint: the trial is to go on where another one stopped, which left nothing good to go on from.
+        NoCheckpoint: the trial is to go on where another one stopped, which left nothing good to go on from; or what
+            ``spec.initCheckpoint`` gives is missing, or is not what it was.
     """
     found = _store().load()
     if found is None and parent() is not None:
@@ -630,23 +631,33 @@ class _InStore(_Kept):
 
     def _fetch(self, one: dict[str, Any]) -> str:
         """Into a folder of its own, which goes with the pod."""
-        scratch = tempfile.mkdtemp(prefix="checkpoint-")
-        packed = os.path.join(scratch, "tar")
-        for wait in _tries():
-            fault = _transfer(urllib.request.Request(one["url"]), lambda response: _write(response, packed))
-            if fault is None:
-                break
-            if isinstance(fault, urllib.error.HTTPError) and fault.code == 404:
-                raise _Damaged("is damaged: the object is missing")
-            wait(f"the object storage does not give the checkpoint: {fault}")
-        with open(packed, "rb") as file:
-            if _digest(file)[0] != one["digest"]:
-                raise _Damaged("is damaged: the object is not the one that was committed")
-        folder = os.path.join(scratch, "files")
-        _unpack(packed, folder)
-        os.remove(packed)
+        folder = _unpacked(_download(one["url"], one["digest"]))
         _check(folder, None)
         return folder
+
+
+def _download(url: str, digest: str) -> str:
+    """A file, in a folder of its own. Raises _Damaged: it is not there, or not what it was."""
+    packed = os.path.join(tempfile.mkdtemp(prefix="checkpoint-"), "tar")
+    for wait in _tries():
+        fault = _transfer(urllib.request.Request(url), lambda response: _receive(response, packed))
+        if fault is None:
+            break
+        if isinstance(fault, urllib.error.HTTPError) and fault.code == 404:
+            raise _Damaged("is damaged: the object is missing")
+        wait(f"the object storage does not give the checkpoint: {fault}")
+    with open(packed, "rb") as file:
+        if _digest(file)[0] != digest:
+            raise _Damaged("is damaged: the object is not the one that was committed")
+    return packed
+
+
+def _unpacked(packed: str) -> str:
+    """The folder with a tar file's files, beside it; the tar file goes."""
+    folder = os.path.join(os.path.dirname(packed), "files")
+    _unpack(packed, folder)
+    os.remove(packed)
+    return folder
 
 
 def _transfer(request: urllib.request.Request, take: Callable[[Any], object]) -> Exception | None:
@@ -674,6 +685,14 @@ def _tries() -> Iterator[Callable[[str], None]]:
 
         yield wait
         pause = min(LONGEST_PAUSE, pause * 2)
+
+
+def _receive(response: Any, path: str) -> None:
+    """The whole of it: of a connection that ends early nothing else is heard. Raises OSError."""
+    _write(response, path)
+    wanted, came = response.headers.get("Content-Length"), os.path.getsize(path)
+    if wanted is not None and int(wanted) != came:
+        raise OSError(f"the connection ended after {came} of {wanted} bytes")
 
 
 def _write(response: Any, path: str) -> None:
@@ -707,9 +726,30 @@ def _store() -> _OnDisk | _InStore | _Nowhere:
 
 
 def _given() -> Checkpoint | None:
-    """What ``spec.initCheckpoint`` gives every trial."""
+    """What ``spec.initCheckpoint`` gives every trial. Raises NoCheckpoint: it is not what it was."""
     folder = os.environ.get("KUBETUNE_INIT_CHECKPOINT", "")
+    digest = os.environ.get("KUBETUNE_INIT_DIGEST", "")
+    try:
+        if folder == "s3:":
+            found = _session.ask("GET", "/v1/checkpoint/init")
+            return None if found is None else Checkpoint(_given_object(found), -1)
+        if digest:
+            _check(folder, digest)
+    except _Damaged as fault:
+        raise NoCheckpoint(f"what spec.initCheckpoint gives {fault}") from fault
     return Checkpoint(folder, -1) if folder else None
+
+
+def _given_object(one: dict[str, Any]) -> str:
+    """A folder with the files of an object that ends in .tar; any other lies in it under its own name."""
+    packed = _download(one["url"], one["digest"])
+    name = one["key"].rpartition("/")[2]
+    if name.endswith(".tar"):
+        return _unpacked(packed)
+    folder = os.path.join(os.path.dirname(packed), "files")
+    os.mkdir(folder)
+    os.rename(packed, os.path.join(folder, name))
+    return folder
 
 
 def _seal(folder: str, step: int) -> tuple[str, int, int]:

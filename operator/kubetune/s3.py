@@ -94,6 +94,10 @@ class Store:
         """Of a checkpoint: one tar file."""
         return f"{self.folder(uid)}{location}.tar"
 
+    def own_key(self, namespace: str, key: str) -> str:
+        """Of an object that people put there for a namespace's experiments; no experiment has a UID such as `init`."""
+        return f"{self.prefix}/init/{namespace}/{key}" if self.prefix else f"init/{namespace}/{key}"
+
     def url(self, method: str, key: str, query: Mapping[str, str] | None = None) -> str:
         """For one object, or ("") the bucket."""
         address = f"{self.endpoint}/{self.bucket}" + (f"/{key}" if key else "")

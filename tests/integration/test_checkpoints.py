@@ -177,6 +177,22 @@ def test_all_damaged_is_to_begin_anew(pods: Pods) -> None:
     assert pods.experiment.storage.resumes(pods.experiment.uid) == []
 
 
+def test_another_experiments_is_compared_with_what_was_recorded(pods: Pods) -> None:
+    save(1)
+    (latest,) = (pods.volume / "0").glob("1-1-*")
+    recorded = pods.experiment.storage.resumable(pods.experiment.who(0))[0].digest
+    pods.become(1)
+    pods.patch.setenv(names.ENV_INIT_CHECKPOINT, str(latest))
+    pods.patch.setenv(names.ENV_INIT_DIGEST, recorded)
+    assert load() == (-1, "weights 1")
+    (latest / "model.txt").write_text("weights 2")
+    with pytest.raises(kt.NoCheckpoint, match=r"what spec.initCheckpoint gives is damaged: model.txt is not as it was"):
+        kt.load_checkpoint()
+    (latest / kt._MANIFEST).unlink()
+    with pytest.raises(kt.NoCheckpoint, match="is damaged"):
+        kt.load_checkpoint()
+
+
 def test_what_a_trial_that_is_over_writes_does_not_count(pods: Pods) -> None:
     save(1)
     assert pods.experiment.lose(0, 1)

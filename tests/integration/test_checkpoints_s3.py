@@ -1,7 +1,10 @@
 """Trials that keep checkpoints in the object storage: the credential stays with the gateway; else as on a volume."""
 
 import dataclasses
+import hashlib
+import io
 import pathlib
+import tarfile
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +13,7 @@ from aiohttp import web
 import kubetune_trial as kt
 from kubetune import s3
 from kubetune.api import names
+from kubetune.api.checkpoints import Taken
 from kubetune.api.trial import Reason
 from kubetune.controller import clearing
 from kubetune.settings import Settings
@@ -189,3 +193,164 @@ def test_without_one_it_says_so(
     token = world.api.knows(experiment.who(0))
     status, answer, _ = gateway.call("POST", "/v1/checkpoint/upload", {"location": "0/1-1-x", "bytes": 1}, token)
     assert (status, "has no object storage" in answer["error"]) == (400, True)
+
+
+def settle(pods: Pods, form: dict[str, object]) -> Experiment:
+    """An experiment that begins with something given, its trial 0 this process."""
+    mine = Experiment(pods.experiment.storage)
+    mine.create(0)
+    mine.storage.save_spec(mine.uid, base.KeptSpec(1, {"initCheckpoint": form}))
+    dataclasses.replace(pods, experiment=mine).become(0)
+    pods.patch.delenv(names.ENV_CHECKPOINTS)  # it keeps none of its own
+    pods.patch.setenv(names.ENV_INIT_CHECKPOINT, names.IN_STORE)
+    return mine
+
+
+def take(pods: Pods) -> Experiment:
+    """One that begins with the checkpoint of trial 0."""
+    storage, source = pods.experiment.storage, pods.experiment
+    save(7)
+    source.finish(0)
+    found = storage.latest_checkpoint(source.uid, 0)
+    assert found is not None
+    mine = settle(pods, {"from": {"experiment": source.name}})
+    storage.take_checkpoint(mine.uid, Taken(source.name, source.uid, "", "", found))
+    return mine
+
+
+def test_a_trial_starts_from_another_experiments_checkpoint(pods: Pods) -> None:
+    mine = take(pods)
+    assert load() == (-1, "weights 7")
+    storage, source = pods.experiment.storage, pods.experiment
+    storage.release_checkpoints(source.uid, [])
+    storage.delete_study(source.uid)
+    pods.chore()
+    assert load() == (-1, "weights 7")  # the other is gone
+    pods.patch.setenv(names.ENV_CHECKPOINTS, names.IN_STORE)
+    save(1)
+    assert load() == (1, "weights 1")  # its own comes first
+    storage.delete_study(mine.uid)
+    pods.chore()
+    pods.chore()
+    assert pods.server.objects == {}
+
+
+@pytest.mark.parametrize("how", ["cut", "gone", "other"])
+def test_one_that_is_not_what_was_taken_is_no_beginning(pods: Pods, how: str) -> None:
+    take(pods)
+    (key,) = pods.server.objects
+    if how == "gone":
+        del pods.server.objects[key]
+    else:
+        pods.server.objects[key] = pods.server.objects[key][:-600] if how == "cut" else b"something else"
+    with pytest.raises(kt.NoCheckpoint, match=r"what spec.initCheckpoint gives is damaged: the object is"):
+        kt.load_checkpoint()
+
+
+def tar(text: str) -> bytes:
+    made = io.BytesIO()
+    with tarfile.open(fileobj=made, mode="w") as archive:
+        member = tarfile.TarInfo("inner/model.txt")
+        member.size = len(text)
+        archive.addfile(member, io.BytesIO(text.encode()))
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("name", ["weights.tar", "team/weights.pt"])
+def test_a_trial_starts_from_an_object_of_its_namespace(pods: Pods, name: str) -> None:
+    body = tar("good")
+    pods.server.objects[f"kubetune/init/team-a/{name}"] = body
+    pods.server.objects[f"kubetune/init/team-b/{name}"] = b"not yours"
+    settle(pods, {"s3": {"key": name, "sha256": hashlib.sha256(body).hexdigest()}})
+    found = kt.load_checkpoint()
+    assert found is not None
+    assert found.step == -1
+    if name.endswith(".tar"):
+        assert pathlib.Path(found, "inner", "model.txt").read_text() == "good"
+    else:
+        assert pathlib.Path(found, "weights.pt").read_bytes() == body
+
+
+def test_the_pods_own_namespace_is_what_counts(pods: Pods) -> None:
+    """A pod elsewhere that says it is this experiment's gets nothing of either namespace."""
+    mine = settle(pods, {"s3": {"key": "weights.tar", "sha256": "0" * 64}})
+    token = pods.world.api.knows(dataclasses.replace(mine.who(0), namespace="team-b"))
+    status, answer, _ = pods.gateway.call("GET", "/v1/checkpoint/init", None, token)
+    assert status in (400, 409)
+    assert "url" not in answer
+
+
+def test_an_experiment_that_starts_from_none_is_told_so(pods: Pods) -> None:
+    token = pathlib.Path(pods.world.folder / "token-0-1").read_text()
+    status, answer, _ = pods.gateway.call("GET", "/v1/checkpoint/init", None, token)
+    assert (status, "start from no object" in answer["error"]) == (400, True)
+
+
+# ---- what may go wrong on the way
+
+
+def test_a_transfer_that_ends_early_is_made_again(pods: Pods) -> None:
+    """It says nothing about the object: a good checkpoint is not called damaged for it."""
+    save(1)
+    pods.server.cutting = 2
+    assert load() == (1, "weights 1")
+    assert pods.server.cutting == 0
+    assert [each.step for each in pods.experiment.storage.resumable(pods.experiment.who(0))] == [1]
+
+
+def test_an_upload_that_ends_early_is_no_checkpoint(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(1)
+    monkeypatch.setenv("KUBETUNE_PATIENCE", "1")
+    pods.server.failing = 1000
+    with pytest.raises(kt.Unreachable, match="the object storage does not take the checkpoint: HTTP Error 503"):
+        save(2)
+    with pytest.raises(kt.Unreachable, match="the object storage does not give the checkpoint: HTTP Error 503"):
+        load()
+    pods.server.failing = 0
+    assert load() == (1, "weights 1")
+
+
+def test_a_digest_that_is_not_the_objects_is_found_by_who_loads(pods: Pods, capsys: pytest.CaptureFixture[str]) -> None:
+    save(1)
+    save(2)
+    body = pods.experiment.storage.resumable(pods.experiment.who(0))[0]
+    assert body.step == 2
+    key = pods.store.key(pods.experiment.uid, body.location)
+    pods.server.objects[key] = tar("whole, and another one")
+    assert load() == (1, "weights 1")
+    assert "the object is not the one that was committed" in capsys.readouterr().err
+
+
+def test_an_attempt_that_is_over_neither_sends_nor_commits(pods: Pods) -> None:
+    save(1)
+    pods.experiment.lose(0)
+    pods.experiment.record(0, 2)
+    save(2)  # the first attempt, which has not heard of it
+    assert pods.keys == ["0/1-1"]
+    assert kt.should_stop()
+    token = pathlib.Path(pods.world.folder / "token-0-1").read_text()
+    late = {"step": 2, "location": "0/1-2-x", "digest": "0" * 64, "bytes": 1, "files": 1, "store": "s3"}
+    assert pods.gateway.call("POST", "/v1/checkpoint", late, token)[0] == 409
+    pods.become(0, 2)
+    assert load() == (1, "weights 1")
+
+
+def test_of_two_attempts_at_once_the_current_ones_counts(pods: Pods) -> None:
+    """The first one is fenced while it sends: what it has sent is there, and counts for nothing."""
+    send = kt._InStore._send
+
+    def late(self: kt._InStore, location: str, packed: str, size: int) -> bool:
+        done = send(self, location, packed, size)
+        if self._attempt == 1:
+            assert pods.experiment.lose(0)
+            assert pods.experiment.record(0, 2)
+        return done
+
+    pods.patch.setattr(kt._InStore, "_send", late)
+    save(1)
+    assert kt.should_stop()
+    pods.become(0, 2)
+    assert kt.load_checkpoint() is None
+    save(3)
+    assert load() == (3, "weights 3")
+    assert pods.keys == ["0/1-1", "0/2-3"]

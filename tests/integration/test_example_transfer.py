@@ -49,3 +49,21 @@ def test_its_manifest_can_be_run() -> None:
     body = yaml.safe_load((EXAMPLE / "transfer.yaml").read_text())
     parsed = spec.parse({**body, "metadata": {**body["metadata"], "namespace": "default", "uid": "u"}})
     assert parsed.init_checkpoint == InitCheckpoint("weights", "digits")
+
+
+def test_what_one_experiment_learnt_another_starts_from(tmp_path: pathlib.Path) -> None:
+    run("learn.py", "--lr=0.003", "--epochs=5", KUBETUNE_CHECKPOINTS=str(tmp_path))
+    (last,) = (tmp_path / "0").glob("1-4-*")
+    fresh = accuracies(run("finetune.py", "--lr=0.003", "--epochs=2"))
+    given = accuracies(run("finetune.py", "--lr=0.003", "--epochs=2", KUBETUNE_INIT_CHECKPOINT=str(last)))
+    assert min(given) > max(fresh)
+
+
+def test_the_chain_names_what_it_starts_from() -> None:
+    _, first, second = yaml.safe_load_all((EXAMPLE / "chain.yaml").read_text())
+    bodies = [
+        {**each, "metadata": {**each["metadata"], "namespace": "default", "uid": "u"}} for each in (first, second)
+    ]
+    old, new = map(spec.parse, bodies)
+    assert old.checkpoints is not None
+    assert new.init_checkpoint == InitCheckpoint(source=old.name)

@@ -26,6 +26,7 @@ OWN = {
     "versions",
     "steering",
     "warm_trials",
+    "init_checkpoints",
     "checkpoints",
     "resumes",
     "judgements",
@@ -81,7 +82,8 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         later = ["losses", "offered", "reports_removed", "source", "stop_message", "rung", "constraint_values"]
         later += ["parent", "member", "leg", "paused", "legs", "environment", "known", "end_order"]
         cursor.execute(f"ALTER TABLE kubetune.experiment_trials {', '.join(f'DROP {name}' for name in later)}")
-        gone = ("workers", "leases", "steering", "warm_trials", "checkpoints", "resumes", "judgements", "versions")
+        gone = ["workers", "leases", "steering", "warm_trials", "checkpoints", "resumes", "judgements", "versions"]
+        gone += ["init_checkpoints"]
         cursor.execute(f"DROP TABLE kubetune.{', kubetune.'.join(gone)}")
         cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation, DROP warm_started, DROP phase")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from kubetune.api import names
 from kubetune.api.checkpoints import Checkpoint
 from kubetune.api.searcher import SamplerFailed
 from kubetune.api.spec import Json
@@ -72,6 +73,39 @@ def test_of_ended_trials_only_the_bests_last_checkpoint_stays() -> None:
     (study,) = run.database.studies.values()
     assert len(study.checkpoints.stored) == 8
     assert study.checkpoints.staying == (f"{best}/1-2",)
+
+
+def checkpointed(run: Run, name: str) -> None:
+    """Until it is over, each of its running trials commits one."""
+    while state(run, name) != "Complete":
+        run.world.step()
+        for study in run.database.studies.values():
+            for number in study.running if study.row.name == name else ():
+                study.checkpoints.commit(
+                    Checkpoint(number, 1, 1, f"{number}/1-1", f"{number}" * 64, 1, 1), 2, run.world.now
+                )
+
+
+def test_what_the_best_of_another_left_is_what_every_trial_starts_from() -> None:
+    first = experiment("first", maxTrials=4, checkpoints={"claim": "shared", "path": "runs"})
+    given = {"initCheckpoint": {"from": {"experiment": "first"}}}
+    run = Run(Scenario(3, (first, experiment("small", maxTrials=2, **given))))
+    checkpointed(run, "first")
+    assert status(run)["state"] == "Invalid"
+    assert "first is still running" in status(run)["message"]
+    while state(run, "small") != "Running":
+        run.world.step()
+    source = run.server.get("experiments", "team-a", "first")
+    assert source is not None
+    best = source["status"]["best"]["trial"]
+    digest = f"{best}" * 64
+    assert status(run)["initCheckpoint"] == {"experiment": "first", "trial": best, "step": 1, "digest": digest}
+    job = next(each for each in run.server.all("jobs") if each["metadata"]["name"].startswith("small-"))
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == names.INIT_VOLUME)
+    assert mount["subPath"] == f"runs/{source['metadata']['uid']}/{best}/1-1"
+    assert mount["readOnly"]
+    assert {"name": names.ENV_INIT_DIGEST, "value": digest} in container["env"]
 
 
 def test_a_job_that_the_server_refuses_is_found_before_the_first_trial() -> None:

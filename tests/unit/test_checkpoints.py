@@ -57,6 +57,18 @@ def test_the_spec() -> None:
         ({"checkpoints": {"claim": "c", "keep": 11}}, "checkpoints.keep"),
         ({"checkpoints": {"claim": "c"}, "metrics": {"from": "log"}}, "checkpoints"),
         ({"initCheckpoint": {"claim": "c", "path": ".."}}, "initCheckpoint.path"),
+        ({"initCheckpoint": {"claim": "c", "from": {"experiment": "a"}}}, "initCheckpoint"),
+        ({"initCheckpoint": {"from": {"experiment": "A b"}}}, "initCheckpoint.from.experiment"),
+        ({"initCheckpoint": {"from": {"trial": 1}}}, "initCheckpoint.from.experiment"),
+        ({"initCheckpoint": {"s3": {"key": "x.tar", "sha256": "F" * 64}}}, "initCheckpoint.s3.sha256"),
+        (
+            {"initCheckpoint": {"s3": {"key": "x", "sha256": "f" * 64}}, "metrics": {"from": "log"}},
+            "initCheckpoint.s3",
+        ),
+        *(
+            ({"initCheckpoint": {"s3": {"key": key, "sha256": "f" * 64}}}, "initCheckpoint.s3.key")
+            for key in ("", "/x", "../x", "a/../b", "a/..", "a//b", "./a", "a b", "a/", "x" * 513, "a\nb", "%2e%2e/x")
+        ),
     ],
 )
 def test_what_cannot_be_is_told_by_its_field(spec: dict[str, Any], field: str) -> None:
@@ -64,6 +76,16 @@ def test_what_cannot_be_is_told_by_its_field(spec: dict[str, Any], field: str) -
     with pytest.raises(InvalidSpec) as caught:
         read(spec)
     assert caught.value.field == field
+
+
+def test_what_a_trial_starts_from_is_one_of_three() -> None:
+    form = {"experiment": "other", "trial": 0}
+    assert checkpoints.parse_given({"initCheckpoint": {"from": form}}) == InitCheckpoint(source="other", trial=0)
+    best = checkpoints.parse_given({"initCheckpoint": {"from": {"experiment": "other"}}})
+    assert best == InitCheckpoint(source="other")
+    held = {"key": "team/resnet.v2.tar", "sha256": "f" * 64}
+    there = checkpoints.parse_given({"initCheckpoint": {"s3": held}})
+    assert there == InitCheckpoint(key="team/resnet.v2.tar", digest="f" * 64)
 
 
 def test_object_storage_is_another_place() -> None:

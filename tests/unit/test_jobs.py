@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from kubetune.api import names
-from kubetune.api.checkpoints import InitCheckpoint, Place
+from kubetune.api.checkpoints import S3, Checkpoint, InitCheckpoint, Place, Taken, placed
 from kubetune.api.spec import Categorical, Double, Int, Json, Metrics, Parameter
 from kubetune.controller import jobs
 from kubetune.controller.jobs import Wiring
@@ -314,6 +314,34 @@ def test_in_object_storage_there_is_nothing_to_mount() -> None:
     job = build(checkpoints=Place("", ""))
     assert environment(job)[names.ENV_CHECKPOINTS] == names.IN_STORE
     assert {each["name"] for each in pod_of(job)["volumes"]} == {names.TOKEN_VOLUME}
+
+
+def test_of_another_experiments_only_the_one_checkpoint_is_in_reach() -> None:
+    one = Checkpoint(3, 1, 9, "3/1-9-ab", "f" * 64, 1, 1)
+    taken = Taken("other", "uid-other", "shared", "team/uid-other", one)
+    job = build(init_checkpoint=placed(InitCheckpoint(source="other"), taken))
+    pod = pod_of(job)
+    assert {"name": names.INIT_VOLUME, "persistentVolumeClaim": {"claimName": "shared"}} in pod["volumes"]
+    (mount,) = (each for each in pod["containers"][0]["volumeMounts"] if each["name"] == names.INIT_VOLUME)
+    assert (mount["subPath"], mount["readOnly"]) == ("team/uid-other/3/1-9-ab", True)
+    assert environment(job)[names.ENV_INIT_DIGEST] == "f" * 64
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        InitCheckpoint(key="resnet.tar", digest="f" * 64),
+        placed(
+            InitCheckpoint(source="other"),
+            Taken("other", "u", "", "", Checkpoint(3, 1, 9, "3/1-9", "f" * 64, 1, 1, S3)),
+        ),
+    ],
+)
+def test_an_object_to_start_from_is_asked_for(given: InitCheckpoint) -> None:
+    job = build(init_checkpoint=given)
+    assert {each["name"] for each in pod_of(job)["volumes"]} == {names.TOKEN_VOLUME}
+    assert environment(job)[names.ENV_INIT_CHECKPOINT] == names.IN_STORE
+    assert names.ENV_INIT_DIGEST not in environment(job)
 
 
 def test_only_the_trials_own_container_has_them() -> None:

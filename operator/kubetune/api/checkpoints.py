@@ -16,6 +16,8 @@ S3 = "s3"  # or in the installation's bucket
 LOCATION = re.compile(r"([0-9]{1,10})/([0-9]{1,10})-[A-Za-z0-9][A-Za-z0-9._-]{0,99}", re.ASCII)
 DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
+_KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(/[A-Za-z0-9_][A-Za-z0-9._-]*)*", re.ASCII)
+_LONGEST_KEY = 512
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +36,6 @@ class Place:
 
 
 @dataclasses.dataclass(frozen=True)
-class InitCheckpoint:
-    """`spec.initCheckpoint`: a folder on a claim of the namespace that every trial starts from, read only."""
-
-    claim: str
-    path: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class Checkpoint:
     """A committed checkpoint. ``time``: of the commit, seconds since the epoch."""
 
@@ -54,6 +48,56 @@ class Checkpoint:
     files: int
     store: str = CLAIM
     time: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Taken:
+    """Another experiment's checkpoint that this one begins with, as it was found then. ``uid``: of the study that it is
+    of, a refit's too; ``claim``, ``folder``: that study's own folder; both "" in the bucket."""
+
+    source: str
+    uid: str
+    claim: str
+    folder: str
+    checkpoint: Checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class InitCheckpoint:
+    """`spec.initCheckpoint`: what every trial starts from, read only. One of three: a folder on a claim of the
+    namespace; an object of the namespace's own part of the installation's bucket; another experiment's checkpoint,
+    which is ``taken`` when the experiment begins."""
+
+    claim: str = ""
+    path: str = ""
+    key: str = ""  # of the object
+    digest: str = ""  # SHA-256 of the object, hexadecimal
+    source: str = ""  # the other experiment's name
+    trial: int | None = None  # of it; None: its refit's, or the best trial's
+    taken: Taken | None = None
+
+    @property
+    def in_store(self) -> bool:
+        """Trials get it from the object storage."""
+        return bool(self.key) or (self.taken is not None and self.taken.checkpoint.store == S3)
+
+
+def placed(given: InitCheckpoint, taken: Taken) -> InitCheckpoint:
+    """With what was found of the other experiment: on its claim only the checkpoint's own folder is mounted."""
+    if taken.checkpoint.store == S3:
+        return dataclasses.replace(given, taken=taken)
+    path = f"{taken.folder}/{taken.checkpoint.location}"
+    return dataclasses.replace(given, claim=taken.claim, path=path, digest=taken.checkpoint.digest, taken=taken)
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """The object that a trial starts from: a checkpoint of the study ``uid`` at ``location``, or (``uid`` "") whatever
+    lies under the key ``location`` in the namespace's own part of the bucket."""
+
+    uid: str
+    location: str
+    digest: str  # of the object
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,8 +189,33 @@ def parse_given(spec: Mapping[str, Any]) -> InitCheckpoint | None:
     form = spec.get("initCheckpoint")
     if not form:
         return None
+    given = [name for name in ("claim", "s3", "from") if form.get(name)]
+    if len(given) > 1:
+        raise InvalidSpec("initCheckpoint", f"give one of claim, s3 and from, not {' and '.join(given)}")
+    if "s3" in given:
+        _pushed(spec, "initCheckpoint.s3")
+        return _object(form["s3"])
+    if "from" in given:
+        source, trial = form["from"].get("experiment"), form["from"].get("trial")
+        if not isinstance(source, str) or not _NAME.fullmatch(source):
+            raise InvalidSpec("initCheckpoint.from.experiment", f"{source!r} is no name; name another Experiment")
+        return InitCheckpoint(source=source, trial=None if trial is None else int(trial))
     path = _path(str(form.get("path", "")), "initCheckpoint.path")
     return InitCheckpoint(_claim(form.get("claim"), "initCheckpoint.claim"), path)
+
+
+def _object(form: Mapping[str, Any]) -> InitCheckpoint:
+    key, digest = str(form.get("key", "")), str(form.get("sha256", ""))
+    if len(key) > _LONGEST_KEY or not _KEY.fullmatch(key):
+        raise InvalidSpec("initCheckpoint.s3.key", f"{key[:80]!r}: write a key such as resnet18.tar or team/weights.pt")
+    if not DIGEST.fullmatch(digest):
+        raise InvalidSpec("initCheckpoint.s3.sha256", "give the object's SHA-256 as sha256sum prints it, 64 digits")
+    return InitCheckpoint(key=key, digest=digest)
+
+
+def _pushed(spec: Mapping[str, Any], field: str) -> None:
+    if (spec.get("metrics") or {}).get("from", "push") != "push":
+        raise InvalidSpec(field, "the gateway tells the trial's client where it is: leave metrics.from at push")
 
 
 def _claim(name: Any, field: str) -> str:

@@ -8,6 +8,7 @@ goes on as before, but for `spec.suspend`, which is obeyed in any case.
 import dataclasses
 from collections.abc import Mapping, Sequence
 
+from kubetune.api import checkpoints
 from kubetune.api import spec as api
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.controller import execution, rehearsal
@@ -63,6 +64,7 @@ class Judge:
         if kept is None:
             raise InvalidSpec(refused.error.field, refused.error.message)
         engine = self._engines.engine(kept)
+        kept = _placed(kept, engine)
         return InForce(kept, engine, refused, engine.update(kept))
 
     def _take(self, resource: Json, offered: KeptSpec, memory: Memory) -> InForce:
@@ -71,8 +73,10 @@ class Judge:
             memory.parsed = offered, api.parse(resource)
         spec = memory.parsed[1]
         engine = self._engines.engine(spec)
+        spec = _placed(spec, engine)
         if memory.kept != offered:
-            self._dry_run(spec, _parsed(resource, memory.kept), engine)
+            kept = _parsed(resource, memory.kept)
+            self._dry_run(spec, None if kept is None else _placed(kept, engine), engine)
         steered = engine.update(spec)
         if memory.kept != offered:
             self._engines.keep_spec(spec.uid, offered)
@@ -105,6 +109,13 @@ class Judge:
         refuses later fails a trial for that reason.)"""
         wanted = spec.execution == "workers" or (spec.execution == "auto" and bool(engine.workers))
         return rehearsal.jobs_of(spec, wanted and execution.obstacle(spec) is None, self._tools.wiring())
+
+
+def _placed(spec: ExperimentSpec, engine: Engine) -> ExperimentSpec:
+    """With the checkpoint of another experiment that was found when this one began."""
+    if spec.init_checkpoint is None or engine.taken is None:
+        return spec
+    return dataclasses.replace(spec, init_checkpoint=checkpoints.placed(spec.init_checkpoint, engine.taken))
 
 
 def _parsed(resource: Mapping[str, Json], kept: KeptSpec | None) -> ExperimentSpec | None:

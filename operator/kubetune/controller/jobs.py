@@ -198,7 +198,10 @@ def _environment(
         where = names.CHECKPOINT_DIRECTORY if spec.checkpoints.claim else names.IN_STORE
         variables.append((names.ENV_CHECKPOINTS, where))
     if wiring is not None and spec.init_checkpoint is not None:
-        variables.append((names.ENV_INIT_CHECKPOINT, names.INIT_DIRECTORY))
+        given = spec.init_checkpoint
+        variables.append((names.ENV_INIT_CHECKPOINT, names.IN_STORE if given.in_store else names.INIT_DIRECTORY))
+        if given.digest and not given.in_store:
+            variables.append((names.ENV_INIT_DIGEST, given.digest))
     variables += own.items()
     if wiring is not None and spec.metrics.source == "push":
         variables.append((names.ENV_GATEWAY, wiring.gateway_url))
@@ -238,7 +241,7 @@ def _mount_checkpoints(spec: ExperimentSpec, pod: Json, trial: Json) -> None:
             }
         )
         volumes.append({"name": names.CHECKPOINT_VOLUME, "persistentVolumeClaim": {"claimName": place.claim}})
-    if given is not None:
+    if given is not None and given.claim:
         inside = {"subPath": given.path} if given.path else {}
         mounts.append(
             {"name": names.INIT_VOLUME, "mountPath": names.INIT_DIRECTORY, "readOnly": True, **inside},

@@ -7,6 +7,7 @@ import enum
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.api.stages import Current
@@ -228,6 +229,10 @@ class Engine(Protocol):
     @property
     def warm_trials(self) -> int:
         """How many trials of other experiments the sampler began with."""
+
+    @property
+    def taken(self) -> Taken | None:
+        """The checkpoint of another experiment that every trial starts from."""
 
     @property
     def infeasible(self) -> int:

@@ -12,7 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubetune.api import narrow
+from kubetune.api import names, narrow
+from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import AdviceKind, Insight
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.stages import Current
@@ -128,6 +129,9 @@ def status(
         result["startTime"] = timestamp(seen.started)
     if plan.state in _FINAL:
         result["completionTime"] = past.get("completionTime") or timestamp(now)
+    taken = spec.init_checkpoint.taken if spec.init_checkpoint else None
+    if taken is not None:
+        result["initCheckpoint"] = _taken(taken)
     if facts.best:
         result |= _found(spec, facts.best)
     result |= facts.after
@@ -140,6 +144,13 @@ def status(
         "failures": _failures(seen.recent_failures),
     }
     return _bounded(result | {field: entries for field, entries in lists.items() if entries})
+
+
+def _taken(taken: Taken) -> Json:
+    """The checkpoint that every trial starts from."""
+    one, phase = taken.checkpoint, names.phase_of(taken.uid)
+    told = {"phase": phase} if phase else {"trial": one.trial}
+    return {"experiment": taken.source, **told, "step": one.step, "digest": one.digest}
 
 
 def _important(name: str, share: float, effect: str | None) -> Json:

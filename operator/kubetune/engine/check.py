@@ -7,7 +7,7 @@ import re2
 from kubetune.api import given
 from kubetune.api.space import Space
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import courses, pruners, stages, warm
+from kubetune.engine import courses, pruners, stages, warm, weights
 from kubetune.engine.samplers import where
 
 
@@ -22,6 +22,7 @@ def check(spec: ExperimentSpec) -> None:
     courses.build(spec)
     given.check(spec.space, spec.given)
     warm.check(spec, [sampler for _, sampler in searches])
+    weights.check(spec)
     for one, sampler in searches:
         if sampler.capacity() is None:
             where.check(one)

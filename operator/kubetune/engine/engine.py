@@ -10,6 +10,7 @@ import functools
 import heapq
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import Insight
 from kubetune.api.spec import Algorithm, ExperimentSpec, Given, InvalidSpec
 from kubetune.api.stages import Current
@@ -27,7 +28,7 @@ from kubetune.api.trial import (
     TrialState,
     WorkerRow,
 )
-from kubetune.engine import check, courses, pruners, samplers, searching, stages, steering, value, warm
+from kubetune.engine import check, courses, pruners, samplers, searching, stages, steering, value, warm, weights
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -87,6 +88,10 @@ class Engine:
         self._asking = Asking(pool, wake)
         begin = storage.warm_trials(spec.uid) if spec.warm_start else []
         found = warm.find(spec, storage) if begin is None else begin  # before there is a study that has to fit for ever
+        self._taken = spec.init_checkpoint.taken if spec.init_checkpoint else None
+        given = weights.wanted(spec)
+        if given is not None:
+            self._taken = storage.taken_checkpoint(spec.uid) or weights.find(spec, given, storage)
         self._study = storage.open_study(
             spec.uid,
             spec.namespace,
@@ -103,6 +108,8 @@ class Engine:
         self._undecided: set[int] = set()  # trials whose latest report, read at loading, was not decided about
         self._asked: set[int] = set()  # trials that the pruner was asked about, its decisions not committed yet
         self._history = History(spec.objectives, spec.parameters, [each.name for each in spec.constraints])
+        if given is not None and self._taken is not None:
+            self._taken = weights.take(spec, self._taken, storage)
         if begin is None:
             storage.save_warm_trials(spec.uid, found)
         if found:
@@ -290,6 +297,10 @@ class Engine:
     @property
     def warm_trials(self) -> int:
         return self._warm
+
+    @property
+    def taken(self) -> Taken | None:
+        return self._taken
 
     @property
     def infeasible(self) -> int:

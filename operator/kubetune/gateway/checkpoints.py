@@ -40,6 +40,7 @@ class Checkpoints:
         return [
             web.get("/v1/checkpoint", self.look),
             web.post("/v1/checkpoint", self.commit),
+            web.get("/v1/checkpoint/init", self.init),
             web.post("/v1/checkpoint/upload", self.upload),
             web.post("/v1/checkpoint/resume", self.resume),
             web.post("/v1/checkpoint/removed", self.removed),
@@ -68,13 +69,27 @@ class Checkpoints:
             written["url"] = self._store.url("GET", self._store.key(who.experiment_uid, one.location))
         return written
 
+    async def init(self, request: web.Request) -> web.Response:
+        """The object that every trial starts from: of its own experiment's choice, and never of another namespace."""
+        who = await self._speaker(request)
+        found = await self._call(functools.partial(self._storage.start, who))
+        if found is None:
+            raise wire.BadRequest("this experiment's trials start from no object (spec.initCheckpoint)")
+        store = self._needed()
+        key = store.key(found.uid, found.location) if found.uid else store.own_key(who.namespace, found.location)
+        return web.json_response({"key": key, "digest": found.digest, "url": store.url("GET", key)})
+
+    def _needed(self) -> s3.Store:
+        if self._store is None:
+            raise wire.BadRequest("this installation has no object storage (chart value objectStorage); use a claim")
+        return self._store
+
     async def upload(self, request: web.Request) -> web.Response:
         who = await self._speaker(request)
         location = checkpoint_wire.read_upload(await request.read(), who)
-        if self._store is None:
-            raise wire.BadRequest("this installation has no object storage (chart value objectStorage); use a claim")
+        store = self._needed()
         answer = await self._call(functools.partial(self._storage.look, who))
-        url = self._store.url("PUT", self._store.key(who.experiment_uid, location))
+        url = store.url("PUT", store.key(who.experiment_uid, location))
         return web.json_response({**wire.write_answer(answer), "url": url})
 
     async def resume(self, request: web.Request) -> web.Response:

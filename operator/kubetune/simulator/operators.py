@@ -49,7 +49,7 @@ _WRITES = frozenset(
     {
         "acquire", "open_study", "save_spec", "create_trials", "record_jobs", "record_start", "new_attempt",
         "decide", "finish_trials", "end_study", "delete_study", "create", "delete", "apply",
-        "record_steering", "save_warm_trials",
+        "record_steering", "save_warm_trials", "take_checkpoint",
         "offer", "withdraw", "open_worker", "record_worker", "drain_workers", "end_worker",
     }
 )  # fmt: skip

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
-from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
+from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed, Start, Taken
 from kubetune.api.spec import Given, Json, Parameter, ParamValue
 from kubetune.api.trial import (
     Counts,
@@ -238,6 +238,17 @@ class EngineStorage(Protocol):
     def save_warm_trials(self, uid: str, trials: Sequence[WarmTrial]) -> None:
         """Settle it, once. Raises KeyError if it is settled, or there is no such study."""
 
+    def taken_checkpoint(self, uid: str) -> Taken | None:
+        """The other experiment's checkpoint that was recorded; None: none was."""
+
+    def latest_checkpoint(self, uid: str, number: int) -> Checkpoint | None:
+        """The latest good one of an ended trial that is not released."""
+
+    def take_checkpoint(self, uid: str, taken: Taken) -> Taken:
+        """Record it, once, and return what is recorded. From then on, until this experiment is deleted, it is released
+        no more, whatever becomes of the one that it is of. Raises NotCurrent: it is released, or that experiment is
+        deleted; KeyError: there is no such study."""
+
     def load_trials(self, uid: str) -> list[TrialRow]:
         """All trials in order of number."""
 
@@ -350,12 +361,12 @@ class EngineStorage(Protocol):
 
     def release_checkpoints(self, uid: str, keep: Collection[int]) -> int:
         """Release those of ended trials, but for the latest of each of ``keep``, and of each that a RUNNING trial may
-        go on from, or will: the
-        latest COMPLETE one of each member of a population, while the study has not ended; how many."""
+        go on from, or will: the latest COMPLETE one of each member of a population, while the study has not ended; and
+        but for those that another experiment has taken. How many."""
 
     def leftovers(self) -> list[Leftover]:
         """Experiments that are over, of which released checkpoints are not removed; of deleted ones all are for
-        nobody, so they are released by this."""
+        nobody, so they are released by this, but for those that another experiment has taken."""
 
     def released_objects(self, limit: int) -> list[tuple[str, str]]:
         """Released checkpoints in the object storage that are not removed, the first released ones: (uid, location)."""
@@ -387,7 +398,8 @@ class EngineStorage(Protocol):
         there may be more. The trials stay as they are, their series too, and so does all that Optuna has of them."""
 
     def purge(self, retention: float) -> int:
-        """Remove studies marked deleted more than ``retention`` seconds ago; how many."""
+        """Remove studies marked deleted more than ``retention`` seconds ago, but for those of which another experiment
+        has taken a checkpoint; how many."""
 
     def healthy(self) -> bool:
         """Whether the database answers."""
@@ -514,6 +526,10 @@ class GatewayStorage(Protocol):
     def resumable(self, who: Identity) -> list[Checkpoint]:
         """What the trial may go on from, the first one first: its own latest, those before it, then those of the trial
         that it goes on from (`rules.resumes_from`). Raises NotCurrent or NotRecorded."""
+
+    def start(self, who: Identity) -> Start | None:
+        """The object that every trial of the pod's experiment starts from; None: none, or it is no object. Raises
+        NotCurrent or NotRecorded."""
 
     def resume(self, who: Identity, location: str | None, damaged: Collection[str]) -> Answer:
         """The attempt goes on from this checkpoint (None: from none), and found these damaged, which are offered no

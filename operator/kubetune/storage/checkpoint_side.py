@@ -67,7 +67,7 @@ class CheckpointSide(gateway_side.GatewaySide):
                     (who.experiment_uid, number),
                 )
                 for (trial_id,) in cursor.fetchall():
-                    found += checkpoints.candidates(kept(cursor, trial_id))
+                    found += latest(cursor, trial_id)
         return [each for each in found if each.trial != row.number or each.attempt > rules.anew(row)]
 
     def resume(self, who: base.Identity, location: str | None, damaged: Collection[str]) -> base.Answer:
@@ -115,6 +115,11 @@ class CheckpointSide(gateway_side.GatewaySide):
                 (self.clock(), sorted(set(locations)), trial_id),
             )
         return rules.answer(row, row.last_seq, who.attempt)
+
+
+def latest(cursor: pool.Cursor, trial_id: int) -> list[Checkpoint]:
+    """A trial's that may be gone on from, the latest first."""
+    return checkpoints.candidates(kept(cursor, trial_id))
 
 
 def kept(cursor: pool.Cursor, trial_id: int) -> list[Kept]:

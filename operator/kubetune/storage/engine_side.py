@@ -175,7 +175,8 @@ class EngineSide(base.EngineStorage):
         """As `base.EngineStorage.purge`, but a transaction for each `PURGED_AT_ONCE` trials: a study may be large."""
         with self.pool.transaction() as cursor:
             cursor.execute(
-                "SELECT id, study_id FROM kubetune.experiments WHERE deleted < %s", (self.clock() - retention,)
+                f"SELECT e.id, e.study_id FROM kubetune.experiments e WHERE e.deleted < %s AND NOT {rows.HELD_ANY}",
+                (self.clock() - retention,),
             )
             gone = cursor.fetchall()
         for experiment_id, study_id in gone:
@@ -183,7 +184,7 @@ class EngineSide(base.EngineStorage):
                 pass
             with self._write() as cursor:
                 optuna_tables.delete_study(cursor, study_id)
-                for table in ("workers", "steering", "warm_trials", "judgements"):
+                for table in ("workers", "steering", "warm_trials", "judgements", "init_checkpoints"):
                     cursor.execute(f"DELETE FROM kubetune.{table} WHERE experiment_id = %s", (experiment_id,))
                 cursor.execute("DELETE FROM kubetune.experiments WHERE id = %s", (experiment_id,))
         return len(gone)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
 from kubetune.api import checkpoints, names
-from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed
+from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed, Start, Taken
 from kubetune.api.spec import Parameter, ParamValue
 from kubetune.api.trial import Counts, Ending, JobRecord, Leg, Reason, Report, TrialRow, TrialState, WorkerRow
 from kubetune.storage import base, memory_checkpoints, memory_leases, rules, series
@@ -93,6 +93,7 @@ class Study:
     judged: list[Judged] = dataclasses.field(default_factory=list)
     warm: list[base.WarmTrial] | None = None
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
+    taken: Taken | None = None
     version: base.Version | None = None  # of a refit
     checkpoints: memory_checkpoints.Store = dataclasses.field(default_factory=memory_checkpoints.Store)
 
@@ -239,6 +240,35 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if study.warm is not None:
             raise KeyError(uid)
         study.warm = list(trials)
+
+    @_transaction
+    def taken_checkpoint(self, uid: str) -> Taken | None:
+        study = self.database.studies.get(uid)
+        return study.taken if study else None
+
+    @_transaction
+    def latest_checkpoint(self, uid: str, number: int) -> Checkpoint | None:
+        study = self.database.studies.get(uid)
+        there = study is not None and number in study.trials and number not in study.running
+        return next(iter(checkpoints.candidates(study.checkpoints.of(number))), None) if study and there else None
+
+    @_write
+    def take_checkpoint(self, uid: str, taken: Taken) -> Taken:
+        study, source = self._study(uid), self.database.studies.get(taken.uid)
+        if study.taken is not None:
+            return study.taken
+        if source is None or source.deleted is not None:
+            raise base.NotCurrent(f"{taken.source} was deleted")
+        stored = source.checkpoints.stored.get(taken.checkpoint.location)
+        if stored is None or not stored.kept.good:
+            raise base.NotCurrent(f"the checkpoint {taken.checkpoint.location} of {taken.source} was removed")
+        study.taken = taken
+        return taken
+
+    def _held(self, uid: str) -> set[str]:
+        """Locations of a study's checkpoints that other experiments have taken."""
+        there = [each.taken for each in self.database.studies.values() if each.deleted is None]
+        return {each.checkpoint.location for each in there if each is not None and each.uid == uid}
 
     @_transaction
     def load_trials(self, uid: str) -> list[TrialRow]:
@@ -505,7 +535,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
             complete = {row.member: row.number for row in rows if row.state is TrialState.COMPLETE}
             needed.update(number for member, number in complete.items() if member is not None)
         ended = [number for number in study.checkpoints.trials if number not in running]
-        return sum(study.checkpoints.release(number, number in needed) for number in ended)
+        held = self._held(uid)
+        return sum(study.checkpoints.release(number, number in needed, held) for number in ended)
 
     @_write
     def leftovers(self) -> list[Leftover]:
@@ -513,7 +544,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         for study in self.database.studies.values():
             store, row = study.checkpoints, study.row
             for number in store.trials if study.deleted is not None else ():
-                store.release(number, keep=False)
+                store.release(number, False, self._held(row.uid))
             kept = self._study(row.uid.partition("/")[0]).kept  # a phase has no spec of its own
             if row.ended is not None and kept is not None and store.garbage:
                 over = study.deleted is not None
@@ -594,7 +625,9 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def purge(self, retention: float) -> int:
         before = self.clock() - retention
         studies = self.database.studies
-        gone = [uid for uid, study in studies.items() if study.deleted is not None and study.deleted < before]
+        held = {names.base_uid(uid) for uid in studies if self._held(uid)}
+        over = {uid for uid, study in studies.items() if study.deleted is not None and study.deleted < before}
+        gone = [uid for uid in over if names.base_uid(uid) not in held]
         for uid in gone:
             del studies[uid]
         return len(gone)
@@ -699,6 +732,13 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         row, store = self._trial(who).row, self._study(who.experiment_uid).checkpoints
         found = [each for number in rules.resumes_from(row) for each in checkpoints.candidates(store.of(number))]
         return [each for each in found if each.trial != row.number or each.attempt > rules.anew(row)]
+
+    @_transaction
+    def start(self, who: base.Identity) -> Start | None:
+        self._trial(who)
+        study = self._study(names.base_uid(who.experiment_uid))
+        own = study.kept is not None and study.row.namespace == who.namespace
+        return rules.start(study.taken, study.kept.spec if study.kept and own else None)
 
     @_transaction
     def resume(self, who: base.Identity, location: str | None, damaged: Collection[str]) -> base.Answer:

@@ -66,9 +66,10 @@ class Store:
         )
         return found
 
-    def release(self, number: int, keep: bool) -> int:
-        """Of an ended trial; how many."""
-        gone = checkpoints.unneeded(self.of(number), keep)
+    def release(self, number: int, keep: bool, held: Collection[str]) -> int:
+        """Of an ended trial, but for those at these locations; how many."""
+        unneeded = checkpoints.unneeded(self.of(number), keep)
+        gone = [each for each in unneeded if each.checkpoint.location not in held]
         for each in gone:
             self.stored[each.checkpoint.location].kept = dataclasses.replace(each, released=True)
         return len(gone)

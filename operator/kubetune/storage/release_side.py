@@ -22,6 +22,7 @@ class ReleaseSide(engine_side.EngineSide):
 
     def release_checkpoints(self, uid: str, keep: Collection[int]) -> int:
         with self._write() as cursor:
+            cursor.execute("SELECT FROM kubetune.experiments WHERE uid = %s FOR NO KEY UPDATE", (uid,))
             cursor.execute(
                 "SELECT DISTINCT t.id, t.number FROM kubetune.experiments e"
                 " JOIN kubetune.checkpoints c ON c.experiment_id = e.id"
@@ -50,14 +51,13 @@ class ReleaseSide(engine_side.EngineSide):
                     checkpoint_side.kept(cursor, trial_id), number in needed or number in keep
                 )
             ]
-            _release(cursor, uid, gone, self.clock())
-        return len(gone)
+            return _release(cursor, uid, gone, self.clock())
 
     def leftovers(self) -> list[Leftover]:
         with self._write() as cursor:
             cursor.execute(
                 "UPDATE kubetune.checkpoints c SET released = %s FROM kubetune.experiments e"
-                " WHERE e.id = c.experiment_id AND e.deleted IS NOT NULL AND c.released IS NULL",
+                f" WHERE e.id = c.experiment_id AND e.deleted IS NOT NULL AND c.released IS NULL AND NOT {rows.HELD}",
                 (self.clock(),),
             )
             cursor.execute(
@@ -108,9 +108,11 @@ class ReleaseSide(engine_side.EngineSide):
             )
 
 
-def _release(cursor: pool.Cursor, uid: str, locations: list[str], now: float) -> None:
+def _release(cursor: pool.Cursor, uid: str, locations: list[str], now: float) -> int:
+    """How many: what another experiment has taken stays."""
     cursor.execute(
-        "UPDATE kubetune.checkpoints SET released = %s WHERE location = ANY(%s)"
-        " AND experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s)",
-        (now, locations, uid),
+        "UPDATE kubetune.checkpoints c SET released = %s FROM kubetune.experiments e"
+        f" WHERE e.uid = %s AND c.experiment_id = e.id AND c.location = ANY(%s) AND NOT {rows.HELD}",
+        (now, uid, locations),
     )
+    return cursor.rowcount

@@ -3,8 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 from kubetune.api import names, phases
+from kubetune.api.checkpoints import S3, Start, Taken
 from kubetune.api.trial import (
     NO_LOSS,
     Counts,
@@ -97,6 +99,17 @@ def refusal(row: TrialRow | None, who: base.Identity) -> Exception | None:
 def resumes_from(row: TrialRow) -> list[int]:
     """Numbers of the trials whose checkpoints a trial may go on from, the first one first."""
     return [row.number] if row.parent is None else [row.number, row.parent]
+
+
+def start(taken: Taken | None, spec: Mapping[str, Any] | None) -> Start | None:
+    """By what is recorded, or by the spec as it is kept (None: there is none that this pod may speak for)."""
+    if spec is None:
+        return None
+    if taken is not None:
+        one = taken.checkpoint
+        return Start(taken.uid, one.location, one.digest) if one.store == S3 else None
+    form = (spec.get("initCheckpoint") or {}).get("s3")
+    return Start("", str(form["key"]), str(form["sha256"])) if form else None
 
 
 def anew(row: TrialRow) -> int:

@@ -93,14 +93,13 @@ def test_what_the_best_of_another_left_is_what_every_trial_starts_from() -> None
     checkpointed(run, "first")
     assert status(run)["state"] == "Invalid"
     assert "first is still running" in status(run)["message"]
-    while state(run, "small") != "Running":
-        run.world.step()
+    until(run, run.world.now - BEGIN + 60)
     source = run.server.get("experiments", "team-a", "first")
     assert source is not None
     best = source["status"]["best"]["trial"]
     digest = f"{best}" * 64
     assert status(run)["initCheckpoint"] == {"experiment": "first", "trial": best, "step": 1, "digest": digest}
-    job = next(each for each in run.server.all("jobs") if each["metadata"]["name"].startswith("small-"))
+    (job, *_) = (each for each in run.cluster.jobs_made if each["metadata"]["name"].startswith("small-"))
     (container,) = job["spec"]["template"]["spec"]["containers"]
     (mount,) = (each for each in container["volumeMounts"] if each["name"] == names.INIT_VOLUME)
     assert mount["subPath"] == f"runs/{source['metadata']['uid']}/{best}/1-1"

@@ -213,12 +213,14 @@ def test_what_it_is_told_is_plain_json(server: Server) -> None:
         "x": Double(0.1, 1.0, log=True),
         "n": Int(1, 9, step=2),
         "kind": Categorical(("a", "b")),
+        "size": Categorical(("s", "m", "l"), ordered=True),
         "only": Int(1, 2, when=(("kind", ("a",)),)),
     }
     assert description(study(spec(parameters=space)))["parameters"] == {
         "x": {"kind": "double", "low": 0.1, "high": 1.0, "log": True, "step": None},
         "n": {"kind": "int", "low": 1, "high": 9, "log": False, "step": 2},
         "kind": {"kind": "categorical", "choices": ["a", "b"]},
+        "size": {"kind": "categorical", "choices": ["s", "m", "l"], "ordered": True},
         "only": {"kind": "int", "low": 1, "high": 2, "log": False, "step": 1, "when": {"kind": ["a"]}},
     }
     one = HttpSearcher(study(spec()), server.address, 5.0)

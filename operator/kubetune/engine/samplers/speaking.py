@@ -112,7 +112,8 @@ def description(study: Study) -> dict[str, Any]:
 def _parameter(parameter: Parameter) -> dict[str, Any]:
     when = {"when": {parent: list(values) for parent, values in parameter.when}} if parameter.when else {}
     if isinstance(parameter, Categorical):
-        return {"kind": "categorical", "choices": list(parameter.choices), **when}
+        ordered = {"ordered": True} if parameter.ordered else {}
+        return {"kind": "categorical", "choices": list(parameter.choices), **ordered, **when}
     fields = dataclasses.asdict(parameter)
     kind = type(parameter).__name__.lower()
     return {"kind": kind, **{name: fields[name] for name in ("low", "high", "log", "step")}, **when}

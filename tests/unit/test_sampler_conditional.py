@@ -128,6 +128,39 @@ def test_tpe_asks_what_optuna_asks_by_run(
 
 
 @pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
+@pytest.mark.parametrize("phantoms", [False, True])
+def test_tpe_asks_what_optuna_asks_while_trials_run_but_for_branches_that_they_do_not_have(phantoms: bool) -> None:
+    """Four at a time, trial by trial. With constant_liar Optuna notes what it drew for all groups of a running trial,
+    also for those that the trial does not have, and keeps away from them as if they ran. Without these notes every
+    draw is the same. (What it comes to: docs/search-benchmarks.md.)"""
+    made = of("tpe", seed=3)
+    sampler, history = samplers.build(made), History(made.objectives, made.parameters)
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage)
+    running: list[optuna.Trial] = []
+    same = []
+    for number in range(45):
+        if len(running) == 4:
+            ended = running.pop(number % 3)
+            past = history[ended.number]
+            history.replace(dataclasses.replace(past, state=TrialState.COMPLETE, values=(loss(past.params),)))
+            study.tell(ended, loss(past.params))
+        asked = sampler.suggest(history, number)
+        history.add(Past(number, TrialState.RUNNING, asked))
+        seed = seed_of(made, number)
+        study.sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True)
+        running.append(study.ask())
+        same.append(by_run(running[-1]) == asked)
+        kept = storage._studies[study._study_id].trials[number]  # both go on from what ours asked for
+        known = space.distributions_of(made.parameters)
+        kept.params, kept.distributions = dict(asked), {name: known[name] for name in asked}
+        if not phantoms:
+            kept.system_attrs = {}
+    assert all(same) is not phantoms
+    assert all(same[:10])
+
+
+@pytest.mark.filterwarnings("ignore::optuna.exceptions.ExperimentalWarning")
 @pytest.mark.parametrize("settings", [{}, {"group": True}])
 def test_tpe_asks_what_optuna_asks_by_run_with_several_objectives(settings: dict[str, Any]) -> None:
     objectives: tuple[Objective, ...] = (LOSS, ACCURACY)

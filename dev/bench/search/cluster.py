@@ -9,12 +9,14 @@ import argparse
 import dataclasses
 import json
 import os
+import pathlib
 import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dev.bench.search import report
 from dev.bench.search.problem import Outcome, Problem
 from dev.bench.search.sides import Ours
 from dev.bench.search.standard import BY_NAME, single
@@ -116,19 +118,26 @@ def main() -> int:
     """1 where a trial had other parameters."""
     parser = argparse.ArgumentParser(prog="python -m dev.bench.search.cluster", description=__doc__)
     parser.add_argument("--only", default=",".join(SAMPLERS), help="samplers with commas between")
+    parser.add_argument("--write", type=pathlib.Path, help="docs/search-benchmarks.md: the table goes there")
     options = parser.parse_args()
     _run("kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found")
     _run("kubectl", "create", "namespace", NAMESPACE)
     wrong = 0
-    print(f"| `sampler.name` | trials | as in process | best of branin (least {problem().least:.4f}) |")
-    print("| --- | --- | --- | --- |")
+    lines = [
+        f"| `sampler.name` | trials | as in process | best of branin (least {problem().least:.4f}) |",
+        "| --- | --- | --- | --- |",
+    ]
+    print(*lines, sep="\n")
     for sampler in options.only.split(","):
         trials = _measured(sampler)
         others = different(sampler, trials)
         wrong += len(others)
         same = "all" if not others else f"all but {', '.join(map(str, others))}"
-        print(f"| `{sampler}` | {len(trials)} | {same} | {min(trial.value for trial in trials):.4f} |", flush=True)
+        lines.append(f"| `{sampler}` | {len(trials)} | {same} | {min(trial.value for trial in trials):.4f} |")
+        print(lines[-1], flush=True)
     _run("kubectl", "delete", "namespace", NAMESPACE, "--wait=false")
+    if options.write:
+        report.put(options.write, "cluster", "\n".join(lines))
     return 1 if wrong else 0
 
 

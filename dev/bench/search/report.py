@@ -97,15 +97,18 @@ def _in_order(present: set[str]) -> list[str]:
 
 
 def write(page: pathlib.Path, found: Mapping[str, Sequence[Run]]) -> None:
-    """The tables into the page, each between the comments that name its family, and the plots beside it."""
-    text = page.read_text()
+    """The tables into the page, and the plots beside it."""
     figures = page.parent / "figures"
     figures.mkdir(exist_ok=True)
     for family, runs in found.items():
-        begin, end = f"<!-- {family} -->", f"<!-- /{family} -->"
         (figures / f"search-{family}.svg").write_text(draw(family, runs))
-        shown = f"{begin}\n{table(family, runs)}\n![{TITLES[family]}](figures/search-{family}.svg)\n{end}"
-        text, count = re.subn(f"{begin}.*?{end}", lambda _, shown=shown: shown, text, flags=re.DOTALL)  # type: ignore[misc]
-        if not count:
-            raise ValueError(f"{page} has no place for {family}: {begin}{end}")
+        put(page, family, f"{table(family, runs)}\n![{TITLES[family]}](figures/search-{family}.svg)")
+
+
+def put(page: pathlib.Path, name: str, shown: str) -> None:
+    """Into the page, between the comments that have this name."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    text, count = re.subn(f"{begin}.*?{end}", lambda _: f"{begin}\n{shown}\n{end}", page.read_text(), flags=re.DOTALL)
+    if not count:
+        raise ValueError(f"{page} has no place for {name}: {begin}{end}")
     page.write_text(text)

@@ -384,6 +384,25 @@ def test_people_read_the_record_of_decisions(
         assert read(gateway, f"/v1/experiments/team-a/nothing/{path}", token)[0] == 404
 
 
+def test_people_read_the_models_of_their_namespace(
+    world: gateway_world.World, gateway: gateway_world.Running, experiment: Experiment
+) -> None:
+    uid = names.phase_uid(experiment.uid, "refit")
+    refit = Experiment(experiment.storage, [names.MODEL_METRIC], ["maximize"], uid=uid, name=experiment.name)
+    refit.create(0)
+    experiment.storage.model(refit.who(0), "s3://m", "sha256:00")
+    refit.finish(0)
+    token = world.api.lets_read("team-a")
+    status, answer = read(gateway, f"/v1/models/team-a?experiment={experiment.name}", token)
+    assert status == 200
+    (model,) = answer["models"]
+    assert (model["experiment"], model["version"], model["address"]) == (experiment.name, 1, "s3://m")
+    assert (model["parameters"], model["scores"]) == ({"x": 0.5}, [])
+    assert model in read(gateway, "/v1/models/team-a", token)[1]["models"]
+    assert read(gateway, "/v1/models/team-a?experiment=nothing", token) == (200, {"models": []})
+    assert read(gateway, "/v1/models/team-a", world.api.lets_read("team-b"))[0] == 403
+
+
 def test_people_read_their_namespace_only(
     world: gateway_world.World, gateway: gateway_world.Running, experiment: Experiment
 ) -> None:

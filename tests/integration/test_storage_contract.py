@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -162,6 +163,31 @@ class TestStudy:
             storage.model(search.who(0), "s3://no", "")
         with pytest.raises(base.NotCurrent):
             storage.model(refits[0].who(0, attempt=2), "s3://no", "")
+
+    def test_models_are_those_of_complete_refits_with_their_scores(self, storage: Storage) -> None:
+        search, other = Experiment(storage), Experiment(storage)
+        for each in (search, other):
+            refit = phase(each, "refit", {"image": "digits:1"})
+            refit.create(0)
+            storage.model(refit.who(0), "s3://m", "sha256:00")
+        place = (search.namespace, search.name)
+        assert storage.models(*place) == []  # it is not complete
+        phase(search, "refit", {"image": "digits:1"}).finish(0)
+        of_it = {"model": {"version": 1}}
+        unscored, scored = phase(search, "test", of_it), phase(search, "test.b", of_it)
+        phase(search, "test.c", {"sets": []}).create(0)  # of no model
+        unscored.create(0)
+        scored.create(0)
+        ended = scored.finish(0, completed(0.25)).ended
+        (version,) = storage.versions(search.uid)
+        (model,) = storage.models(*place)
+        assert (model.experiment, model.version) == (search.name, version)
+        assert model.scores == (base.Score("test.b", 0.25, ended or 0.0),)
+        phase(other, "refit", {"image": "digits:1"}).finish(0)
+        assert {search.name, other.name} <= {each.experiment for each in storage.models(search.namespace)}
+        assert storage.models("elsewhere") == []
+        storage.delete_study(search.uid)
+        assert storage.models(*place) == []
 
     def test_a_test_that_has_scored_gets_no_other_attempt(self, storage: Storage) -> None:
         search = Experiment(storage)
@@ -845,3 +871,10 @@ class TestSeries:
                 experiment.report(number, step, loss=value)
             experiment.finish(number)
         assert series_of(experiment.storage, experiment.uid) == curves
+
+
+def phase(search: Experiment, name: str, plan: dict[str, Any]) -> Experiment:
+    """What comes after a search, with its plan."""
+    made = Experiment(search.storage, uid=names.phase_uid(search.uid, name), name=search.name)
+    search.storage.save_spec(made.uid, base.KeptSpec(1, plan))
+    return made

@@ -758,3 +758,34 @@ def test_retry_says_what_it_does_not_do(world: World, tune: Tune) -> None:
     failed_after(world, "refit", {})
     assert "has no spec.refit any more" in tune("retry", "digits")[2]
     assert patches == []
+
+
+MODELS = PROXY.replace("/experiments/team-a/digits", "/models/team-a")
+
+
+def test_models_are_listed_with_their_scores(world: World, tune: Tune) -> None:
+    model = {
+        "experiment": "digits",
+        "version": 1,
+        "address": "/models/digits.pickle",
+        "digest": "sha256:" + 64 * "9",
+        "image": "digits:1",
+        "parameters": {"lr": 0.0031, "layers": 2},
+        "phase": "refit",
+        "time": 1800000000.0,
+        "scores": [{"name": "test", "value": 0.9611, "time": 1.0}, {"name": "test.b", "value": "nan", "time": 2.0}],
+    }
+    second = {**model, "version": 2, "digest": "", "scores": []}
+    world.experiment(resource())
+    world.answers[f"GET {MODELS}"] = (200, {"models": [model, second]})
+    code, out, _ = tune("models", "digits")
+    assert code == 0
+    head, first, last = out.splitlines()
+    assert head.split() == ["EXPERIMENT", "VERSION", "TEST", "MADE", "ADDRESS", "DIGEST", "PARAMETERS"]
+    assert "0.9611, nan" in first
+    assert "2027-01-15 08:00" in first
+    assert "sha256:99999999999…" in first
+    assert last.split()[1:3] == ["2", "-"]
+    assert tune("models", "-o", "json")[1] == json.dumps([model, second], indent=2) + "\n"
+    world.answers[f"GET {MODELS}"] = (200, {"models": []})
+    assert "spec.refit makes one" in tune("models")[2]

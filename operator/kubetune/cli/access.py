@@ -168,9 +168,16 @@ class Access:
             None if worker is None else (int(worker["number"]), int(worker["incarnation"])),
         )
 
-    def _read(self, what: str, params: Mapping[str, str | int | bool] | None = None) -> Any:
-        path = f"v1/experiments/{self.namespace}/{what}"
+    def models(self, name: str | None) -> list[Json]:
+        """The versions of models that refits of the namespace's experiments, or of one, told of."""
+        path = f"v1/models/{self.namespace}"
+        found: list[Json] = self._ask(path, {"experiment": name} if name else None)["models"]
+        return found
 
+    def _read(self, what: str, params: Mapping[str, str | int | bool] | None = None) -> Any:
+        return self._ask(f"v1/experiments/{self.namespace}/{what}", params)
+
+    def _ask(self, path: str, params: Mapping[str, str | int | bool] | None) -> Any:
         def send(token: str) -> bytes:
             headers = {names.READ_TOKEN_HEADER: token}
             return self._client.service_proxy(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from kubetune.cli import edits, explain, export, importance, model, render, replay, schedule, text, watch
+from kubetune.cli import edits, explain, export, importance, model, models, render, replay, schedule, text, watch
 from kubetune.cli import logs as trial_logs
 from kubetune.cli.access import Access, Gateway
 from kubetune.kube.client import Client, Json
@@ -130,6 +130,20 @@ def _winner(options: argparse.Namespace, access: Access, credentials: Credential
 
 def _test(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
     print(*edits.run_test(access, options.name, options.again), sep="\n")
+    return 0
+
+
+def _models(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
+    if options.name:
+        access.experiment(options.name)  # a name that is wrong is said in our words
+    found = access.models(options.name)
+    if options.output == "json":
+        print(text.as_json(found))
+    elif found:
+        print(*models.lines(found), sep="\n")
+    else:
+        where = options.name or f"namespace {access.namespace}"
+        print(f"no models in {where}: spec.refit makes one of the winner", file=sys.stderr)
     return 0
 
 
@@ -335,6 +349,10 @@ def parser() -> argparse.ArgumentParser:
         made = add(name, _suspend, summary)
         made.set_defaults(wanted=wanted)
         made.add_argument("name")
+
+    kept = add("models", _models, "the models that refits made: version, score on the test set, address, parameters")
+    kept.add_argument("name", nargs="?", help="of one experiment")
+    kept.add_argument("-o", "--output", choices=["table", "json"], default="table")
 
     retry = add("retry", _retry, "run again what failed after the search: finalists, refit, test")
     retry.add_argument("name")

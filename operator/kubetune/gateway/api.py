@@ -73,6 +73,7 @@ class Api:
                 web.post("/v1/model", self.model),
                 web.get("/v1/experiments/{namespace}/{name}/trials", self.trials),
                 web.get("/v1/experiments/{namespace}/{name}/history", self.history),
+                web.get("/v1/models/{namespace}", self.models),
                 web.get("/v1/experiments/{namespace}/{name}/record", self.record),
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/reports", self.trial_reports),
                 web.get("/v1/experiments/{namespace}/{name}/trials/{number}/log", self.trial_log),
@@ -156,6 +157,11 @@ class Api:
         most = min(limit, wire.MOST_RECORDS)
         found = await self._found(self._storage.record, namespace, name, offset, most)
         return web.json_response({"trials": [record_json.trial(each) for each in found]})
+
+    async def models(self, request: web.Request) -> web.Response:
+        namespace, name = request.match_info["namespace"], request.query.get("experiment") or None
+        await self._authenticator.reader(request.headers.get(names.READ_TOKEN_HEADER), namespace)
+        return web.json_response(wire.write_models(await self._call(self._storage.models, namespace, name)))
 
     async def trial_reports(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)

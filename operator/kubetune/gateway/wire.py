@@ -280,6 +280,28 @@ def _leg(leg: trial.Leg) -> Json:
     return {"attempt": leg.attempt, "lastStep": leg.last_step, "values": values}
 
 
+def write_models(models: Sequence[base.Model]) -> Json:
+    return {"models": [_model(each) for each in models]}
+
+
+def _model(model: base.Model) -> Json:
+    version = model.version
+    return {
+        "experiment": model.experiment,
+        "version": version.number,
+        "address": version.address,
+        "digest": version.digest,
+        "image": version.image,
+        "parameters": dict(version.params),
+        "phase": version.phase,
+        "time": version.time,
+        "scores": [
+            {"name": score.name, "value": trial.to_json_metrics({"": score.value})[""], "time": score.time}
+            for score in model.scores
+        ],
+    }
+
+
 def write_log(log: str | None, place: base.Place) -> Json:
     worker = None if place.worker is None else dict(zip(("number", "incarnation"), place.worker, strict=True))
     return {

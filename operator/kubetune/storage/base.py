@@ -182,6 +182,25 @@ class Version:
     time: float
 
 
+@dataclasses.dataclass(frozen=True)
+class Score:
+    """What a model came to on the test set. ``name``: of the test's phase; ``time``: seconds since the epoch."""
+
+    name: str
+    value: float
+    time: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A version of an experiment's model, whose refit is complete; ``scores``: in the order in which they were asked
+    for."""
+
+    experiment: str
+    version: Version
+    scores: tuple[Score, ...] = ()
+
+
 Settle = Callable[[Sequence[Report], Finish | None], Ending | NextLeg]
 
 
@@ -572,6 +591,10 @@ class GatewayStorage(Protocol):
 
     def record(self, namespace: str, name: str, offset: int, limit: int) -> list[TrialRecord]:
         """A page of its trials by number, with all that was decided about them. Raises KeyError."""
+
+    def models(self, namespace: str, name: str | None = None) -> list[Model]:
+        """Of the namespace's experiments, or of the one of that name, by name and version; of each at most the latest
+        1,000."""
 
     def trial_reports(self, namespace: str, name: str, number: int, phase: str = "") -> list[Report]:
         """All accepted reports of a trial, every attempt, by seq. Raises KeyError."""

@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Concatenate, ParamSpec, TypeVar
 
-from kubetune.api import checkpoints, names
+from kubetune.api import checkpoints, names, phases
 from kubetune.api.checkpoints import Checkpoint, Leftover, Resumed, Start, Taken
 from kubetune.api.spec import Parameter, ParamValue
 from kubetune.api.trial import Counts, Ending, JobRecord, Leg, Reason, Report, TrialRow, TrialState, WorkerRow
@@ -715,6 +715,27 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         found = [study.version for study in self._phases(names.base_uid(uid)) if study.version is not None]
         return sorted(found, key=lambda each: each.number)
 
+    @_transaction
+    def models(self, namespace: str, name: str | None = None) -> list[base.Model]:
+        found = []
+        for uid, search in self.database.studies.items():
+            row = search.row
+            mine = row.namespace == namespace and name in (None, row.name) and not names.phase_of(uid)
+            for study in self._phases(uid) if mine and search.deleted is None else ():
+                if study.version is not None and any(_completed(study)):
+                    found.append(base.Model(row.name, study.version, self._scores(uid, study.version.number)))
+        return sorted(found, key=lambda model: (model.experiment, model.version.number))
+
+    def _scores(self, uid: str, version: int) -> tuple[base.Score, ...]:
+        """What that version came to on the test set."""
+        tests = [each for each in self._phases(uid) if phases.kind(names.phase_of(each.row.uid)) == phases.TEST]
+        mine = [each for each in tests if each.kept and (each.kept.spec.get("model") or {}).get("version") == version]
+        return tuple(
+            base.Score(names.phase_of(each.row.uid), (row.values or ())[0], row.ended or 0.0)
+            for each in mine
+            for row in _completed(each)
+        )
+
     # ---- checkpoints
 
     @_transaction
@@ -879,3 +900,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         found = next((each for each in workers if each.job_uid and each.job_uid == row.job_uid), None)
         worker = None if found is None else (found.number, found.incarnation)
         return base.Place(row.attempt, rules.is_running(row), row.started, worker)
+
+
+def _completed(study: Study) -> list[TrialRow]:
+    return [trial.row for trial in study.trials.values() if trial.row.state is TrialState.COMPLETE]

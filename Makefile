@@ -10,7 +10,7 @@ BIN := .venv/bin
 VERSION := 0.1.0
 IMAGES := kubetune/kubetune:$(VERSION) kubetune/trial:$(VERSION) digits:1 architecture:1
 # The sampler gp, and what single examples need besides.
-MORE_IMAGES := kubetune/kubetune:$(VERSION)-gp kubetune/kubetune:$(VERSION)-reinforce hyperopt-searcher:1 pbt:1 transfer:1
+MORE_IMAGES := kubetune/kubetune:$(VERSION)-gp kubetune/kubetune:$(VERSION)-reinforce hyperopt-searcher:1 pbt:1 transfer:1 digits-honest:1
 # NODES, KWOK_NODES, KUBECONFIG and others are read by dev/cluster (see dev/cluster/README.md).
 CLUSTER := $(PYTHON) -m dev.cluster
 IN_CLUSTER := eval "$$($(CLUSTER) env)"; export PATH="$(CURDIR)/$(BIN):$$PATH";
@@ -107,6 +107,7 @@ images-all: images ## the same, and those that only the sampler gp or single exa
 	$(CLUSTER) build -t hyperopt-searcher:1 examples/hyperopt
 	$(CLUSTER) build -t pbt:1 examples/pbt
 	$(CLUSTER) build -t transfer:1 examples/transfer
+	$(CLUSTER) build -t digits-honest:1 -f examples/digits/Dockerfile.honest examples/digits
 	$(CLUSTER) load $(MORE_IMAGES)
 
 .PHONY: install

@@ -39,6 +39,8 @@ def refit(options: argparse.Namespace) -> None:
 def score(options: argparse.Namespace, model: pathlib.Path) -> None:
     """The refit's model on the test part, once."""
     test = digits.parts(options.small)[2]
+    if not len(test.digits):
+        raise SystemExit(f"the test part is not here: spec.test mounts it as {digits.TEST}")
     network = pickle.loads(model.read_bytes())
     kubetune_trial.report(0, accuracy=network.score(test.images, test.digits))
 

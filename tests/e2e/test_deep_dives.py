@@ -1,5 +1,7 @@
 """The deep dives of examples/ on a real cluster, to their end (make test-all)."""
 
+import json
+import pathlib
 import sys
 from collections.abc import Callable
 
@@ -43,6 +45,25 @@ def test_promoted_trials_go_on_from_their_checkpoints(namespace: str) -> None:
     stayed = [trial["message"] for trial in trials if trial["state"] == "PRUNED"]
     assert len(stayed) > 30
     assert all(message.startswith("stayed at rung ") for message in stayed)
+
+
+@pytest.mark.skipif(
+    not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two, and an image without a test set"
+)
+def test_a_winner_is_scored_on_what_no_trial_could_see(namespace: str, tmp_path: pathlib.Path) -> None:
+    held_out = tmp_path / "test.csv"
+    held_out.write_text(cluster.run(sys.executable, str(EXAMPLES / "digits" / "hold_out.py"), "test"))
+    cluster.kubectl("create", "configmap", "digits-test", f"--from-file={held_out}", "-n", namespace)
+    put(namespace, "digits/claim.yaml")
+    experiment = cluster.apply(namespace, load("digits/experiment-honest.yaml"))
+    status = experiment.wait("Complete", timeout=600)
+    assert status["test"]["value"] > 0.9
+    log = cluster.run("kubectl-tune", "logs", experiment.name, str(status["best"]["trial"]), "-n", namespace)
+    assert ", 0 to test" in log
+    models = cluster.run("kubectl-tune", "models", experiment.name, "-n", namespace, "-o", "json")
+    (model,) = json.loads(models)
+    assert (model["version"], model["address"]) == (1, "/models/digits-honest.pickle")
+    assert [score["value"] for score in model["scores"]] == [status["test"]["value"]]
 
 
 @pytest.mark.skipif(not cluster.EVERYTHING, reason="KUBETUNE_TEST_ALL=1: a minute or two")

@@ -352,6 +352,31 @@ _LIMITS = _admission(
         "spec.stop.noImprovement judges one objective",
     ),
     (
+        "regret-of-what",
+        {"stop": {"regretBound": {"minTrials": 30}}},
+        "spec.stop.regretBound.below: say what gain is not worth a trial",
+    ),
+    (
+        "regret-nothing",
+        {"stop": {"regretBound": {"below": 0}}},
+        "spec.stop.regretBound.below in body should be greater than 0",
+    ),
+    (
+        "regret-at-once",
+        {"stop": {"regretBound": {"below": 0.1, "minTrials": 1}}},
+        "spec.stop.regretBound.minTrials in body should be greater than or equal to 2",
+    ),
+    (
+        "regret-with-two",
+        {"objective": DROP, "objectives": TWO, "stop": {"regretBound": {"below": 0.1}}},
+        "spec.stop.regretBound judges one objective",
+    ),
+    (
+        "regret-of-a-population",
+        {"sampler": {"name": "pbt"}, "stop": {"regretBound": {"below": 0.1}}},
+        "spec.stop.regretBound: a trial of a population goes on",
+    ),
+    (
         "finalists-none",
         {"finalists": {"top": 0}},
         "spec.finalists.top in body should be greater than or equal to 1",

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from kubetune.api.spec import NoImprovement
+from kubetune.api.spec import NoImprovement, RegretBound
+from kubetune.api.stop import Regret
 from kubetune.api.trial import Counts, Reason
 from kubetune.controller.decide import Limits, decide
 from kubetune.controller.plan import DeleteJob, End, Finish, Observed, Plan, RequestStop
@@ -36,6 +37,12 @@ ENDS: dict[str, tuple[Observed, dict[str, object], Reason, str]] = {
         o.seen(counts=Counts(complete=3, pruned=3), stagnation=5, best=0.9),
         {"no_improvement": NoImprovement(5)},
         Reason.NO_IMPROVEMENT,
+        "Complete",
+    ),
+    "too little is left to gain": (
+        o.seen(counts=Counts(complete=25), regret=Regret(0.0008, 0.001, 25), best=0.9),
+        {"regret_bound": RegretBound(0.001), "max_trials": 100},
+        Reason.REGRET_BOUND,
         "Complete",
     ),
     "more failed than may": (o.seen(counts=Counts(complete=1, failed=4)), {}, Reason.MAX_FAILED_TRIALS, "Failed"),
@@ -90,6 +97,18 @@ def test_it_says_how_long_nothing_got_better() -> None:
     assert message == "5 trials ended without an improvement of more than 0.01: the best is accuracy = 0.9"
     assert plan(seen, no_improvement=NoImprovement(8)).reason is Reason.RUNNING
     assert plan(seen).reason is Reason.RUNNING
+
+
+def test_it_says_what_is_left_to_gain() -> None:
+    limit = {"regret_bound": RegretBound(), "max_trials": 100}
+    seen = o.seen(counts=Counts(complete=30), regret=Regret(0.0008, 0.001, 25), best=0.9)
+    assert plan(seen, **limit).message == (
+        "at most 0.0008 is left to gain, by 25 complete trials, and less than 0.001 is enough: the best is "
+        "accuracy = 0.9"
+    )
+    for regret in (Regret(), Regret(0.001, 0.001, 25), Regret(0.0, None, 25), Regret(None, 0.001, 25, "no reason")):
+        seen = o.seen(counts=Counts(complete=30), regret=regret)
+        assert plan(seen, **limit).reason is Reason.RUNNING
 
 
 def test_max_trials_lets_the_last_ones_run_to_their_end() -> None:

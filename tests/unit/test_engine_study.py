@@ -18,6 +18,7 @@ from kubetune.api.spec import (
     Objective,
     Params,
     ParamValue,
+    RegretBound,
 )
 from kubetune.api.trial import Counts, Reason, TrialRow, TrialState
 from kubetune.controller import ports
@@ -437,6 +438,24 @@ def test_counts_trials_without_an_improvement_over_restarts() -> None:
     assert experiment.engine.stagnation == 4
     experiment.engine.update(spec(pruner=HALVING))
     assert experiment.engine.stagnation == 0
+
+
+def test_a_regret_bound_is_decided_once_and_for_every_operator() -> None:
+    pytest.importorskip("sklearn")
+    experiment = Experiment(spec(regret_bound=RegretBound(1e9, min_trials=10)))
+    found = []
+    for value in (3.0, 1.0, 2.0, 5.0, 4.0, 2.5, 6.0, 7.0, 1.5, 2.2, 0.5, 0.1):
+        experiment.run(value)
+        experiment.engine.tail()
+        found.append(experiment.engine.regret)
+    assert [regret is not None and regret.reached for regret in found] == [False] * 9 + [True] * 3
+    assert found[9] == found[11]
+    experiment.restart()
+    assert experiment.engine.regret == found[9]
+    looks = [each for each in experiment.storage.steering("uid-1") if each.kind == "regret"]
+    assert [each.detail["complete"] for each in looks] == [10]
+    assert experiment.engine.update(spec()) == []
+    assert experiment.engine.regret is None
 
 
 def test_ending_a_trial_twice_gives_the_same_row_and_counts_once() -> None:

@@ -23,10 +23,11 @@ from kubetune.api.spec import (
     Int,
     Objective,
     Parameter,
+    RegretBound,
 )
 from kubetune.api.stages import Around, Stage
 from kubetune.api.trial import Reason, TrialRow, TrialState
-from kubetune.engine import again, samplers, searching
+from kubetune.engine import again, regret, samplers, searching
 from kubetune.engine.engine import Engine
 from kubetune.engine.samplers import gp
 from kubetune.storage import record_json
@@ -322,3 +323,22 @@ def test_a_searcher_from_outside_cannot_be_asked_again() -> None:
     verdict = again.replay(dataclasses.replace(study, steering=steers))
     assert verdict.asked == verdict.different == 0
     assert verdict.notes[0].endswith("trials were asked of a searcher from outside, which is not here")
+
+
+def test_regret_bounds_are_worked_out_again() -> None:
+    """Of a record that was changed, the first that differs is named."""
+    installed("gp")
+    world = World(made("random", regret_bound=RegretBound(1e-12, min_trials=10), max_trials=70), seed=4)
+    world.run(40)
+    world.edit(narrow={"x": Double(0.1, 0.9)})
+    world.run(100)
+    study = world.record()
+    looks = [each for each in study.steering if each.kind == regret.REGRET]
+    verdict = again.replay(study)
+    assert (verdict.differences, verdict.notes) == ([], [])
+    assert verdict.bounds == len(looks) > 3
+    forged = dataclasses.replace(looks[-1], detail={**looks[-1].detail, "bound": 1.0})
+    steering = [forged if each is looks[-1] else each for each in study.steering]
+    verdict = again.replay(dataclasses.replace(study, steering=steering))
+    assert verdict.bounds == len(looks) - 1
+    assert verdict.differences[0].startswith("the regret bound after ")

@@ -6,12 +6,11 @@ parameter, a pattern that is no regular expression) is found here and becomes co
 
 import dataclasses
 import functools
-import math
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal, TypeAlias
 
-from kubetune.api import algorithm, expression, fidelity, names, narrow, phases, stages, validation
+from kubetune.api import algorithm, expression, fidelity, names, narrow, phases, stages, stop, validation
 from kubetune.api.algorithm import Algorithm as Algorithm
 from kubetune.api.checkpoints import InitCheckpoint, Place, parse_given, parse_place
 from kubetune.api.fidelity import Fidelity as Fidelity
@@ -25,6 +24,8 @@ from kubetune.api.parameters import ParamValue as ParamValue
 from kubetune.api.parameters import parse as parse_parameters
 from kubetune.api.space import Space
 from kubetune.api.stages import Stage as Stage
+from kubetune.api.stop import NoImprovement as NoImprovement
+from kubetune.api.stop import RegretBound as RegretBound
 from kubetune.api.validation import Replicates as Replicates
 from kubetune.api.validation import Validation as Validation
 
@@ -74,15 +75,6 @@ class Metrics:
     format: Literal["text", "json"] = "text"  # of a log's lines; json: each is an object, and no pattern is used
 
 
-@dataclasses.dataclass(frozen=True)
-class NoImprovement:
-    """The experiment is over once so many trials ended, complete or pruned, of which none was better than the best
-    before by more than ``min_delta``, in the metric's unit."""
-
-    trials: int
-    min_delta: float = 0.0
-
-
 _TPE, _MEDIAN = Algorithm("tpe"), Algorithm("median")
 
 
@@ -113,6 +105,7 @@ class ExperimentSpec:
     max_trials: int = 100
     max_failed_trials: int = 10
     no_improvement: NoImprovement | None = None
+    regret_bound: RegretBound | None = None
     parallelism: int = 1  # at most
     parallelism_min: int = 0  # pods that find no node do not lower it below this
     priority: int = 0  # each step doubles the share of common limits
@@ -219,7 +212,8 @@ def parse(resource: Mapping[str, Any]) -> ExperimentSpec:
         pruner=algorithm.read(spec.get("pruner"), default_pruner(spec)),
         max_trials=sum(each.max_trials for each in searches) or int(spec.get("maxTrials", 100)),
         max_failed_trials=int(spec.get("maxFailedTrials", 10)),
-        no_improvement=_no_improvement(spec, objectives),
+        no_improvement=stop.no_improvement(spec, len(objectives)),
+        regret_bound=stop.regret_bound(spec, len(objectives), validated.runs),
         parallelism=most,
         parallelism_min=least,
         priority=int(spec.get("priority", 0)),
@@ -261,20 +255,6 @@ def _initial(spec: Mapping[str, Any]) -> Iterator[Given]:
 def _enqueued(spec: Mapping[str, Any]) -> Iterator[Given]:
     for place, form in enumerate(spec.get("enqueue") or ()):
         yield Given(f"enqueue/{form['name']}", f"enqueue[{place}].parameters", dict(form.get("parameters") or {}))
-
-
-def _no_improvement(spec: Mapping[str, Any], objectives: tuple[Objective, ...]) -> NoImprovement | None:
-    form = (spec.get("stop") or {}).get("noImprovement")
-    if not form:
-        return None
-    if len(objectives) > 1:
-        raise InvalidSpec("stop.noImprovement", "it judges one objective, and there are several; leave it out")
-    trials, delta = int(form.get("trials", 0)), float(form.get("minDelta", 0.0))
-    if trials < 1:
-        raise InvalidSpec("stop.noImprovement.trials", f"needs a whole number of at least 1, but is {trials}")
-    if not 0 <= delta < math.inf:
-        raise InvalidSpec("stop.noImprovement.minDelta", f"needs a number of at least 0, but is {delta}")
-    return NoImprovement(trials, delta)
 
 
 def _limit(limits: Mapping[str, Any], name: str, field: str) -> float | None:

@@ -64,6 +64,7 @@ class Reason(enum.StrEnum):
     SPACE_EXHAUSTED = "SpaceExhausted"  # grid: every cell was asked
     TARGET_REACHED = "TargetReached"
     NO_IMPROVEMENT = "NoImprovement"  # spec.stop.noImprovement
+    REGRET_BOUND = "RegretBound"  # spec.stop.regretBound
     MAX_FAILED_TRIALS = "MaxFailedTrials"
     START_FAILURES = "StartFailures"  # the same start failure three times in a row
     EXPERIMENT_DEADLINE = "ExperimentDeadline"

@@ -79,7 +79,7 @@ def _method(history: Mapping[str, Any]) -> list[str]:
     if history["warm"]:
         names = sorted({each["source"] for each in history["warm"]})
         lines.append(f"- Began with {len(history['warm'])} trials of {', '.join(names)}.")
-    done = [each for each in history["steering"] if each["kind"] not in ("search", "image")]
+    done = [each for each in history["steering"] if each["kind"] not in ("search", "image", "regret")]
     if done:
         rows = [[when, what, words] for when, what, words in replay.told(done)]
         lines += ["", "## What was done while it ran", "", *_table(["time (UTC)", "what", ""], rows)]

@@ -93,6 +93,7 @@ class Experiment:
     test: str = ""  # the score on the test set, its name and time
     scored: tuple[str, ...] = ()  # the names under which the test set was scored, "": without one
     looked: bool = False  # the latest scoring failed after it had reported something
+    regret: str = ""  # what is left to gain
     phase: tuple[str, int, int] | None = None  # what comes after the search and runs now: its name, ended runs, all
     failed_phase: str = ""  # or that has failed
 
@@ -201,6 +202,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         scored=tuple(each["name"].partition(".")[2] for each in status.get("scorings") or ()),
         looked=bool((status.get("test") or {}).get("seen")),
         stage=_stage(status["stage"]) if status.get("stage") else "",
+        regret=str((status.get("regretBound") or {}).get("message", "")),
         phase=_phase(status["phase"]) if status.get("phase") and not status["phase"].get("failed") else None,
         failed_phase=status["phase"]["name"] if (status.get("phase") or {}).get("failed") else "",
     )

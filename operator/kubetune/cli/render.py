@@ -47,6 +47,7 @@ def experiment(shown: Experiment, now: float) -> list[str]:
         ("active", active(shown)),
         ("now", phase(shown)),
         ("best", best_line(shown)),
+        ("to gain", "" if shown.ended else shown.regret),
         ("winner", shown.winner.sentence if shown.winner else ""),
         ("model", shown.model),
         ("test set", shown.test),

@@ -60,9 +60,10 @@ def again(document: Mapping[str, Any]) -> tuple[list[str], bool]:
 def _verdict(verdict: Any, versions: Sequence[str]) -> Iterator[str]:
     if not verdict.different:
         asked, stops = text.plural(verdict.asked, "set"), text.plural(verdict.stops, "stop")
-        yield f"the same: {asked} of parameters, {stops}, {text.plural(verdict.rungs, 'judgement')} to go on"
+        bounds = f", {text.plural(verdict.bounds, 'regret bound')}" if verdict.bounds else ""
+        yield f"the same: {asked} of parameters, {stops}, {text.plural(verdict.rungs, 'judgement')} to go on{bounds}"
     else:
-        same = verdict.asked + verdict.stops + verdict.rungs
+        same = verdict.asked + verdict.stops + verdict.rungs + verdict.bounds
         yield f"{text.plural(verdict.different, 'decision')} of {verdict.different + same} differ; the first:"
         yield from (f"  {each}" for each in verdict.differences)
     for note in verdict.notes:

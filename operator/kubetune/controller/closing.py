@@ -35,6 +35,7 @@ def find_closing(spec: ExperimentSpec, seen: Observed, now: float) -> Closing | 
     facts = (
         _target_reached,
         _no_improvement,
+        _regret_bound,
         _start_failures,
         _deadline_passed,
         _too_many_failed,
@@ -58,6 +59,13 @@ def _no_improvement(spec: ExperimentSpec, seen: Observed, now: float) -> Closing
     best = "" if seen.best is None else f": the best is {spec.objectives[0].metric} = {seen.best:g}"
     than = f" of more than {limit.min_delta:g}" if limit.min_delta else ""
     return Closing(Reason.NO_IMPROVEMENT, f"{limit.trials} trials ended without an improvement{than}{best}", cut=True)
+
+
+def _regret_bound(spec: ExperimentSpec, seen: Observed, now: float) -> Closing | None:
+    if spec.regret_bound is None or seen.regret is None or not seen.regret.reached:
+        return None
+    best = "" if seen.best is None else f": the best is {spec.objectives[0].metric} = {seen.best:g}"
+    return Closing(Reason.REGRET_BOUND, f"{seen.regret.sentence}{best}", cut=True)
 
 
 def _start_failures(spec: ExperimentSpec, seen: Observed, now: float) -> Closing | None:

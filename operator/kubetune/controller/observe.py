@@ -104,6 +104,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         askable=engine.askable,
         target_reached=engine.target_reached,
         stagnation=engine.stagnation,
+        regret=engine.regret,
         best=best[0].values[0] if best and len(spec.objectives) == 1 else None,
         started=engine.started if memory.began is None else memory.began,
         ended=ended,

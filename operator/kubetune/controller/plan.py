@@ -5,6 +5,7 @@ import enum
 from collections.abc import Collection, Mapping, Sequence
 from typing import TypeAlias
 
+from kubetune.api.stop import Regret
 from kubetune.api.trial import Counts, Reason, TrialRow, WorkerRow
 from kubetune.controller.parallelism import Allowed
 
@@ -110,6 +111,7 @@ class Observed:
     askable: int | None = None  # trials that it would give now (the next stage waits for the last); None: maxTrials
     target_reached: bool = False
     stagnation: int = 0  # the most trials that ended in a row without an improvement
+    regret: Regret | None = None  # what is left to gain, where that is asked for
     best: float | None = None
     started: float | None = None  # when the study was created
     ended: Reason | None = None  # the study's end is committed, for this reason

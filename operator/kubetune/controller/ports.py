@@ -11,6 +11,7 @@ from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import Insight
 from kubetune.api.spec import ExperimentSpec, Json
 from kubetune.api.stages import Current
+from kubetune.api.stop import Regret
 from kubetune.api.trial import AttemptEnd, Counts, JobRecord, Reason, TrialRow, WorkerRow
 from kubetune.api.trial import Best as Best
 from kubetune.controller.plan import JobView
@@ -213,6 +214,10 @@ class Engine(Protocol):
     def stagnation(self) -> int:
         """The most trials that ended in a row without an improvement, as `spec.no_improvement` counts them; 0 if it
         does not ask."""
+
+    @property
+    def regret(self) -> Regret | None:
+        """What `spec.regret_bound` is held against; None: it does not ask."""
 
     @property
     def recent_reasons(self) -> tuple[Reason, ...]:

@@ -229,6 +229,7 @@ class Reconciler:
             failed,
             engine.warm_trials,
             engine.stage,
+            engine.regret,
             epilogue_status.fields(after),
         )
         body = status.status(spec, plan, seen, facts, before, now, found.refused)
@@ -286,6 +287,8 @@ class Reconciler:
             observe_one("parallelism", current if each == reason else 0, {**labels, "reason": each})
         if seen.best is not None:
             observe_one("best_value", seen.best, {**labels, "metric": spec.objectives[0].metric})
+        if engine.regret is not None and engine.regret.bound is not None:
+            observe_one("regret_bound", engine.regret.bound, {**labels, "metric": spec.objectives[0].metric})
 
 
 def _told(search: Look, after: Epilogue) -> tuple[Plan, Observed]:

@@ -17,6 +17,7 @@ from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import AdviceKind, Insight
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.stages import Current
+from kubetune.api.stop import Regret
 from kubetune.api.trial import Best, Reason
 from kubetune.controller import jobs
 from kubetune.controller.observe import RefusedSpec
@@ -53,6 +54,7 @@ class Facts:
     unanswered: tuple[int, str] | None = None  # how often in a row the sampler failed, and why
     warm: int = 0  # trials of other experiments that the sampler began with
     stage: Current | None = None
+    regret: Regret | None = None
     after: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # fields about what comes after the search
 
 
@@ -134,6 +136,8 @@ def status(
         result["initCheckpoint"] = _taken(taken)
     if facts.best:
         result |= _found(spec, facts.best)
+    if facts.regret is not None:
+        result["regretBound"] = _regret(facts.regret)
     result |= facts.after
     done, saved = facts.saved_steps
     if saved:
@@ -258,6 +262,12 @@ def _stage(stage: Current, count: int) -> Json:
         "maxTrials": stage.max_trials,
         **({"space": shown} if shown else {}),
     }
+
+
+def _regret(regret: Regret) -> Json:
+    figures = {"bound": regret.bound, "below": regret.below}
+    known = {name: value for name, value in figures.items() if value is not None and math.isfinite(value)}
+    return {**known, "trials": regret.complete, "message": _cut(regret.sentence, TEXT)}
 
 
 def _current(apart: Apart) -> dict[int, JobView]:

@@ -12,7 +12,7 @@ from kubetune.api import narrow
 from kubetune.api.given import read
 from kubetune.api.spec import Algorithm, ExperimentSpec, Given, Json, Parameter
 from kubetune.api.trial import Report, TrialState
-from kubetune.engine import pruners, samplers, searching, stages, steering, warm
+from kubetune.engine import again_regret, pruners, samplers, searching, stages, steering, warm
 from kubetune.engine.curve import Curve
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -41,6 +41,7 @@ class Verdict:
     asked: int = 0  # sets of parameters that are the same
     stops: int = 0  # stops that are the same
     rungs: int = 0  # judgements that are the same and let a trial go on
+    bounds: int = 0  # regret bounds that are the same
     differences: list[str] = dataclasses.field(default_factory=list)
     different: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
@@ -54,12 +55,24 @@ class Verdict:
 def replay(study: Study) -> Verdict:
     """Raises InvalidSpec: the spec, or a sampler or pruner that was recorded, cannot be run here."""
     verdict = Verdict()
+    _bounds(study, verdict)
     if any(trial.legs for trial in study.trials):
         verdict.notes.append("an experiment with trials of several legs: what was known of legs is not in the record")
         return verdict
     _Asks(study, verdict).run()
     _Judgements(study, verdict).run()
     return verdict
+
+
+def _bounds(study: Study, verdict: Verdict) -> None:
+    def then(known: Sequence[Steer], trial: int) -> ExperimentSpec | None:
+        return in_force(dataclasses.replace(study, steering=known), trial)
+
+    found = again_regret.again(study.spec, study.steering, study.trials, then)
+    verdict.bounds = found.same
+    verdict.notes += found.notes
+    for each in found.differences:
+        verdict.differs(each)
 
 
 def versions(study: Study) -> list[str]:

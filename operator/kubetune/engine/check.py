@@ -7,7 +7,7 @@ import re2
 from kubetune.api import given
 from kubetune.api.space import Space
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, ParamValue
-from kubetune.engine import courses, pruners, stages, warm, weights
+from kubetune.engine import courses, pruners, regret, stages, warm, weights
 from kubetune.engine.samplers import where
 
 
@@ -20,6 +20,7 @@ def check(spec: ExperimentSpec) -> None:
     searches = list(stages.each(spec))
     pruners.build(spec)
     courses.build(spec)
+    regret.check(spec)
     given.check(spec.space, spec.given)
     warm.check(spec, [sampler for _, sampler in searches])
     weights.check(spec)

@@ -14,6 +14,7 @@ from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import Insight
 from kubetune.api.spec import Algorithm, ExperimentSpec, Given, InvalidSpec
 from kubetune.api.stages import Current
+from kubetune.api.stop import Regret
 from kubetune.api.trial import (
     AttemptEnd,
     Best,
@@ -28,7 +29,19 @@ from kubetune.api.trial import (
     TrialState,
     WorkerRow,
 )
-from kubetune.engine import check, courses, pruners, samplers, searching, stages, steering, value, warm, weights
+from kubetune.engine import (
+    check,
+    courses,
+    pruners,
+    regret,
+    samplers,
+    searching,
+    stages,
+    steering,
+    value,
+    warm,
+    weights,
+)
 from kubetune.engine.beside import Beside, at_once
 from kubetune.engine.given import Queue
 from kubetune.engine.history import History, Past
@@ -86,6 +99,7 @@ class Engine:
         self._picked = samplers.pick(stages.asked(spec, self._begun))
         self._sampler = samplers.build(self._picked.spec)
         self._asking = Asking(pool, wake)
+        self._regret = regret.Watch(pool, wake, self._steering)
         begin = storage.warm_trials(spec.uid) if spec.warm_start else []
         found = warm.find(spec, storage) if begin is None else begin  # before there is a study that has to fit for ever
         self._taken = spec.init_checkpoint.taken if spec.init_checkpoint else None
@@ -274,6 +288,10 @@ class Engine:
         return 0 if limit is None else self._tally.stagnation(limit.min_delta)
 
     @property
+    def regret(self) -> Regret | None:
+        return self._regret.state(self._spec)
+
+    @property
     def recent_reasons(self) -> tuple[Reason, ...]:
         return self._tally.recent
 
@@ -419,7 +437,15 @@ class Engine:
             if self._live[number].prunable
         }
         self._decide(stops)
+        self._watch_regret()
         return {number: stop.reason for number, stop in stops.items()}
+
+    def _watch_regret(self) -> None:
+        if self._spec.regret_bound is not None and self.ended is None:
+            spec, complete = self._picked.spec, self._tally.complete
+            found = self._regret.look(spec, self._history, self._course, complete, self._order)
+            if found is not None:
+                self._keep([found])
 
     def _decide(self, stops: Mapping[int, Stop]) -> None:
         """Commit what the pruner decided: whom to stop, and who was judged at another rung."""

@@ -315,6 +315,17 @@ class History:
             return self._ranking[:count].tolist()
         return self.front.numbers[:count]
 
+    def ranked(self, most: int) -> tuple[Floats, Floats, Floats]:
+        """Parameters, values and penalties of COMPLETE trials, a row each, the best first; of more than ``most`` trials
+        the best half of so many, and others evenly spread over the rest of the ranks. One objective only."""
+        places = np.arange(len(self._ranking))
+        if len(places) > most:
+            top = most // 2
+            others = np.linspace(top, len(places) - 1, most - top).astype(np.int64)
+            places = np.append(places[:top], others)
+        rows = np.array(self._ranking, dtype=np.int64)[places]
+        return self._params[rows], self._values[rows], self._penalties(rows)
+
     def complete(self, most: int) -> tuple[Floats, Floats]:
         """Parameters and values of COMPLETE trials, a row each, in order of number; of more than ``most`` trials so
         many, evenly spread."""

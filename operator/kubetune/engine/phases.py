@@ -57,6 +57,7 @@ def derive(spec: ExperimentSpec, phase: str, plan: Json) -> ExperimentSpec:
         max_failed_trials=0 if alone else spec.max_failed_trials,
         trial_deadline=_deadline(plan["form"], which) if alone else spec.trial_deadline,
         no_improvement=None,
+        regret_bound=None,
         stop_trials=frozenset(),
         execution="jobs",
         warm_start=(),

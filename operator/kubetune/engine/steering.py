@@ -8,6 +8,7 @@ from kubetune.storage.base import Steer
 
 ENQUEUE, TAKE_BACK, STOP, NARROW, PHASE = "enqueue", "takeBack", "stop", "narrow", "phase"
 STAGE, SEARCH, IMAGE = "stage", "search", "image"  # what begins: `stages`, `searching`
+REGRET = "regret"  # what is left to gain: `regret`
 _QUEUED = "enqueue/"  # before the name, in a set's source
 
 
@@ -101,7 +102,19 @@ def _image(steer: Steer) -> tuple[str, str]:
     return "ImageSeen", f"{steer.detail['image']} is {steer.detail['digest']}, from trial {steer.detail['trial']} on"
 
 
-_OURS: Mapping[str, Callable[[Steer], tuple[str, str]]] = {STAGE: _stage, SEARCH: _search, IMAGE: _image}
+def _regret(steer: Steer) -> tuple[str, str]:
+    detail = steer.detail
+    known = "" if detail["error"] is None else f"; the best one's value is known to ±{detail['error']:.3g}"
+    left = f"no bound: {detail['why']}" if detail["bound"] is None else f"at most {detail['bound']:.3g} is left to gain"
+    return "RegretBound", f"after {detail['complete']} complete trials {left}{known}"
+
+
+_OURS: Mapping[str, Callable[[Steer], tuple[str, str]]] = {
+    STAGE: _stage,
+    SEARCH: _search,
+    IMAGE: _image,
+    REGRET: _regret,
+}
 
 
 def _range(form: Json) -> object:

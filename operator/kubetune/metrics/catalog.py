@@ -65,6 +65,9 @@ class Metrics:
             "kubetune_attempts_lost_total", "Attempts lost to infrastructure, by reason.", *one, "reason"
         )
         self.best_value = self._gauge("kubetune_best_value", "The best trial's objective value.", *one, "metric")
+        self.regret_bound = self._gauge(
+            "kubetune_regret_bound", "What the search has left to gain, at most.", *one, "metric"
+        )
         self.slot_refill = self._histogram(
             "kubetune_slot_refill_seconds", "From a freed slot to the next trial's Job.", _SLOW, *one
         )

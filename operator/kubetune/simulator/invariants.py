@@ -277,6 +277,7 @@ class Watchdog:
             Reason.SPACE_EXHAUSTED: len({tuple(row.params.values()) for row in rows.values()}) == len(rows) == 6,
             Reason.TARGET_REACHED: any(row.values and row.values[0] >= 0.9 for row in rows.values()),
             Reason.NO_IMPROVEMENT: spec.no_improvement is not None and len(rows) > spec.no_improvement.trials,
+            Reason.REGRET_BOUND: spec.regret_bound is not None and len(rows) >= spec.regret_bound.min_trials,
             Reason.MAX_FAILED_TRIALS: failed > spec.max_failed_trials,
             Reason.START_FAILURES: sum(row.reason in START_FAILURES for row in rows.values()) >= 3,
             Reason.EXPERIMENT_DEADLINE: spec.experiment_deadline is not None,

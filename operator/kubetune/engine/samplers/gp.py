@@ -8,6 +8,7 @@ drawn for it (ParEGO: Knowles 2006).
 scikit-learn and scipy are loaded when the first suggestion is made, so by sampler processes only.
 """
 
+import functools
 import importlib.util
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -20,6 +21,7 @@ from kubetune.engine import options
 from kubetune.engine.columns import Floats
 from kubetune.engine.history import COMPLETE, PRUNED, History, View
 from kubetune.engine.samplers.base import Distinct, Sampler, Sight, seed_of
+from kubetune.engine.samplers.gp_search import Search
 from kubetune.engine.samplers.random import RandomSampler
 from kubetune.engine.samplers.unit import Unit
 
@@ -30,9 +32,6 @@ OPTIONS: Mapping[str, options.Option] = {
     "nStartupTrials": options.Whole(10, low=1),  # random until so many trials are COMPLETE
 }
 BEST, LATEST, RUNNING = 50, 150, 50  # trials in the model; what it costs grows with their cube
-DRAWN, AROUND = 1000, 300  # points that are looked at first: anywhere, and around the best
-CLIMBED = 4  # of those, from so many the best point near is searched
-ROUNDS = 3
 AUGMENT = 0.05  # ParEGO's share of the sum
 WEIGHTS, POINTS = 101, 102  # what is drawn of a trial's seed
 
@@ -70,19 +69,23 @@ class GpSampler(Sampler):
         values = self._weighed(view.values[complete], number)
         if view.penalties is not None:
             values = _constrained(values, view.penalties[complete])
-        values = _standard(values)
+        values = standard(values)
         improvement = self._improvement(view, points, values)
         dice = np.random.default_rng(seed_of(self._spec, number, POINTS))
-        seen = self._drawn(points[np.argsort(values, kind="stable")[:3]], dice)
-        height = self._heights(improvement, seen, view)
-        tops = seen[np.argsort(-height, kind="stable")[:CLIMBED]]
-        climbed = np.vstack([self._climb(improvement, top, view, dice) for top in tops])
-        best = climbed[np.argmax(self._heights(improvement, climbed, view))]
+        search = Search(self._unit, improvement, functools.partial(self._free, view), dice)
+        best = search.highest(points[np.argsort(values, kind="stable")[:3]])
         return self._unit.columns.decode(self._unit.decode(best[None])[0].tolist())
+
+    def _free(self, view: View, points: Floats) -> npt.NDArray[np.bool_]:
+        """Those that are not taken."""
+        if not view.taken or self._distinct.points.size is None:
+            return np.ones(len(points), dtype=np.bool_)
+        numbers = self._distinct.points.of(self._unit.decode(points)).tolist()
+        return np.array([number not in view.taken for number in numbers], dtype=np.bool_)
 
     def _weighed(self, values: Floats, number: int) -> Floats:
         """One value for each trial, to be minimised."""
-        values = np.column_stack([_finite(column) for column in (values * self._signs).T])
+        values = np.column_stack([finite(column) for column in (values * self._signs).T])
         if values.shape[1] == 1:
             return np.asarray(values[:, 0])
         span = np.ptp(values, axis=0)
@@ -113,40 +116,8 @@ class GpSampler(Sampler):
             self._fitted = key, gp_model.fit(points, values)
         return self._fitted[1]
 
-    def _drawn(self, best: Floats, dice: np.random.Generator) -> Floats:
-        anywhere = dice.random((DRAWN, self._unit.width))
-        centres = best[dice.integers(0, len(best), AROUND)]
-        widths = 10 ** dice.uniform(-3, -0.5, (AROUND, 1))
-        around = np.clip(centres + widths * dice.standard_normal(centres.shape), 0.0, 1.0)
-        return self._unit.nearest(np.vstack([anywhere, around]))
 
-    def _heights(self, improvement: "Improvement", points: Floats, view: View) -> Floats:
-        """Of points that are taken: none."""
-        heights = improvement.at(points)
-        if view.taken and self._distinct.points.size is not None:
-            numbers = self._distinct.points.of(self._unit.decode(points)).tolist()
-            heights[[number in view.taken for number in numbers]] = -np.inf
-        return heights
-
-    def _climb(self, improvement: "Improvement", begin: Floats, view: View, dice: np.random.Generator) -> Floats:
-        """In turns along the slope where there is one, and through the values of each other parameter."""
-        from kubetune.engine.samplers import gp_model
-
-        point = begin
-        for _ in range(ROUNDS):
-            before = point
-            if len(self._unit.continuous):
-                climbed = gp_model.climb(improvement, point, self._unit.continuous)
-                point = self._unit.nearest(climbed[None])[0]
-            for start, _ in self._unit.discrete:
-                tried = np.vstack([point, self._unit.nearest(self._unit.replaced(point, start, dice))])
-                point = tried[np.argmax(self._heights(improvement, tried, view))]
-            if np.array_equal(point, before) or not self._unit.discrete:
-                break
-        return point
-
-
-def _finite(values: Floats) -> Floats:
+def finite(values: Floats) -> Floats:
     """Without infinities: as good or as bad as the best or the worst of the others."""
     finite = values[np.isfinite(values)]
     return np.clip(values, finite.min(), finite.max()) if len(finite) else np.zeros_like(values)
@@ -160,7 +131,8 @@ def _constrained(values: Floats, penalties: Floats) -> Floats:
     return np.asarray(np.where(broken, np.maximum(values, values[~broken].max()), values))
 
 
-def _standard(values: Floats) -> Floats:
+def standard(values: Floats) -> Floats:
+    """Of mean 0, and standard deviation 1 if they differ."""
     spread = float(values.std())
     return np.asarray((values - values.mean()) / (spread if spread > 0 else 1.0))
 

@@ -8,7 +8,7 @@ values are to be minimised, and standardised by the caller.
 import dataclasses
 import functools
 import warnings
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import scipy.linalg
@@ -137,6 +137,31 @@ def log_h(z: Floats) -> Floats:
     return out
 
 
+class Surface(Protocol):
+    """Something to be as high as possible."""
+
+    def at(self, points: Floats) -> Floats: ...
+
+    def slope(self, point: Floats) -> tuple[float, Floats]:
+        """The height at one point, and its gradient."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Promise:
+    """How good a point may be, at most: ``width`` standard deviations below what is expected, turned upside down."""
+
+    posterior: Posterior
+    width: float
+
+    def at(self, points: Floats) -> Floats:
+        mean, deviation = self.posterior.at(points)
+        return np.asarray(self.width * deviation - mean)
+
+    def slope(self, point: Floats) -> tuple[float, Floats]:
+        mean, deviation, mean_slope, deviation_slope = self.posterior.slopes(point)
+        return self.width * deviation - mean, self.width * deviation_slope - mean_slope
+
+
 @dataclasses.dataclass(frozen=True)
 class Improvement:
     """log of the expected improvement on ``best``."""
@@ -165,12 +190,12 @@ def improvement(posterior: Posterior, points: Floats) -> Improvement:
     return Improvement(posterior, float(posterior.at(points)[0].min()))
 
 
-def climb(improvement: Improvement, begin: Floats, moving: Any) -> Floats:
+def climb(surface: Surface, begin: Floats, moving: Any) -> Floats:
     """The point above ``begin`` when the places ``moving`` may change."""
 
     def below(moved: Floats, point: Floats) -> tuple[float, Floats]:
         point[moving] = moved
-        value, slope = improvement.slope(point)
+        value, slope = surface.slope(point)
         return -value, -slope[moving]
 
     found = scipy.optimize.minimize(

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 
 from kubetune.api.spec import Categorical, ExperimentSpec, InvalidSpec, Parameter, ParamValue
 from kubetune.engine.columns import Columns, Floats, Points
@@ -32,32 +33,15 @@ def within(spec: ExperimentSpec) -> ExperimentSpec:
     return dataclasses.replace(spec, parameters=spec.asked, narrow={})
 
 
-class NarrowedSampler(Sampler):
-    """Asks ``inner``, which was built for `within`."""
+class Narrower:
+    """Rows of the declared space's `Columns` in the terms of the narrower one."""
 
-    def __init__(self, spec: ExperimentSpec, inner: Sampler) -> None:
-        name = spec.sampler.name
-        why = "it tries every point by its number" if inner.capacity() is not None else REFUSE.get(name)
-        if why is not None:
-            raise InvalidSpec("narrow", f"{name} cannot be narrowed while it runs: {why}; tpe, gp and most others can")
-        self._inner = inner
-        self._keeps = spec.sampler.name in TAKES_ANY
-        self._declared = Columns(spec.parameters)
-        self._points, self._inner_points = Points(spec.parameters), Points(spec.asked)
-        self._codes = [_codes(each, spec.asked[name]) for name, each in self._declared.parameters.items()]
-        self._bounds = [spec.asked[name] for name in self._declared.names]
-        self.sight = inner.sight
+    def __init__(self, spec: ExperimentSpec) -> None:
+        declared = Columns(spec.parameters)
+        self._codes = [_codes(each, spec.asked[name]) for name, each in declared.parameters.items()]
+        self._bounds = [spec.asked[name] for name in declared.names]
 
-    def immediate(self, history: History) -> bool:
-        return self._inner.immediate(history)
-
-    def choose(self, view: View, number: int) -> dict[str, ParamValue]:
-        params, inside = self._translated(view.params)
-        past = None if view.past is None else self._past(view.past)
-        shown = dataclasses.replace(view, params=params, taken=self._taken(view.taken), past=past)
-        return self._inner.choose(shown if self._keeps else _rows(shown, inside), number)
-
-    def _translated(self, params: Floats) -> tuple[Floats, np.ndarray[tuple[int, ...], np.dtype[np.bool_]]]:
+    def __call__(self, params: Floats) -> tuple[Floats, npt.NDArray[np.bool_]]:
         """The columns as the narrower space has them, and which rows lie inside of it."""
         made, inside = params.copy(), np.ones(len(params), dtype=np.bool_)
         for place, (codes, bounds) in enumerate(zip(self._codes, self._bounds, strict=True)):
@@ -70,9 +54,33 @@ class NarrowedSampler(Sampler):
                 inside &= ~known | ((column >= bounds.low) & (column <= bounds.high))
         return made, inside
 
+
+class NarrowedSampler(Sampler):
+    """Asks ``inner``, which was built for `within`."""
+
+    def __init__(self, spec: ExperimentSpec, inner: Sampler) -> None:
+        name = spec.sampler.name
+        why = "it tries every point by its number" if inner.capacity() is not None else REFUSE.get(name)
+        if why is not None:
+            raise InvalidSpec("narrow", f"{name} cannot be narrowed while it runs: {why}; tpe, gp and most others can")
+        self._inner = inner
+        self._keeps = spec.sampler.name in TAKES_ANY
+        self._narrower = Narrower(spec)
+        self._points, self._inner_points = Points(spec.parameters), Points(spec.asked)
+        self.sight = inner.sight
+
+    def immediate(self, history: History) -> bool:
+        return self._inner.immediate(history)
+
+    def choose(self, view: View, number: int) -> dict[str, ParamValue]:
+        params, inside = self._narrower(view.params)
+        past = None if view.past is None else self._past(view.past)
+        shown = dataclasses.replace(view, params=params, taken=self._taken(view.taken), past=past)
+        return self._inner.choose(shown if self._keeps else _rows(shown, inside), number)
+
     def _past(self, past: Ended) -> Ended:
         """Those inside. Of two pasts of which one is the beginning of the other it still is."""
-        params, inside = self._translated(past.params)
+        params, inside = self._narrower(past.params)
         return Ended(
             past.key,
             0,
@@ -90,7 +98,7 @@ class NarrowedSampler(Sampler):
         """The points that are inside, by the narrower space's numbers."""
         if not taken or self._points.size is None or self._inner_points.size is None:
             return frozenset()
-        rows, inside = self._translated(self._points.rows(sorted(taken)))
+        rows, inside = self._narrower(self._points.rows(sorted(taken)))
         return frozenset(self._inner_points.of(rows[inside]).tolist())
 
 

@@ -26,6 +26,7 @@ class Asking:
         self._pool = pool
         self._wake = wake
         self._ticket: Ticket | None = None
+        self._first = 0  # number of the first trial that it asks about
         self._order = 0  # as of the ticket's view
         self.known = 0  # of the latest suggestions: place in the order up to which the sampler knew what had happened
 
@@ -48,10 +49,10 @@ class Asking:
         if self._pool is None or sampler.immediate(history):
             self.known = order
             return self._here(sampler, history, count)
-        if self._ticket is None or self._ticket.stale or self._ticket.request.first != len(history):
+        if self._ticket is None or self._ticket.stale or self._first != len(history):
             view = history.view(*dataclasses.astuple(sampler.sight))
-            self._ticket = self._pool.submit(Request(_bare(spec), view, len(history), count, BATCH), self._wake)
-            self._order = order
+            self._ticket = self._pool.submit(Request(bare(spec), view, len(history), count, BATCH), self._wake)
+            self._first, self._order = len(history), order
         try:
             answer = self._ticket.wait(PATIENCE)
         except SamplerFailed:
@@ -69,8 +70,8 @@ class Asking:
             yield sampler.propose(history, number)
 
 
-def _bare(spec: ExperimentSpec) -> ExperimentSpec:
-    """Without what changes while it runs or is large, and concerns no sampler."""
+def bare(spec: ExperimentSpec) -> ExperimentSpec:
+    """Without what changes while it runs or is large, and concerns nothing that a sampler process does."""
     return ExperimentSpec(
         spec.namespace,
         spec.name,

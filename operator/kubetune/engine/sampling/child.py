@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 import kubetune
-from kubetune.engine.sampling.wire import Answer, Receiver, Request, send
+from kubetune.engine.sampling.wire import Answer, Question, Receiver, send
 
 START = 60.0  # seconds that a process may take to start
 _KNOWN = 1000  # experiments
@@ -38,7 +38,7 @@ class Process:
         except TimeoutError:
             raise EOFError from None
 
-    def ask(self, request: Request, slow: float, limit: float, on_slow: Callable[[], None]) -> Answer:
+    def ask(self, request: Question, slow: float, limit: float, on_slow: Callable[[], None]) -> Answer:
         """Raises TimeoutError after ``limit`` seconds; EOFError or OSError: the process is gone. ``on_slow`` is called
         if it takes longer than ``slow``."""
         answer = self._answer(request.but(self._has(request)), slow, limit, on_slow)
@@ -47,7 +47,7 @@ class Process:
         self._knows(request)
         return answer
 
-    def _answer(self, request: Request, slow: float, limit: float, on_slow: Callable[[], None]) -> Answer:
+    def _answer(self, request: Question, slow: float, limit: float, on_slow: Callable[[], None]) -> Answer:
         end = time.monotonic() + limit
         self._end.settimeout(limit)
         send(self._end, request)
@@ -58,17 +58,17 @@ class Process:
         self._end.settimeout(max(0.001, end - time.monotonic()))
         return cast(Answer, self._receiver.receive())
 
-    def _has(self, request: Request) -> int:
+    def _has(self, request: Question) -> int:
         """How much of the request's past it was sent before; it may have forgotten."""
-        past = request.view.past
-        key, count = self._known.get(request.spec.uid, (0, 0))
+        past = request.past
+        key, count = self._known.get(request.key, (0, 0))
         return min(count, len(past)) if past is not None and past.key == key else 0
 
-    def _knows(self, request: Request) -> None:
-        past = request.view.past
+    def _knows(self, request: Question) -> None:
+        past = request.past
         if past is not None:
-            self._known.pop(request.spec.uid, None)
-            self._known[request.spec.uid] = past.key, len(past)
+            self._known.pop(request.key, None)
+            self._known[request.key] = past.key, len(past)
             if len(self._known) > _KNOWN:
                 del self._known[next(iter(self._known))]
 

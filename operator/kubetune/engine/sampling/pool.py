@@ -22,7 +22,7 @@ from collections.abc import Callable, Sequence
 from kubetune.api.searcher import SamplerFailed
 from kubetune.api.spec import ParamValue
 from kubetune.engine.sampling.child import Process
-from kubetune.engine.sampling.wire import Answer, Request
+from kubetune.engine.sampling.wire import Answer, Question
 
 COMMAND = (sys.executable, "-m", "kubetune.engine.sampling.process")
 SLOW = 1.0  # seconds of one ask
@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 class Ticket:
     """A request under way."""
 
-    def __init__(self, request: Request, wake: Callable[[], None]) -> None:
+    def __init__(self, request: Question, wake: Callable[[], None]) -> None:
         self.request = request
         self._wake = wake
         self._done = threading.Event()
@@ -46,16 +46,20 @@ class Ticket:
 
     def wait(self, seconds: float) -> Sequence[dict[str, ParamValue]] | None:
         """The suggestions; None: not yet, ``wake`` will be called. Raises SamplerFailed."""
+        answer = self.answer(seconds)
+        return None if answer is None else answer.params
+
+    def answer(self, seconds: float) -> Answer | None:
+        """All of it; as `wait`."""
         if not self._done.wait(seconds):
             return None
         if self._answer.error:
             raise SamplerFailed(self._answer.error)
-        return self._answer.params
+        return self._answer
 
     @property
-    def uid(self) -> str:
-        """The experiment's."""
-        return self.request.spec.uid
+    def key(self) -> str:
+        return self.request.key
 
     @property
     def stale(self) -> bool:
@@ -91,12 +95,12 @@ class Pool:
         self._slow_after, self._limit = slow, limit
         self._changed = threading.Condition()
         self._waiting: list[Ticket] = []
-        self._slow: set[str] = set()  # experiments, by UID
+        self._slow: set[str] = set()  # keys of questions
         self._held: list[_Turn] = []  # slow asks under way, in the order in which they turned out so
         self._threads = 0
         self._begun = 0  # threads, ever
         self._idle: set[int] = set()  # threads, by number
-        self._homes: dict[str, int] = {}  # experiment → the thread whose process answered it last
+        self._homes: dict[str, int] = {}  # key → the thread whose process answered it last
         self._processes: set[Process] = set()
         self._closed = False
 
@@ -106,7 +110,7 @@ class Pool:
         with self._changed:
             return [process.pid for process in self._processes]
 
-    def submit(self, request: Request, wake: Callable[[], None]) -> Ticket:
+    def submit(self, request: Question, wake: Callable[[], None]) -> Ticket:
         """Ask. ``wake`` is called from another thread, once, when the answer is there."""
         ticket = Ticket(request, wake)
         with self._changed:
@@ -133,7 +137,7 @@ class Pool:
             self._begun += 1
             name = f"sampler-{self._begun}"
             threading.Thread(target=self._serve, args=(self._begun,), name=name, daemon=True).start()
-        elif any(ticket.uid not in self._slow for ticket in self._waiting):
+        elif any(ticket.key not in self._slow for ticket in self._waiting):
             for turn in [turn for turn in self._held if not turn.evicted][: self._size - 1 : -1]:
                 if turn.process is not None:
                     turn.evicted = True
@@ -173,8 +177,8 @@ class Pool:
 
     def _next(self, me: int) -> "_Turn | None":
         """First what this thread's process answered last; of the rest what no other idle thread's did."""
-        for ticket in sorted(self._waiting, key=lambda ticket: self._homes.get(ticket.uid) != me):
-            slow, home = ticket.uid in self._slow, self._homes.get(ticket.uid)
+        for ticket in sorted(self._waiting, key=lambda ticket: self._homes.get(ticket.key) != me):
+            slow, home = ticket.key in self._slow, self._homes.get(ticket.key)
             if (slow and len(self._held) >= self._size) or (home != me and home in self._idle):
                 continue
             self._waiting.remove(ticket)
@@ -188,7 +192,7 @@ class Pool:
         """The turn takes long: somebody else does the others."""
         if turn not in self._held:
             self._held.append(turn)
-            self._slow.add(turn.ticket.uid)
+            self._slow.add(turn.ticket.key)
             self._staff()
 
     def _took_long(self, turn: "_Turn") -> None:
@@ -197,15 +201,15 @@ class Pool:
 
     def _end(self, turn: "_Turn", me: int, answered: bool) -> None:
         with self._changed:
-            uid = turn.ticket.uid
+            key = turn.ticket.key
             if turn in self._held:
                 self._held.remove(turn)
             if not answered:
                 self._waiting.append(turn.ticket)
             elif time.monotonic() - turn.begun < self._slow_after:
-                self._slow.discard(uid)
-            self._homes.pop(uid, None)
-            self._homes[uid] = me
+                self._slow.discard(key)
+            self._homes.pop(key, None)
+            self._homes[key] = me
             if len(self._homes) > _HOMES:
                 del self._homes[next(iter(self._homes))]
             self._changed.notify_all()

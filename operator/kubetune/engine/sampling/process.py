@@ -17,8 +17,9 @@ from typing import TypeAlias
 from kubetune.api.spec import ExperimentSpec, ParamValue
 from kubetune.engine import samplers
 from kubetune.engine.columns import Columns, Points
+from kubetune.engine.regret_model import bound
 from kubetune.engine.sampling.pasts import Missing, Pasts
-from kubetune.engine.sampling.wire import Answer, Receiver, Request, send
+from kubetune.engine.sampling.wire import Answer, Doubt, Question, Receiver, Request, send
 
 KEPT = 64  # samplers
 _Known: TypeAlias = tuple[samplers.Sampler, Columns, Points]
@@ -31,9 +32,11 @@ class Answers:
         self._samplers: collections.OrderedDict[str, tuple[ExperimentSpec, _Known]] = collections.OrderedDict()
         self._pasts = Pasts()
 
-    def answer(self, request: Request) -> Answer:
+    def answer(self, request: Question) -> Answer:
         """Raises nothing: what a sampler raises is the answer."""
         try:
+            if isinstance(request, Doubt):
+                return Answer(bound=bound(*request.given))
             return Answer(params=tuple(self._suggest(request)))
         except Missing:
             return Answer(missing=True)

@@ -7,10 +7,13 @@ import dataclasses
 import pickle
 import socket
 import struct
-from typing import Any
+from typing import Any, TypeAlias
 
 from kubetune.api.spec import ExperimentSpec, ParamValue
+from kubetune.engine.columns import Floats
+from kubetune.engine.ended import Ended
 from kubetune.engine.history import View
+from kubetune.engine.regret_model import Bound
 
 _LENGTH = struct.Struct("!Q")
 
@@ -27,6 +30,15 @@ class Request:
     count: int
     seconds: float
 
+    @property
+    def key(self) -> str:
+        """Of those that are made of the same, and take about as long."""
+        return self.spec.uid
+
+    @property
+    def past(self) -> Ended | None:
+        return self.view.past
+
     def but(self, known: int) -> "Request":
         """Without the first ``known`` of the past."""
         past = self.view.past
@@ -37,6 +49,34 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
+class Doubt:
+    """How much better than the best of these trials could another one be? As `regret_model.bound` takes them."""
+
+    spec: ExperimentSpec
+    params: Floats
+    values: Floats
+    penalties: Floats
+
+    @property
+    def key(self) -> str:
+        return f"{self.spec.uid}/regret"  # however long it takes, suggestions are not slow for it
+
+    @property
+    def past(self) -> Ended | None:
+        return None
+
+    def but(self, known: int) -> "Doubt":
+        return self
+
+    @property
+    def given(self) -> tuple[ExperimentSpec, Floats, Floats, Floats]:
+        return self.spec, self.params, self.values, self.penalties
+
+
+Question: TypeAlias = Request | Doubt
+
+
+@dataclasses.dataclass(frozen=True)
 class Answer:
     """``error``: why there are none, as a traceback. ``missing``: the request left out a beginning of the past that
     the process does not have; ask again with all of it."""
@@ -44,9 +84,10 @@ class Answer:
     params: tuple[dict[str, ParamValue], ...] = ()
     error: str = ""
     missing: bool = False
+    bound: Bound | None = None  # of a doubt
 
 
-def send(end: socket.socket, message: Request | Answer) -> None:
+def send(end: socket.socket, message: Question | Answer) -> None:
     """Raises OSError: the other end is gone; TimeoutError: it does not read."""
     body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
     end.sendall(_LENGTH.pack(len(body)) + body)

@@ -136,8 +136,6 @@ def status(
         result["initCheckpoint"] = _taken(taken)
     if facts.best:
         result |= _found(spec, facts.best)
-    if facts.regret is not None:
-        result["regretBound"] = _regret(facts.regret)
     result |= facts.after
     done, saved = facts.saved_steps
     if saved:
@@ -244,9 +242,10 @@ def _execution(crew: Crew) -> Json:
 
 
 def _search(spec: ExperimentSpec, facts: Facts) -> Json:
-    """The sampler, if it was picked, and the stage, if there are any."""
+    """The sampler, if it was picked, the stage, if there are any, and what is left to gain, if that is asked for."""
     picked = {"sampler": dict(zip(("name", "reason"), facts.sampler, strict=True))} if facts.sampler[1] else {}
-    return picked | ({"stage": _stage(facts.stage, len(spec.stages))} if facts.stage else {})
+    regret = {"regretBound": _regret(facts.regret)} if facts.regret else {}
+    return picked | ({"stage": _stage(facts.stage, len(spec.stages))} if facts.stage else {}) | regret
 
 
 def _stage(stage: Current, count: int) -> Json:

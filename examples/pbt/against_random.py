@@ -1,7 +1,7 @@
 """Population-based training against random search at equal cost, over several seeds: in this process, no cluster.
 
-The samplers are the operator's own; what a Job would do, this does. Run it in a clone of kubetune:
-    PYTHONPATH=operator python examples/pbt/against_random.py
+The samplers are the operator's own; what a Job would do, this does. Run it in a clone of kubetune, after `make venv`:
+    .venv/bin/python examples/pbt/against_random.py
 """
 
 import argparse

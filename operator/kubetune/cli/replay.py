@@ -131,7 +131,7 @@ def told(steering: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
 
 def lines(found: Sequence[tuple[float, str, str]]) -> list[str]:
     rows = [[_time(time), what, words] for time, what, words in found]
-    return text.table(["TIME", "WHAT", ""], rows)
+    return text.table(["TIME (UTC)", "WHAT", ""], rows)
 
 
 def _time(seconds: float) -> str:

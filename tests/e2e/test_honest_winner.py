@@ -20,6 +20,37 @@ else:
 HELD_OUT = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "held-out"}, "data": {"answer": "0.5"}}
 
 
+RETRIED = """
+import os, sys
+import kubetune_trial as kt
+x = float(kt.parameters()["x"])
+if os.environ.get("KUBETUNE_PHASE") != "refit":
+    kt.report(0, score=x)
+elif "--mended" in sys.argv:
+    kt.model(f"somewhere/{x}", "sha256:" + 64 * "0")
+else:
+    sys.exit("no model today")
+"""
+
+
+def test_a_refit_that_failed_is_run_again_on_record(namespace: str) -> None:
+    body = cluster.manifest("retried", RETRIED, maxTrials=2, refit={"args": ["--first"], "deadline": "5m"})
+    experiment = cluster.apply(namespace, body)
+    failed = experiment.wait("Failed")
+    assert (failed["reason"], failed["phase"]["name"], failed["phase"]["failed"]) == ("PhaseFailed", "refit", True)
+    assert f"the search's best is kept: trial {failed['best']['trial']}" in failed["message"]
+    log = cluster.run("kubectl-tune", "logs", "retried", "0", "-n", namespace, "--phase", "refit")
+    assert "no model today" in log
+    experiment.patch({"refit": {"args": ["--mended"]}})
+    cluster.run("kubectl-tune", "retry", "retried", "-n", namespace)
+    status = experiment.wait("Complete")
+    assert (status["model"]["phase"], status["best"]) == ("refit.retry-1", failed["best"])
+    history = cluster.run("kubectl-tune", "history", "retried", "-n", namespace)
+    assert "refit.retry-1 is to be run after the search" in history
+    (model,) = json.loads(cluster.run("kubectl-tune", "models", "retried", "-n", namespace, "-o", "json"))
+    assert (model["address"], model["scores"]) == (status["model"]["address"], [])
+
+
 def test_the_winner_is_found_refitted_and_scored_once(namespace: str) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(HELD_OUT))
     test = {

@@ -227,6 +227,7 @@ class TestRecord:
             (Steer("enqueue", "a", {"lr": 0.1}), "Enqueued", "a is to be tried: lr = 0.1"),
             (Steer("takeBack", "a", {}), "TakenBack", "a is not to be tried any more"),
             (Steer("stop", "3", {}), "StopRequested", "trial 3 is to stop"),
+            (Steer("phase", "refit.retry-1", {}), "PhaseAsked", "refit.retry-1 is to be run after the search"),
             (Steer("narrow", "", {}), "Narrowed", "the whole space is asked for again"),
             (
                 Steer("narrow", "", {"lr": {"min": 0.001, "max": 0.1}, "o": {"choices": ["a"]}}),

@@ -5,6 +5,7 @@ tests/unit/test_s3.py holds to AWS' own example and botocore's addresses) and it
 """
 
 import datetime
+import time
 import xml.sax.saxutils
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -24,6 +25,7 @@ class S3Server:
         self.objects: dict[str, bytes] = {}
         self.failing = self.cutting = 0
         self.requests: list[str] = []
+        self.modified: dict[str, float] = {}  # by key, seconds since the epoch; others: now
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=2**30)
@@ -63,6 +65,10 @@ class S3Server:
         request.transport.close()
         return response
 
+    def _time(self, key: str) -> str:
+        moment = datetime.datetime.fromtimestamp(self.modified.get(key, time.time()), datetime.UTC)
+        return moment.strftime("%Y-%m-%dT%H:%M:%S.000Z")
+
     def _is_signed(self, request: web.Request) -> bool:
         address = urlsplit(str(request.url))
         query = dict(parse_qsl(address.query))
@@ -77,7 +83,10 @@ class S3Server:
 
     def _list(self, prefix: str, after: str) -> web.Response:
         keys = sorted(key for key in self.objects if key.startswith(prefix) and key > after)
-        page = "".join(f"<Contents><Key>{xml.sax.saxutils.escape(key)}</Key></Contents>" for key in keys[:PAGE])
+        page = "".join(
+            f"<Contents><Key>{xml.sax.saxutils.escape(key)}</Key><LastModified>{self._time(key)}</LastModified></Contents>"
+            for key in keys[:PAGE]
+        )
         more = f"<NextContinuationToken>{keys[PAGE - 1]}</NextContinuationToken>" if len(keys) > PAGE else ""
         space = "http://s3.amazonaws.com/doc/2006-03-01/"
         return web.Response(text=f'<ListBucketResult xmlns="{space}">{page}{more}</ListBucketResult>')

@@ -8,6 +8,7 @@ import dataclasses
 import datetime
 import hashlib
 import hmac
+import math
 from collections.abc import Collection, Mapping
 from urllib.parse import quote, urlsplit
 from xml.etree import ElementTree
@@ -109,6 +110,22 @@ class Unavailable(Exception):  # noqa: N818
     """The store does not do it now."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An object. ``modified``: seconds since the epoch by the store's clock; infinite: it does not say."""
+
+    key: str
+    modified: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """A part of a list. ``token``: of the next one; "": this is the last."""
+
+    entries: tuple[Entry, ...]
+    token: str
+
+
 class Objects:
     """Lists and deletes."""
 
@@ -131,21 +148,29 @@ class Objects:
     def _delete(self, key: str) -> None:
         self._send("DELETE", key, {}, (200, 204, 404))
 
+    def page(self, prefix: str, token: str = "") -> Page:
+        """The first thousand keys that begin with this, or those that come after (``token``: of the page before).
+        Raises Unavailable."""
+        more = {"continuation-token": token} if token else {}
+        text = self._send("GET", "", {"list-type": "2", "prefix": prefix, **more}, (200,))
+        try:
+            answer = ElementTree.fromstring(text)
+        except ElementTree.ParseError as error:
+            raise Unavailable(f"the list of {prefix} cannot be read: {error}") from error
+        space = answer.tag.partition("}")[0] + "}" if answer.tag.startswith("{") else ""
+        entries = [_entry(each, space) for each in answer.iter(f"{space}Contents")]
+        following = answer.findtext(f"{space}NextContinuationToken") or ""
+        return Page(tuple(each for each in entries if each.key.startswith(prefix)), following)
+
     def _listed(self, prefix: str) -> list[str]:
         found: list[str] = []
-        more: dict[str, str] = {}
+        token = ""
         while True:
-            text = self._send("GET", "", {"list-type": "2", "prefix": prefix, **more}, (200,))
-            try:
-                answer = ElementTree.fromstring(text)
-            except ElementTree.ParseError as error:
-                raise Unavailable(f"the list of {prefix} cannot be read: {error}") from error
-            space = answer.tag.partition("}")[0] + "}" if answer.tag.startswith("{") else ""
-            found += [key.text or "" for key in answer.iter(f"{space}Key")]
-            token = answer.findtext(f"{space}NextContinuationToken")
+            page = self.page(prefix, token)
+            found += [each.key for each in page.entries]
+            token = page.token
             if not token:
-                return [key for key in found if key.startswith(prefix)]
-            more = {"continuation-token": token}
+                return found
 
     def _send(self, method: str, key: str, query: Mapping[str, str], good: Collection[int]) -> bytes:
         try:
@@ -155,3 +180,11 @@ class Objects:
         if response.status not in good:
             raise Unavailable(f"{method} {key}: {response.status} {response.data[:200].decode('utf-8', 'replace')}")
         return response.data
+
+
+def _entry(form: ElementTree.Element, space: str) -> Entry:
+    try:
+        modified = datetime.datetime.fromisoformat(form.findtext(f"{space}LastModified") or "").timestamp()
+    except ValueError:
+        modified = math.inf
+    return Entry(form.findtext(f"{space}Key") or "", modified)

@@ -15,7 +15,7 @@ from kubetune import s3
 from kubetune.api import names
 from kubetune.api.checkpoints import Taken
 from kubetune.api.trial import Reason
-from kubetune.controller import clearing
+from kubetune.controller import clearing, sweeping
 from kubetune.settings import Settings
 from kubetune.storage import base
 from tests import gateway_world, s3_server
@@ -284,6 +284,99 @@ def test_an_experiment_that_starts_from_none_is_told_so(pods: Pods) -> None:
     token = pathlib.Path(pods.world.folder / "token-0-1").read_text()
     status, answer, _ = pods.gateway.call("GET", "/v1/checkpoint/init", None, token)
     assert (status, "start from no object" in answer["error"]) == (400, True)
+
+
+# ---- what was sent, and is known to nobody
+
+
+def sweep(pods: Pods) -> None:
+    """Until nothing is left to look through."""
+    objects, storage = s3.Objects(pods.store), pods.experiment.storage
+    chore = sweeping.Sweeping(storage, objects, storage.clock)
+    for _ in range(500):
+        chore.turn()
+        if pods.experiment.uid not in storage.unswept(10_000):
+            break
+    objects._pool.clear()
+
+
+def stray(pods: Pods, key: str, age: float) -> str:
+    pods.server.objects[key], pods.server.modified[key] = b"half", pods.experiment.storage.clock() - age
+    return key
+
+
+def wait(pods: Pods, seconds: float) -> None:
+    for _ in range(int(seconds)):
+        pods.experiment.storage.clock()
+
+
+def test_what_was_never_committed_goes_once_it_is_old_and_nothing_else(pods: Pods) -> None:
+    uid = pods.experiment.uid
+    save(1)
+    save(2)
+    for key in list(pods.server.objects):
+        pods.server.modified[key] = pods.experiment.storage.clock()
+    wait(pods, base.SWEEP_EVERY + 60)
+    before = set(pods.server.objects)
+    old, young = 2 * base.YOUNG, base.YOUNG / 2
+    for location in ("0/1-9-half", "1/1-1-lost", "1/1-2-lost"):
+        stray(pods, pods.store.key(uid, location), old)
+    stays = {
+        stray(pods, pods.store.key(uid, "0/1-8-young"), young),
+        stray(pods, pods.store.key(f"{uid}/refit", "0/1-1-x"), old),  # another study's, which is looked through itself
+        stray(pods, pods.store.key("somebody-elses", "0/1-1-x"), old),
+        stray(pods, pods.store.folder(uid) + "notes.txt", old),
+        stray(pods, "kubetune/init/team-a/resnet.tar", old),
+    }
+    sweep(pods)
+    assert set(pods.server.objects) == before | stays
+    assert load() == (2, "weights 2")
+
+
+def test_so_it_does_of_an_experiment_that_was_deleted(pods: Pods) -> None:
+    """It has committed nothing, so the clearing of what it left does not know it."""
+    token = pathlib.Path(pods.world.folder / "token-0-1").read_text()
+    assert pods.gateway.call("POST", "/v1/checkpoint/upload", {"location": "0/1-1-x", "bytes": 4}, token)[0] == 200
+    stray(pods, pods.store.key(pods.experiment.uid, "0/1-1-x"), 0)
+    pods.experiment.storage.delete_study(pods.experiment.uid)
+    pods.chore()
+    assert len(pods.server.objects) == 1
+    wait(pods, base.SETTLED + 60)
+    sweep(pods)
+    assert pods.server.objects == {}
+    pods.experiment.storage.purge(1)
+    assert pods.experiment.storage.load_trials(pods.experiment.uid) == []
+
+
+def test_a_store_that_is_away_is_looked_through_later(pods: Pods) -> None:
+    save(1)
+    wait(pods, base.SWEEP_EVERY + 60)
+    stray(pods, pods.store.key(pods.experiment.uid, "0/1-9-half"), 2 * base.YOUNG)
+    objects = s3.Objects(pods.store)
+    chore = sweeping.Sweeping(pods.experiment.storage, objects, pods.experiment.storage.clock)
+    pods.server.failing = 1000
+    chore.turn()
+    objects._pool.clear()
+    assert len(pods.server.objects) == 2
+    pods.server.failing = 0
+    sweep(pods)
+    assert len(pods.server.objects) == 1
+
+
+def test_many_are_removed_in_several_turns(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweeping, "REMOVED_AT_ONCE", 3)
+    save(1)
+    wait(pods, base.SWEEP_EVERY + 60)
+    for number in range(8):
+        stray(pods, pods.store.key(pods.experiment.uid, f"{number}/1-9-half"), 2 * base.YOUNG)
+    objects, before = s3.Objects(pods.store), len(pods.server.objects)
+    chore = sweeping.Sweeping(pods.experiment.storage, objects, pods.experiment.storage.clock)
+    for _ in range(100):
+        chore.turn()
+        assert before - len(pods.server.objects) <= 3
+        before = len(pods.server.objects)
+    objects._pool.clear()
+    assert before == 1
 
 
 # ---- what may go wrong on the way

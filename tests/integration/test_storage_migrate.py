@@ -85,7 +85,8 @@ def test_what_the_first_version_recorded_is_taken_over(empty_database: str) -> N
         gone = ["workers", "leases", "steering", "warm_trials", "checkpoints", "resumes", "judgements", "versions"]
         gone += ["init_checkpoints"]
         cursor.execute(f"DROP TABLE kubetune.{', kubetune.'.join(gone)}")
-        cursor.execute("ALTER TABLE kubetune.experiments DROP spec, DROP generation, DROP warm_started, DROP phase")
+        later = ["spec", "generation", "warm_started", "phase", "uploaded", "swept"]
+        cursor.execute(f"ALTER TABLE kubetune.experiments {', '.join(f'DROP {name}' for name in later)}")
         cursor.execute("UPDATE kubetune.kubetune_version SET version_num = '0001'")
         connection.commit()
     with pytest.raises(base.StorageUnavailable, match="is of version 0001, this operator needs"):

@@ -31,6 +31,7 @@ from kubetune.controller.jobs import Wiring
 from kubetune.controller.queue import Queue
 from kubetune.controller.reconcile import Reconciler
 from kubetune.controller.shares import Caps
+from kubetune.controller.sweeping import Sweeping
 from kubetune.controller.workers import Workers
 from kubetune.engine.beside import in_a_thread
 from kubetune.engine.engine import Engine
@@ -214,6 +215,8 @@ class Operator:
 
     def _upkeep(self, nodes: bool) -> upkeep.Upkeep:
         relist = upkeep.Relist(self._client, self._cache, self._registry, self._storage, self._namespaces, nodes)
+        store = s3.Store.of(self._settings)
+        objects = None if store is None else s3.Objects(store)
         return upkeep.Upkeep(
             relist,
             self._queue,
@@ -228,13 +231,9 @@ class Operator:
             self._settings.retention,
             self._settings.reports_retention,
             leads=self._leading.is_set,
-            clear=self._clearing().turn,
+            clear=Clearing(self._client, self._storage, lambda: self._settings.worker_image, objects).turn,
+            sweep=Sweeping(self._storage, objects, time.time).turn,
         )
-
-    def _clearing(self) -> Clearing:
-        store = s3.Store.of(self._settings)
-        objects = None if store is None else s3.Objects(store)
-        return Clearing(self._client, self._storage, lambda: self._settings.worker_image, objects)
 
     def _watches(self, nodes: bool) -> Watches:
         return Watches(

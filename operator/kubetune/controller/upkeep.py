@@ -98,7 +98,8 @@ class _Chore:
 
 class Upkeep:
     """Runs the chores in a thread of its own, one after the other; one that fails is done again at its next turn,
-    at the latest after a minute. ``leads``: whether this operator does; ``clear``: checkpoints that nobody needs."""
+    at the latest after a minute. ``leads``: whether this operator does; ``clear``: checkpoints that nobody needs;
+    ``sweep``: objects that nobody knows."""
 
     def __init__(
         self,
@@ -117,6 +118,7 @@ class Upkeep:
         monotonic: Callable[[], float] = time.monotonic,
         leads: Callable[[], bool] = lambda: True,
         clear: Callable[[], None] = lambda: None,
+        sweep: Callable[[], None] = lambda: None,
     ) -> None:
         self._relist = relist
         self._queue = queue
@@ -140,6 +142,7 @@ class Upkeep:
             _Chore("certificate", HOUR, self.certify, due=now + HOUR, writes=True),
             _Chore("purge", HOUR, self.purge, writes=True),
             _Chore("checkpoints", MINUTE, clear, writes=True),
+            _Chore("stray objects", MINUTE, sweep, writes=True),
             _Chore("old reports", MINUTE, self.remove_reports, writes=True),
         ]
         self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)

@@ -88,7 +88,7 @@ class Checkpoints:
         who = await self._speaker(request)
         location = checkpoint_wire.read_upload(await request.read(), who)
         store = self._needed()
-        answer = await self._call(functools.partial(self._storage.look, who))
+        answer = await self._call(functools.partial(self._storage.uploading, who))
         url = store.url("PUT", store.key(who.experiment_uid, location))
         return web.json_response({**wire.write_answer(answer), "url": url})
 

@@ -30,6 +30,12 @@ from kubetune.storage.record import Judged, TrialRecord
 from kubetune.storage.series import Piece, Take
 
 REMOVE_AT_ONCE = 20  # checkpoints that one trial is told to remove
+HOUR = 3600.0
+YOUNG = 6 * HOUR  # an object younger than this may still be committed
+SWEEP_EVERY = 6 * HOUR  # between two looks through a study's objects
+UPLOADING = 600.0  # seconds in which further uploads need not be recorded
+SETTLED = YOUNG + 2 * HOUR  # after its last upload, of which an address is good for an hour, all its objects are old
+SWEEP_PATIENCE = 7 * 24 * HOUR  # a study is not purged before, while it is not looked through to the end
 TELL_AGAIN = 600.0  # seconds after which another one is told, if they are still there
 
 
@@ -393,6 +399,16 @@ class EngineStorage(Protocol):
     def removed_objects(self, objects: Sequence[tuple[str, str]]) -> None:
         """They are gone."""
 
+    def unswept(self, limit: int) -> list[str]:
+        """Studies whose objects are to be looked through: every `SWEEP_EVERY`, until `SETTLED` after the last upload;
+        those that have waited longest first."""
+
+    def swept(self, uid: str, begun: float) -> None:
+        """Its objects were looked through to the end."""
+
+    def unrecorded(self, uid: str, locations: Sequence[str]) -> list[str]:
+        """Those at which no checkpoint of the study was committed, or it was removed."""
+
     def cleared(self, left: Leftover) -> None:
         """All but what was to stay is removed. Nothing more is if the experiment was deleted since."""
 
@@ -418,7 +434,7 @@ class EngineStorage(Protocol):
 
     def purge(self, retention: float) -> int:
         """Remove studies marked deleted more than ``retention`` seconds ago, but for those of which another experiment
-        has taken a checkpoint; how many."""
+        has taken a checkpoint, and those whose objects are to be looked through (`SWEEP_PATIENCE`); how many."""
 
     def healthy(self) -> bool:
         """Whether the database answers."""
@@ -536,6 +552,9 @@ class GatewayStorage(Protocol):
 
     def parameters(self, who: Identity) -> Mapping[str, ParamValue]:
         """The trial's parameters. Raises NotCurrent if there is no such trial."""
+
+    def uploading(self, who: Identity) -> Answer:
+        """The trial is given an address to send an object to. Raises NotCurrent or NotRecorded."""
 
     def commit_checkpoint(self, who: Identity, new: Checkpoint) -> tuple[Answer, list[str]]:
         """The trial's checkpoint is written and counts from now on; one that is known is answered as the first time.

@@ -13,6 +13,16 @@ _LOCK = "FOR NO KEY UPDATE OF t"
 class CheckpointSide(gateway_side.GatewaySide):
     """See `base.GatewayStorage`."""
 
+    def uploading(self, who: base.Identity) -> base.Answer:
+        with self.pool.transaction() as cursor:
+            _, row = self._current(cursor, who)
+            now = self.clock()
+            cursor.execute(
+                "UPDATE kubetune.experiments SET uploaded = %s WHERE uid = %s AND (uploaded IS NULL OR uploaded < %s)",
+                (now, who.experiment_uid, now - base.UPLOADING),
+            )
+        return rules.answer(row, row.last_seq, who.attempt)
+
     def commit_checkpoint(self, who: base.Identity, new: Checkpoint) -> tuple[base.Answer, list[str]]:
         with self.pool.transaction() as cursor:
             trial_id, row = self._current(cursor, who, _LOCK)

@@ -173,10 +173,12 @@ class EngineSide(base.EngineStorage):
 
     def purge(self, retention: float) -> int:
         """As `base.EngineStorage.purge`, but a transaction for each `PURGED_AT_ONCE` trials: a study may be large."""
+        before = self.clock() - retention
         with self.pool.transaction() as cursor:
             cursor.execute(
-                f"SELECT e.id, e.study_id FROM kubetune.experiments e WHERE e.deleted < %s AND NOT {rows.HELD_ANY}",
-                (self.clock() - retention,),
+                f"SELECT e.id, e.study_id FROM kubetune.experiments e WHERE e.deleted < %s AND NOT {rows.HELD_ANY}"
+                " AND (e.uploaded IS NULL OR e.swept >= e.uploaded + %s OR e.deleted < %s)",
+                (before, base.SETTLED, before - base.SWEEP_PATIENCE),
             )
             gone = cursor.fetchall()
         for experiment_id, study_id in gone:

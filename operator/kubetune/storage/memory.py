@@ -94,8 +94,17 @@ class Study:
     warm: list[base.WarmTrial] | None = None
     workers: list[WorkerRow] = dataclasses.field(default_factory=list)  # all incarnations, as they were begun
     taken: Taken | None = None
+    uploaded: float | None = None  # as the columns of these names
+    swept: float | None = None
     version: base.Version | None = None  # of a refit
     checkpoints: memory_checkpoints.Store = dataclasses.field(default_factory=memory_checkpoints.Store)
+
+
+def _settled(study: Study) -> bool:
+    """Nothing can be among its objects that nobody has looked at."""
+    if study.uploaded is None:
+        return True
+    return study.swept is not None and study.swept >= study.uploaded + base.SETTLED
 
 
 @dataclasses.dataclass
@@ -566,6 +575,22 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         for uid, location in objects:
             self._study(uid).checkpoints.remove([location], self.clock())
 
+    @_transaction
+    def unswept(self, limit: int) -> list[str]:
+        before = self.clock() - base.SWEEP_EVERY
+        waiting = {uid: each for uid, each in self.database.studies.items() if not _settled(each)}
+        since = {uid: each.row.created if each.swept is None else each.swept for uid, each in waiting.items()}
+        return sorted((uid for uid, time in since.items() if time < before), key=lambda uid: since[uid])[:limit]
+
+    @_write
+    def swept(self, uid: str, begun: float) -> None:
+        self._study(uid).swept = begun
+
+    @_transaction
+    def unrecorded(self, uid: str, locations: Sequence[str]) -> list[str]:
+        stored = self._study(uid).checkpoints.stored
+        return [each for each in locations if each not in stored or stored[each].removed is not None]
+
     @_write
     def cleared(self, left: Leftover) -> None:
         study = self.database.studies.get(left.uid)
@@ -626,7 +651,13 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         before = self.clock() - retention
         studies = self.database.studies
         held = {names.base_uid(uid) for uid in studies if self._held(uid)}
-        over = {uid for uid, study in studies.items() if study.deleted is not None and study.deleted < before}
+        over = {
+            uid
+            for uid, study in studies.items()
+            if study.deleted is not None
+            and study.deleted < before
+            and (_settled(study) or study.deleted < before - base.SWEEP_PATIENCE)
+        }
         gone = [uid for uid in over if names.base_uid(uid) not in held]
         for uid in gone:
             del studies[uid]
@@ -737,6 +768,13 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         )
 
     # ---- checkpoints
+
+    @_transaction
+    def uploading(self, who: base.Identity) -> base.Answer:
+        row, study, now = self._trial(who).row, self._study(who.experiment_uid), self.clock()
+        if study.uploaded is None or study.uploaded < now - base.UPLOADING:
+            study.uploaded = now
+        return rules.answer(row, row.last_seq, who.attempt)
 
     @_transaction
     def commit_checkpoint(self, who: base.Identity, new: Checkpoint) -> tuple[base.Answer, list[str]]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Sequence
 
 from kubetune.api import checkpoints
 from kubetune.api.checkpoints import S3, Leftover, Resumed
-from kubetune.storage import checkpoint_side, engine_side, pool, rows, rules
+from kubetune.storage import base, checkpoint_side, engine_side, pool, rows, rules
 
 
 class ReleaseSide(engine_side.EngineSide):
@@ -97,6 +97,29 @@ class ReleaseSide(engine_side.EngineSide):
                 " WHERE c.experiment_id = e.id AND c.location = v.location AND c.released IS NOT NULL",
                 [(*each, self.clock()) for each in objects],
             )
+
+    def unswept(self, limit: int) -> list[str]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT uid FROM kubetune.experiments WHERE uploaded IS NOT NULL AND coalesce(swept, created) < %s"
+                " AND (swept IS NULL OR swept < uploaded + %s) ORDER BY coalesce(swept, created), id LIMIT %s",
+                (self.clock() - base.SWEEP_EVERY, base.SETTLED, limit),
+            )
+            return [uid for (uid,) in cursor.fetchall()]
+
+    def swept(self, uid: str, begun: float) -> None:
+        with self._write() as cursor:
+            cursor.execute("UPDATE kubetune.experiments SET swept = %s WHERE uid = %s", (begun, uid))
+
+    def unrecorded(self, uid: str, locations: Sequence[str]) -> list[str]:
+        with self.pool.transaction() as cursor:
+            cursor.execute(
+                "SELECT c.location FROM kubetune.experiments e JOIN kubetune.checkpoints c ON c.experiment_id = e.id"
+                " WHERE e.uid = %s AND c.location = ANY(%s) AND c.removed IS NULL",
+                (uid, list(locations)),
+            )
+            recorded = {location for (location,) in cursor.fetchall()}
+        return [location for location in locations if location not in recorded]
 
     def cleared(self, left: Leftover) -> None:
         with self._write() as cursor:

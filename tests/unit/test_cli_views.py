@@ -177,6 +177,13 @@ def test_the_page_of_an_experiment_that_ended_says_how_long_it_took() -> None:
     assert not [line for line in lines if "active" in line]
 
 
+def test_what_auto_picked_stands_beside_it_with_its_reason() -> None:
+    made = resource({"sampler": {"name": "auto"}}, sampler={"name": "cmaes", "reason": "six numbers, 600 trials"})
+    lines = render.experiment(model.experiment(made), NOW)
+    assert lines[3] == "  search           auto, pruner median, at most 4 at a time"
+    assert lines[4] == "  picked           cmaes: six numbers, 600 trials"
+
+
 # trials
 
 

@@ -96,6 +96,7 @@ def _facts(shown: Experiment, now: float) -> list[str]:
         ("state", shown.state + (f": {shown.message}" if shown.message else "")),
         ("objective", render.objectives(shown)),
         ("search", f"{shown.sampler}, pruner {shown.pruner}"),
+        ("picked", shown.picked),
         ("trials", f"{shown.finished} of {shown.max_trials}: {render.breakdown(shown)}"),
         ("pruning", render.saved(shown)),
         ("took", text.duration(render.elapsed(shown, now)) if shown.started else ""),

@@ -88,6 +88,7 @@ class Experiment:
     container: str  # of the trial in its pod
     winner: Winner | None = None
     paused: int = 0  # trials between two legs
+    picked: str = ""  # the sampler that auto uses, and why
     stage: str = ""  # the search under way, of several: its name, number and sampler
     model: str = ""  # version, address and digest of the refit's
     test: str = ""  # the score on the test set, its name and time
@@ -201,6 +202,7 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         test=scoring(status["test"]) if status.get("test") else "",
         scored=tuple(each["name"].partition(".")[2] for each in status.get("scorings") or ()),
         looked=bool((status.get("test") or {}).get("seen")),
+        picked="{name}: {reason}".format(**status["sampler"]) if status.get("sampler") else "",
         stage=_stage(status["stage"]) if status.get("stage") else "",
         regret=str((status.get("regretBound") or {}).get("message", "")),
         phase=_phase(status["phase"]) if status.get("phase") and not status["phase"].get("failed") else None,

@@ -42,6 +42,7 @@ def experiment(shown: Experiment, now: float) -> list[str]:
         ("objective", objectives(shown)),
         ("constraints", constraints(shown)),
         ("search", f"{shown.sampler}, pruner {shown.pruner}, at most {shown.parallelism} at a time"),
+        ("picked", shown.picked),
         ("stage", shown.stage),
         ("finished", f"{shown.finished} of {shown.max_trials}: {breakdown(shown)}"),
         ("active", active(shown)),

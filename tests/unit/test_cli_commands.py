@@ -698,6 +698,15 @@ def test_export_is_the_whole_experiment_in_each_form(world: World, tune: Tune) -
     assert "| lr | 90 % | 0.1 → 0.0001: accuracy +0.05 |" in out
 
 
+def test_the_report_has_what_came_after_the_search(world: World, tune: Tune) -> None:
+    test = {"name": "test", "value": 0.9611, "time": "2026-11-21T20:00:00Z"}
+    world.experiment(ended(model={"version": 1, "address": "s3://models/digits"}, test=test))
+    world.trials(answer(0))
+    _, out, _ = tune("export", "digits", "-o", "md")
+    assert "| model | version 1: s3://models/digits |" in out
+    assert "| test set | 0.9611, scored as test at 2026-11-21T20:00:00Z |" in out
+
+
 # what failed after the search
 
 

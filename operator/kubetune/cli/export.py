@@ -95,10 +95,13 @@ def _facts(shown: Experiment, now: float) -> list[str]:
     facts = [
         ("state", shown.state + (f": {shown.message}" if shown.message else "")),
         ("objective", render.objectives(shown)),
+        ("constraints", render.constraints(shown)),
         ("search", f"{shown.sampler}, pruner {shown.pruner}"),
         ("picked", shown.picked),
         ("trials", f"{shown.finished} of {shown.max_trials}: {render.breakdown(shown)}"),
         ("pruning", render.saved(shown)),
+        ("model", shown.model),
+        ("test set", shown.test),
         ("took", text.duration(render.elapsed(shown, now)) if shown.started else ""),
         ("study", shown.study),
     ]

@@ -9,9 +9,9 @@ import pytest
 
 from kubetune.api import names
 from kubetune.api.spec import Categorical, Double, Given, Int, Parameter, ParamValue
-from kubetune.api.trial import Ending, Finish, JobRecord, Leg, NextLeg, Reason, TrialRow, TrialState
+from kubetune.api.trial import Ending, Finish, JobRecord, Leg, NextLeg, Placing, Reason, TrialRow, TrialState
 from kubetune.storage import base, batches
-from kubetune.storage.record import Judged
+from kubetune.storage.record import PROMOTED, Judged
 from tests.conftest import Storage
 from tests.integration.experiments import SPACE, Experiment, Settled, completed, failed, job_uid, pruned, series_of
 
@@ -315,6 +315,56 @@ class TestRecord:
         assert storage.record(experiment.namespace, experiment.name, 3, 10) == []
         with pytest.raises(KeyError):
             storage.record(experiment.namespace, "nobody", 0, 10)
+
+    def test_where_legs_ended_and_who_was_promoted(self, experiment: Experiment) -> None:
+        storage, uid = experiment.storage, experiment.uid
+        experiment.create(0, 1)
+        storage.decide(uid, {}, {0: 4})
+        for number, last in ((0, (2, math.inf)), (1, None)):
+            leg = NextLeg((0.5,), True, placing=Placing(7 + number, 3, last))
+            storage.finish_trial(uid, number, 1, lambda *_, leg=leg: leg, None)
+        assert storage.last_order(uid) == 8
+        assert experiment.row(0).rung == 4  # what was judged by legs that ended stays
+        both = [Judged(9 + number, number, 2, PROMOTED, rung=0, known=8) for number in (0, 1)]
+        assert storage.promote(uid, {0: 2, 1: 1}, judged=both).keys() == {0}
+        assert storage.promote(uid, {0: 2}, judged=both).keys() == {0}  # it was before
+        assert storage.last_order(uid) == 9
+        found = storage.record(experiment.namespace, experiment.name, 0, 10)
+        assert [each.row.legs[0].placing for each in found] == [Placing(7, 3, (2, math.inf)), Placing(8, 3, None)]
+        assert [[dataclasses.replace(one, time=0.0) for one in each.judged] for each in found] == [[both[0]], []]
+        assert [each.placed for each in found] == [True, True]
+        assert experiment.lose(0, 2)
+        assert experiment.row(0).rung == 4
+
+    def test_what_came_after_a_search_has_a_record_of_its_own(self, storage: Storage) -> None:
+        search = Experiment(storage)
+        search.create(0)
+        after = [
+            Experiment(storage, uid=names.phase_uid(search.uid, phase), name=search.name)
+            for phase in ("finalists", "refit")
+        ]
+        for each in after:
+            each.create(0, 1)
+        storage.save_spec(after[0].uid, base.KeptSpec(1, {"sets": []}))
+        storage.record_steering(after[0].uid, [base.Steer("search", "random", {}, trial=0, order=1)])
+        storage.model(after[1].who(0), "s3://model", "")
+        place = (search.namespace, search.name)
+        found = storage.history(*place)
+        assert (list(found.phases), [each.address for each in found.versions]) == (
+            ["finalists", "refit"],
+            ["s3://model"],
+        )
+        found = storage.history(*place, "finalists")
+        assert (found.study.uid, found.spec) == (after[0].uid, base.KeptSpec(1, {"sets": []}))
+        assert ([each.subject for each in found.steering], list(found.phases), list(found.versions)) == (
+            ["random"],
+            [],
+            [],
+        )
+        assert [len(storage.record(*place, 0, 10, phase)) for phase in ("", "finalists", "refit")] == [1, 2, 2]
+        for read in (lambda: storage.history(*place, "test"), lambda: storage.record(*place, 0, 10, "test")):
+            with pytest.raises(KeyError):
+                read()
 
     def test_of_removed_reports_the_series_is_left(self, experiment: Experiment) -> None:
         experiment.create(0)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kubetune.api.trial import Ending, Finish, NextLeg, Reason, Report
+from kubetune.api.trial import Ending, Finish, NextLeg, Placing, Reason, Report
 from kubetune.storage import base, memory, postgres
 from tests.conftest import Storage
 from tests.integration.experiments import ENDED, SPACE, Experiment, completed, failed, pruned, series_of
@@ -168,7 +168,8 @@ def end_leg(both: Both, number: int, attempt: int) -> Call:
     rare = both.random.random() < 0.5
 
     def settle(reports: object, finish: Finish | None) -> NextLeg:
-        return NextLeg(values, paused, {"epochs": repr(finish)[:20]}, resumes, both.clock.now % 2)
+        placing = Placing(7, 5, (1, math.inf))
+        return NextLeg(values, paused, {"epochs": repr(finish)[:20]}, resumes, both.clock.now % 2, placing)
 
     return lambda e: e.storage.finish_trial(e.uid, number, attempt, settle, None) if rare else e.row(number)
 

@@ -7,13 +7,17 @@ from typing import Any
 import pytest
 
 from kubetune.api.spec import Algorithm
+from kubetune.api.trial import Reason
+from kubetune.controller import epilogue_status
+from kubetune.controller.epilogue import Epilogue
+from kubetune.controller.plan import Plan
 from kubetune.storage import record_json
 from tests.unit.test_cli_commands import PROXY, Answer, Tune
 from tests.unit.test_cli_commands import World as Server
 from tests.unit.test_cli_commands import tune as tune
 from tests.unit.test_cli_commands import world as world
 from tests.unit.test_cli_views import ended
-from tests.unit.test_replay import World, made
+from tests.unit.test_replay import World, made, with_phases
 
 SPACE = {"x": {"double": [0, 1]}, "lr": {"double": [1e-4, 1], "scale": "log"}, "n": {"int": [1, 9]}}
 
@@ -117,3 +121,78 @@ def test_the_report_says_how_it_was_searched(record: World, tune: Tune) -> None:
     assert "- From trial 0: sampler `tpe` (nStartupTrials: 5), pruner `asha` (reductionFactor: 2), seed 11; " in out
     assert "- Image `digits:1` was `digits@sha256:a`, first in trial 0." in out
     assert '| lr | {"double": [0.0001, 1], "scale": "log"} |' in out
+
+
+@pytest.fixture
+def whole(world: Server) -> World:
+    """An experiment with all that may come after its search, behind the gateway."""
+    study, winner = with_phases()
+    resource = ended()
+    resource["metadata"] = {**resource["metadata"], "name": "digits", "namespace": "team", "uid": "uid-1"}
+    resource["spec"] = {
+        "objective": {"metric": "loss", "direction": "minimize"},
+        "parameters": SPACE,
+        "sampler": {"name": "random"},
+        "pruner": {"name": "none"},
+        "seed": 11,
+        "maxTrials": 36,
+        "finalists": {"top": 2, "replicates": 3},
+        "template": {"spec": {"containers": [{"name": "t", "image": "digits:1"}]}},
+    }
+    resource["status"] |= epilogue_status.fields(Epilogue(Plan((), "Complete", Reason.MAX_TRIALS, ""), winner=winner))
+    world.experiment(resource)
+
+    def history(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        return 200, record_json.history(study.storage.history("team", "digits", query.get("phase", "")))
+
+    def page(query: dict[str, str], body: Any, headers: Any) -> Answer:
+        offset, limit = int(query["offset"]), int(query["limit"])
+        found = study.storage.record("team", "digits", offset, limit, query.get("phase", ""))
+        return 200, {"trials": [record_json.trial(each) for each in found]}
+
+    world.answers[f"GET {PROXY}/record"] = page
+    world.answers[f"GET {PROXY}/history"] = history
+    return study
+
+
+def test_an_export_holds_what_came_after_the_search(
+    whole: World, tune: Tune, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document = json.loads(tune("export", "digits")[1])
+    finalists, refit, test = document["phases"]
+    assert [each["phase"] for each in document["phases"]] == ["finalists", "refit", "test"]
+    assert [len(each["trials"]) for each in document["phases"]] == [6, 1, 1]
+    assert len(finalists["record"]["spec"]["sets"]) == 2
+    assert finalists["winner"]["interval"]["low"] < finalists["winner"]["mean"]
+    assert (refit["model"]["number"], refit["model"]["address"]) == (1, "s3://models/digits")
+    assert test["score"] == test["trials"][0]["values"][0]
+    file = tmp_path / "digits.json"
+    file.write_text(json.dumps(document))
+    at_once = tune("replay", "digits")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    assert tune("replay", str(file)) == at_once
+    lines = at_once[1].splitlines()
+    assert (at_once[0], len(lines)) == (0, 4)
+    assert lines[0].startswith("the same: 36 sets of parameters, ")
+    assert lines[1].startswith("finalists: the same: 6 sets of parameters, ")
+    assert lines[1].endswith("2 decisions about the phase")
+    assert tune("replay", str(file), "--phase", "test")[1].splitlines() == lines[3:]
+    finalists["record"]["spec"]["seeds"][0] += 1
+    file.write_text(json.dumps(document))
+    code, out, _ = tune("replay", str(file))
+    assert (code, "finalists: 1 decision of " in out) == (1, True)
+
+
+def test_a_phase_that_is_not_there_is_said_so(whole: World, tune: Tune) -> None:
+    code, _, err = tune("replay", "digits", "--phase", "test.second")
+    assert (code, "there is no test.second in the record; there are finalists, refit, test" in err) == (1, True)
+
+
+def test_the_history_goes_on_after_the_search(whole: World, tune: Tune) -> None:
+    out = tune("history", "digits")[1]
+    assert "finalists: what trials tried is run again (trials: " in out
+    assert " wins: loss = " in out
+    assert "the model is at s3://models/digits" in out
+    entries = json.loads(tune("history", "digits", "--phase", "finalists", "-o", "json")[1])
+    assert [each["what"] for each in entries].count("Ended") == 6
+    assert all(each["message"].startswith("finalists: ") for each in entries)

@@ -267,7 +267,7 @@ def test_the_end_of_a_run_told_again_changes_nothing() -> None:
 
 
 def test_the_order_goes_on_behind_what_was_known() -> None:
-    """Ends of runs have places in it that are not kept."""
+    """Ends of runs have places in it, also those that were refused."""
     world = World(validation=FOLDS)
     world.trial(0.5)
     world.engine.ask(1)

@@ -191,7 +191,7 @@ def test_an_engine_that_is_loaded_again_knows_rungs_and_curves() -> None:
         assert (len(engine.running), len(engine.paused), engine.counts.total) == (0, 4, 4)
         assert list(engine.promotable) == [1, 3][: what.parallelism]
         engine = Engine(what, storage, lambda: 1.0)
-    (row,) = engine.promote([1], offered=False)
+    (row,) = engine.promote([1], offered=False, known=engine.order)
     assert (row.attempt, row.leg, list(engine.running)) == (2, 1, [1])
     assert engine.record_job(1, 2, pods.who(row).job_uid)
     pods.report(row, [0.95], "accuracy", first=1)
@@ -210,7 +210,7 @@ def test_samplers_learn_from_trials_that_wait_and_from_promoted_ones() -> None:
     for accuracy in (0.1, 0.9, 0.5):
         run_leg(pods, engine, accuracy)
     pods.start(engine)
-    engine.promote([1], offered=False)
+    engine.promote([1], offered=False, known=engine.order)
     for _ in range(2):
         view = engine._history.view(10, 10, 10)
         assert [STATES[state].name for state in view.states] == ["PRUNED", "PRUNED", "PRUNED", "RUNNING"]

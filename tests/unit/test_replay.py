@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from kubetune.api.fidelity import Fidelity
+from kubetune.api.phases import Finalists, Once
 from kubetune.api.spec import (
     Algorithm,
     Categorical,
@@ -21,18 +23,24 @@ from kubetune.api.spec import (
     ExperimentSpec,
     Given,
     Int,
+    Json,
     Objective,
     Parameter,
     RegretBound,
+    Validation,
 )
 from kubetune.api.stages import Around, Stage
-from kubetune.api.trial import Reason, TrialRow, TrialState
+from kubetune.api.trial import AttemptEnd, Reason, TrialRow, TrialState
+from kubetune.api.validation import Replicates
 from kubetune.engine import again, regret, samplers, searching
+from kubetune.engine import phases as plans
 from kubetune.engine.engine import Engine
 from kubetune.engine.samplers import gp
+from kubetune.engine.winner import Winner
 from kubetune.storage import record_json
-from kubetune.storage.base import Incoming
+from kubetune.storage.base import Incoming, KeptSpec
 from kubetune.storage.memory import MemoryStorage
+from kubetune.storage.record import PROMOTED
 from tests.unit.engine_objects import LOSS, MIXED, Trials, spec
 
 NUMBERS: dict[str, Parameter] = {"x": Double(0.0, 1.0), "lr": Double(1e-4, 1.0, log=True), "n": Int(1, 9)}
@@ -50,6 +58,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "differentialEvolution": {"populationSize": 6},
     "pbt": {"populationSize": 4},
 }
+TEMPLATE: Json = {"spec": {"containers": [{"name": "t", "image": "digits:1"}]}}
 BUILT_IN = sorted(samplers.SAMPLERS.keys() - {"external", "schedule"})
 
 
@@ -95,31 +104,63 @@ class World:
                 if self.dice.random() < 0.6:
                     self._report(row)
             self.engine.tail()
-            for row in list(self.engine.running.values()):
-                self._end(row)
+            self._look()
+
+    def _look(self) -> None:
+        """As the operator does it: decided is by what is known at its begin, then ends come before promotions."""
+        known, wanted = self.engine.order, list(self.engine.promotable)
+        if not wanted and self.engine.askable == 0:
+            wanted = list(self.engine.overtime)
+        ends = [end for row in list(self.engine.running.values()) if (end := self._end(row)) is not None]
+        for row in self.engine.finish_trials(ends):
+            assert isinstance(row, TrialRow)
+            if row.state is TrialState.RUNNING and not row.paused:
+                self._go_on(row)
+        for row in self.engine.promote(wanted[: max(0, self.at_once - len(self.engine.running))], False, known):
+            self._go_on(row)
+
+    def _go_on(self, row: TrialRow) -> None:
+        """With its next leg, or with its leg again."""
+        assert self.engine.record_job(row.number, row.attempt, self.side.who(row).job_uid)
+        last = row.legs[-1] if row.legs else None
+        self.steps[row.number] = (last.last_step or 0) + 1 if last and last.resumes else 0
+
+    def _length(self, row: TrialRow) -> int:
+        """The step at which its leg ends."""
+        return 2 if self.spec.validation.runs else int(row.environment.get("epochs", 9))
+
+    @property
+    def over(self) -> bool:
+        """Nothing more comes."""
+        engine = self.engine
+        return not (engine.askable or engine.running or engine.promotable or engine.overtime)
+
+    def leave(self) -> None:
+        """Who is paused, ends."""
+        rows = self.engine.paused.values()
+        self.engine.finish_trials([AttemptEnd(row.number, row.attempt, None, "") for row in rows])
 
     def _report(self, row: TrialRow) -> None:
         step = self.steps.get(row.number, 0)
         value = loss(row.params) + self.dice.random() / (1 + step)
         metrics = {objective.metric: value + place for place, objective in enumerate(self.spec.objectives)}
         metrics["latency"] = self.dice.random()
-        self.storage.accept([Incoming(self.side.who(row), f"{row.number}-{step}", step, metrics)])
+        self.storage.accept([Incoming(self.side.who(row), f"{row.number}-{row.attempt}-{step}", step, metrics)])
         self.steps[row.number] = step + 1
 
-    def _end(self, row: TrialRow) -> None:
-        if row.stop_requested is not None or self.steps.get(row.number, 0) >= 9:
+    def _end(self, row: TrialRow) -> AttemptEnd | None:
+        if row.stop_requested is not None or self.steps.get(row.number, 0) >= self._length(row):
             failure = Reason.EXIT_CODE if self.dice.random() < 0.1 else None
-            self.engine.finish(row.number, row.attempt, failure, "")
-        elif self.dice.random() < 0.01:
+            return AttemptEnd(row.number, row.attempt, failure, "")
+        if self.dice.random() < 0.01:
             self.engine.new_attempt(row.number, row.attempt, Reason.NODE_LOST, "")
-            self.steps[row.number] = 0
-            again = self.engine.running[row.number]
-            self.engine.record_job(row.number, again.attempt, self.side.who(again).job_uid)
+            self._go_on(self.engine.running[row.number])
+        return None
 
-    def record(self) -> again.Study:
+    def record(self, phase: str = "") -> again.Study:
         """As it is exported, and read again."""
-        history = record_json.history(self.storage.history("team", "digits"))
-        trials = [record_json.trial(each) for each in self.storage.record("team", "digits", 0, 10_000)]
+        history = record_json.history(self.storage.history("team", "digits", phase))
+        trials = [record_json.trial(each) for each in self.storage.record("team", "digits", 0, 10_000, phase)]
         history, trials = json.loads(json.dumps([history, trials], allow_nan=False))
         return again.Study(
             self.spec,
@@ -127,6 +168,36 @@ class World:
             record_json.read_warm(history["warm"]),
             [record_json.read_trial(each) for each in trials],
         )
+
+
+def after(world: World, name: str, plan: Json) -> Engine:
+    """A phase after its search, to its end."""
+    spec = plans.derive(world.spec, name, plan)
+    engine, side = Engine(spec, world.storage, world.storage.clock), Trials(spec, world.storage)
+    world.storage.save_spec(spec.uid, KeptSpec(1, plan))
+    engine.update(spec)
+    for row in side.start(engine, spec.max_trials):
+        if name == "refit":
+            world.storage.model(side.who(row), "s3://models/digits", "sha256:00")
+        side.report(row, [loss(row.params) + world.dice.random() / 10], spec.objectives[0].metric)
+        engine.finish(row.number, row.attempt, None, "")
+    engine.end(Reason.MAX_TRIALS, f"all {spec.max_trials} runs have ended")
+    return engine
+
+
+def with_phases() -> tuple[World, Winner]:
+    """A search, and all that may come after it."""
+    world = World(made("random", finalists=Finalists(2, 3), template=TEMPLATE), seed=4)
+    while not world.over:
+        world.run(1)
+    plan = plans.plan_finalists(world.spec, world.engine.top(2))
+    after(world, "finalists", plan)
+    winner = plans.judge(world.spec, plan, world.storage.load_trials("uid-1/finalists"))
+    assert winner is not None
+    after(world, "refit", plans.plan_once(world.spec, Once("refit", {}), winner.trial, winner.params, None))
+    (model,) = world.storage.versions("uid-1")
+    after(world, "test", plans.plan_once(world.spec, Once("test", {}), winner.trial, winner.params, model))
+    return world, winner
 
 
 def installed(name: str) -> None:
@@ -204,6 +275,111 @@ def test_all_at_once(seed: int) -> None:
     assert (verdict.differences, verdict.notes) == ([], [])
     assert verdict.asked == world.engine.counts.total == 36
     assert verdict.stops + verdict.rungs > 5
+
+
+ASHA = Algorithm("asha", {"type": "promotion", "reductionFactor": 2})
+HYPERBAND = Algorithm("hyperband", {"type": "promotion", "reductionFactor": 2})
+LEGS: dict[str, dict[str, Any]] = {
+    "asha": {"fidelity": Fidelity("epochs", 1, 8), "pruner": ASHA},
+    "asha, each rung anew": {"fidelity": Fidelity("epochs", 1, 8, resume="restart"), "pruner": ASHA},
+    "hyperband": {"fidelity": Fidelity("epochs", 1, 8), "pruner": HYPERBAND},
+    "folds": {"validation": Validation(4), "pruner": Algorithm("wilcoxon", {"pThreshold": 0.3})},
+    "folds, halved": {"validation": Validation(4), "pruner": Algorithm("asha", {"reductionFactor": 2})},
+    "replicates": {"validation": Validation(1, replicates=Replicates(5, 2))},
+    "replicates of folds": {
+        "validation": Validation(2, replicates=Replicates(3, 1)),
+        "pruner": Algorithm("median", {}),
+    },
+}
+
+
+def in_legs(name: str, seed: int) -> World:
+    """To its end."""
+    world = World(made("tpe", max_trials=40, **LEGS[name]), seed)
+    while not world.over:
+        world.run(1)
+    world.leave()
+    return world
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("name", sorted(LEGS))
+def test_trials_of_several_legs_decide_the_same_again(name: str, seed: int) -> None:
+    world = in_legs(name, seed)
+    study = world.record()
+    verdict = again.replay(study)
+    assert (verdict.differences, verdict.notes) == ([], [])
+    assert verdict.asked == world.engine.counts.finished == 40
+    assert verdict.legs >= sum(len(each.row.legs) for each in study.trials) > 40
+    promoted = [each for trial in study.trials for each in trial.judged if each.kind == PROMOTED]
+    assert verdict.promotions == len(promoted)
+    assert bool(promoted) == ("fidelity" in LEGS[name])
+
+
+def with_leg(study: again.Study, number: int, place: int, **fields: Any) -> again.Study:
+    row = study.trials[number].row
+    legs = tuple(dataclasses.replace(leg, **fields) if at == place else leg for at, leg in enumerate(row.legs))
+    return with_trial(study, number, row=dataclasses.replace(row, legs=legs))
+
+
+def test_a_leg_that_came_to_something_else_is_found_out() -> None:
+    study = in_legs("asha", 1).record()
+    stayed = next(each.row for each in study.trials if each.row.reason is Reason.NOT_PROMOTED)
+    verdict = again.replay(with_leg(study, stayed.number, len(stayed.legs) - 1, values=(-9.0,)))
+    what = f"trial {stayed.number} after leg {len(stayed.legs) - 1}: it stays in the record, it goes on now"
+    assert any(each == what or f"trial {stayed.number} now" in each for each in verdict.differences)
+
+
+def test_a_promotion_of_another_trial_is_found_out() -> None:
+    study = in_legs("asha", 1).record()
+    trial = next(each for each in study.trials if each.judged)
+    judged = [dataclasses.replace(each, known=1) if each.kind == PROMOTED else each for each in trial.judged]
+    verdict = again.replay(with_trial(study, trial.row.number, judged=judged))
+    number = trial.row.number
+    assert f"trial {number} goes on after leg 0 in the record, nobody now" in verdict.differences
+
+
+def test_a_race_that_ended_otherwise_is_found_out() -> None:
+    study = in_legs("replicates", 1).record()
+    short = next(each.row for each in study.trials if each.row.state is TrialState.COMPLETE and len(each.row.legs) < 5)
+    best = with_leg(study, short.number, len(short.legs) - 1, values=(-99.0,))
+    verdict = again.replay(best)
+    assert any(
+        each.startswith(f"trial {short.number} after leg {len(short.legs) - 1}: it comes to")
+        for each in verdict.differences
+    )
+
+
+def older(study: again.Study, trials: int) -> again.Study:
+    """The first so many trials were run by a kubetune that did not keep when legs had ended."""
+    for number in range(trials):
+        for place in range(len(study.trials[number].row.legs)):
+            study = with_leg(study, number, place, placing=None)
+    return study
+
+
+@pytest.mark.parametrize("name", ["asha", "folds"])
+def test_legs_from_before_they_were_kept_are_said_not_to_be_decided_again(name: str) -> None:
+    study = in_legs(name, 2).record()
+    verdict = again.replay(older(study, 10))
+    vague = sum(bool(each.row.legs) for each in study.trials[:10])
+    assert verdict.different == 0
+    assert (verdict.legs, verdict.promotions) == (0, 0)
+    assert 0 < verdict.asked < 40
+    assert f"of {vague} trials it was not kept when theirs had ended (by an older kubetune)" in " ".join(verdict.notes)
+    assert verdict.notes[0].startswith(f"{40 - verdict.asked} trials were asked while trials ran")
+
+
+def test_an_export_of_an_older_kubetune_says_what_it_lacks() -> None:
+    world = in_legs("asha", 2)
+    forms = [record_json.trial(each) for each in world.storage.record("team", "digits", 0, 10_000)]
+    for form in forms:
+        del form["legs"]
+        form["judged"] = [each[:7] for each in form["judged"] if each[2] != PROMOTED]
+    trials = [record_json.read_trial(form) for form in json.loads(json.dumps(forms, allow_nan=False))]
+    verdict = again.replay(dataclasses.replace(world.record(), trials=trials))
+    assert (verdict.different, verdict.legs, verdict.promotions) == (0, 0, 0)
+    assert len(verdict.notes) == 2
 
 
 def test_several_objectives() -> None:
@@ -342,3 +518,46 @@ def test_regret_bounds_are_worked_out_again() -> None:
     verdict = again.replay(dataclasses.replace(study, steering=steering))
     assert verdict.bounds == len(looks) - 1
     assert verdict.differences[0].startswith("the regret bound after ")
+
+
+def phases_of(world: World, winner: Winner) -> list[again.Phase]:
+    """As they are exported: what people were told of the winner is with the finalists."""
+    found = []
+    for name in ("finalists", "refit", "test"):
+        plan = world.storage.load_spec(f"uid-1/{name}")
+        assert plan is not None
+        told = again.told(winner) if name == "finalists" else None
+        found.append(again.Phase(name, json.loads(json.dumps(plan.spec)), world.record(name), told))
+    return found
+
+
+def test_what_came_after_the_search_is_decided_again() -> None:
+    world, winner = with_phases()
+    search, versions, found = world.record(), world.storage.versions("uid-1"), phases_of(world, winner)
+    assert len(found[0].study.trials) == 6
+    for place, each in enumerate(found):
+        verdict = again.replay_phase(search, found[:place], each, versions)
+        assert (verdict.differences, verdict.notes) == ([], []), each.name
+        assert (verdict.asked, verdict.plans) == (len(each.study.trials), 1 if each.name == "refit" else 2)
+
+
+def test_another_finalist_seed_winner_or_model_is_found_out() -> None:
+    world, winner = with_phases()
+    search, versions, found = world.record(), world.storage.versions("uid-1"), phases_of(world, winner)
+    finalists, refit, test = found
+
+    def differs(before: list[again.Phase], phase: again.Phase, what: str, **plan: Any) -> None:
+        changed = dataclasses.replace(phase, plan={**phase.plan, **plan})
+        verdict = again.replay_phase(search, before, changed, versions)
+        assert any(each.startswith(what) for each in verdict.differences), verdict.differences
+
+    differs([], finalists, "plan: ", seeds=[1, 2, 3])
+    differs([], finalists, "plan: ", sets=[finalists.plan["sets"][0], {**finalists.plan["sets"][1], "trial": 35}])
+    differs([finalists], refit, "plan: ", sets=[{**refit.plan["sets"][0], "trial": 35}])
+    differs([finalists, refit], test, "model: ", model={**test.plan["model"], "address": "s3://another"})
+    told = dataclasses.replace(finalists, told={**again.told(winner), "trial": 35})
+    differs([], told, "winner: ")
+    row = finalists.study.trials[0].row
+    params = dataclasses.replace(row, params={**row.params, "x": 0.5})
+    other = dataclasses.replace(finalists, study=with_trial(finalists.study, 0, row=params))
+    differs([], other, "trial 0: x is 0.5 in the record, ")

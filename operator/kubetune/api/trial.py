@@ -126,6 +126,15 @@ class Segment:
 
 
 @dataclasses.dataclass(frozen=True)
+class Placing:
+    """Where the end of a leg stands in what happened in its study (`storage.record`)."""
+
+    order: int
+    known: int  # the place up to which was known what had happened when it was decided what follows
+    last: tuple[int, float] | None = None  # step and value of the first objective's last report; None: one of its own
+
+
+@dataclasses.dataclass(frozen=True)
 class Leg:
     """An ended leg of a trial: it ended well, by this attempt. Its place in `TrialRow.legs` is its number."""
 
@@ -134,6 +143,7 @@ class Leg:
     values: tuple[float, ...]  # one per objective, as `Objective.value` has it
     resumes: bool = True  # the next leg goes on from here: its reports are of the same series
     broken: float = 0.0  # by how much constraints are (`penalty`)
+    placing: Placing | None = None  # None: it ended before that was kept
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,6 +155,7 @@ class NextLeg:
     environment: Mapping[str, str] = dataclasses.field(default_factory=dict)
     resumes: bool = True
     broken: float = 0.0
+    placing: Placing | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,7 +177,7 @@ class TrialRow:
     stop_requested: float | None = None
     stop_reason: Reason | None = None  # PRUNED, STOPPED or EXPERIMENT_ENDED
     stop_message: str = ""  # why, where the reason is not all that there is to say
-    rung: int | None = None  # of the current attempt: where the pruner has judged it last, in steps or reports
+    rung: int | None = None  # of the current attempt, and ended legs: where the pruner judged last, in steps or reports
     finish: Finish | None = None  # of the current attempt
     log_read: bool = False  # of the current attempt: the follower has read its log to the end
     last_step: int | None = None
@@ -229,6 +240,7 @@ class Ending:
     constraints: Mapping[str, float] | None = None  # by name, by how much broken; None: there are none, or not known
     series: Mapping[int, float] | None = None  # the first objective by step; None: as the reports that count have it
     leg: tuple[float, ...] | None = None  # of a trial made of several legs: what the last one came to
+    placing: Placing | None = None  # of that leg
 
 
 def penalty(constraints: Mapping[str, float] | None) -> float:

@@ -142,16 +142,17 @@ class Access:
             if len(page) < PAGE:
                 return found
 
-    def history(self, name: str) -> Json:
-        """How it is searched, what people did, what began."""
-        found: Json = self._read(f"{name}/history")
+    def history(self, name: str, phase: str = "") -> Json:
+        """How it is searched, what people did, what began; or the same of a phase after the search."""
+        found: Json = self._read(f"{name}/history", {"phase": phase} if phase else None)
         return found
 
-    def record(self, name: str) -> list[Json]:
+    def record(self, name: str, phase: str = "") -> list[Json]:
         """All trials by number, with what was decided about them."""
         found: list[Json] = []
         while True:
-            page = self._read(f"{name}/record", {"offset": len(found), "limit": RECORDS})["trials"]
+            params: dict[str, str | int | bool] = {"offset": len(found), "limit": RECORDS}
+            page = self._read(f"{name}/record", params | ({"phase": phase} if phase else {}))["trials"]
             found.extend(page)
             if len(page) < RECORDS:
                 return found

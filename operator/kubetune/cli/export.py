@@ -1,20 +1,35 @@
 """`kubectl tune export`: an experiment as one document, for the record and for others. Pure."""
 
+import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kubetune.cli import model, render, replay, text
+from kubetune.api import phases
+from kubetune.cli import history as decided
+from kubetune.cli import model, render, text
 from kubetune.cli.model import Experiment, Trial
 
 SHOWN = 20  # best trials in the report
 
 
+@dataclasses.dataclass(frozen=True)
+class Recorded:
+    """What the gateway tells of a phase: its history, and every trial."""
+
+    phase: str
+    history: Mapping[str, Any]
+    trials: Sequence[Mapping[str, Any]]
+
+
 def as_json(
-    resource: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], history: Mapping[str, Any] | None
+    resource: Mapping[str, Any],
+    trials: Sequence[Mapping[str, Any]],
+    history: Mapping[str, Any] | None,
+    after: Sequence[Recorded] = (),
 ) -> dict[str, Any]:
     """The Experiment as it is, without what only the API server needs, and every trial as the gateway tells it; with
-    its ``history`` it can be decided again. None: it has not begun."""
+    its ``history`` it can be decided again. None: it has not begun. ``after``: what came after the search."""
     metadata = resource["metadata"]
     kept = ("name", "namespace", "uid", "creationTimestamp", "generation", "labels")
     return {
@@ -25,7 +40,33 @@ def as_json(
         "status": resource.get("status") or {},
         **({} if history is None else {"record": history}),
         "trials": list(trials),
+        **({"phases": [_phase(each, after, resource, history or {}) for each in after]} if after else {}),
     }
+
+
+def _phase(
+    each: Recorded, after: Sequence[Recorded], resource: Mapping[str, Any], history: Mapping[str, Any]
+) -> dict[str, Any]:
+    """With what it came to, in the words of its kind: the winner, the model, the score."""
+    found: dict[str, Any] = {"phase": each.phase, "record": each.history, "trials": list(each.trials)}
+    kind = phases.kind(each.phase)
+    if kind == phases.FINALISTS:
+        told = (resource.get("status") or {}).get("winner")
+        found["winner"] = told if _has_won(each, after, resource) else None
+    elif kind == phases.REFIT:
+        models = history.get("versions", ())
+        found["model"] = next((model for model in models if model["phase"] == each.phase), None)
+    else:
+        found["score"] = next((one["values"][0] for one in each.trials if one["values"]), None)
+    return found
+
+
+def _has_won(each: Recorded, after: Sequence[Recorded], resource: Mapping[str, Any]) -> bool:
+    """Whether the status tells of the winner of these finalists: of the only ones, or of those that are asked for."""
+    others = [one for one in after if one is not each and phases.kind(one.phase) == phases.FINALISTS]
+    asked = (resource.get("spec") or {}).get(phases.FINALISTS) or {}
+    well = all(one["state"] == "COMPLETE" for one in each.trials)
+    return not others or (well and each.phase == phases.named(phases.FINALISTS, asked.get("name") or ""))
 
 
 def markdown(
@@ -81,7 +122,7 @@ def _method(history: Mapping[str, Any]) -> list[str]:
         lines.append(f"- Began with {len(history['warm'])} trials of {', '.join(names)}.")
     done = [each for each in history["steering"] if each["kind"] not in ("search", "image", "regret")]
     if done:
-        rows = [[when, what, words] for when, what, words in replay.told(done)]
+        rows = [[when, what, words] for when, what, words in decided.told(done)]
         lines += ["", "## What was done while it ran", "", *_table(["time (UTC)", "what", ""], rows)]
     return lines
 

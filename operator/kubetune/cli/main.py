@@ -8,7 +8,20 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
-from kubetune.cli import edits, explain, export, importance, model, models, render, replay, schedule, text, watch
+from kubetune.cli import (
+    edits,
+    explain,
+    export,
+    history,
+    importance,
+    model,
+    models,
+    render,
+    replay,
+    schedule,
+    text,
+    watch,
+)
 from kubetune.cli import logs as trial_logs
 from kubetune.cli.access import Access, Gateway
 from kubetune.kube.client import Client, Json
@@ -25,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     try:
         if options.command is _replay and replay.is_file(options.name):
-            return _decided(replay.read(options.name))  # offline
+            return _decided(replay.read(options.name), options.phase)  # offline
         credentials = Credentials.load(getattr(options, "kubeconfig", None), getattr(options, "context", None))
         return int(options.command(options, _access(options, credentials), credentials))
     except (explain.Problem, NoCredentials) as problem:
@@ -200,37 +213,42 @@ def _export(options: argparse.Namespace, access: Access, credentials: Credential
     if options.output == "csv":
         print(render.trials_csv(shown, rows), end="")
     else:
-        history = access.history(options.name) if shown.study else None
-        print(*export.markdown(shown, rows, time.time(), resource, history), sep="\n")
+        recorded = access.history(options.name) if shown.study else None
+        print(*export.markdown(shown, rows, time.time(), resource, recorded), sep="\n")
     return 0
 
 
 def _exported(name: str, resource: Json, access: Access) -> Json:
     if not model.experiment(resource).study:
         return export.as_json(resource, [], None)
-    trials, history = access.record(name), access.history(name)
-    return export.as_json(resource, trials, history)
+    recorded = access.history(name)
+    after = [
+        export.Recorded(phase, access.history(name, phase), access.record(name, phase))
+        for phase in recorded.get("phases", ())
+    ]
+    return export.as_json(resource, access.record(name), recorded, after)
 
 
 def _history(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
-    access.experiment(options.name)  # a name that is wrong is said in our words
-    history, trials = access.history(options.name), access.record(options.name)
-    found = replay.entries(history, trials, options.all)
+    document = _exported(options.name, access.experiment(options.name), access)
+    if "record" not in document:
+        raise explain.Problem("nothing was decided yet")
+    found = history.entries(document, options.all, options.phase)
     if options.output == "json":
         print(text.as_json([{"time": time, "what": what, "message": said} for time, what, said in found]))
     else:
-        print(*replay.lines(found), sep="\n")
+        print(*history.lines(found), sep="\n")
     return 0
 
 
 def _replay(options: argparse.Namespace, access: Access, credentials: Credentials) -> int:
-    return _decided(_exported(options.name, access.experiment(options.name), access))
+    return _decided(_exported(options.name, access.experiment(options.name), access), options.phase)
 
 
-def _decided(document: Json) -> int:
+def _decided(document: Json, phase: str) -> int:
     if "record" not in document:
         raise explain.Problem("nothing was decided yet")
-    said, same = replay.again(document)
+    said, same = replay.again(document, phase)
     print(*said, sep="\n")
     return 0 if same else 1
 
@@ -337,10 +355,12 @@ def parser() -> argparse.ArgumentParser:
     )
     told.add_argument("name")
     told.add_argument("--all", action="store_true", help="with each trial's begin, judgements and end")
+    told.add_argument("--phase", default="", help="only what came after the search: finalists, refit, test")
     told.add_argument("-o", "--output", choices=["table", "json"], default="table")
 
     again = add("replay", _replay, "decide everything again from the record, and compare; needs kubetune with Optuna")
     again.add_argument("name", help="an experiment, or a file that export wrote (- is standard input)")
+    again.add_argument("--phase", default="", help="only what came after the search: finalists, refit, test")
 
     for name, wanted, summary in (
         ("suspend", True, "take the pods away for now; parameters and results stay"),

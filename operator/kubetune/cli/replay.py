@@ -1,6 +1,5 @@
-"""`kubectl tune replay`: an exported experiment decided again; `kubectl tune history`: what was decided, in order."""
+"""`kubectl tune replay`: an exported experiment decided again, with what came after its search."""
 
-import datetime
 import json
 import pathlib
 import sys
@@ -34,105 +33,86 @@ def read(name: str) -> Json:
     return document
 
 
-def again(document: Mapping[str, Any]) -> tuple[list[str], bool]:
-    """What is said of the export, and whether all is the same. Raises Problem."""
+def again(document: Mapping[str, Any], phase: str = "") -> tuple[list[str], bool]:
+    """What is said of the export, of the search and of all that came after it, or of one phase; and whether all is the
+    same. Raises Problem."""
     from kubetune.api import spec  # Optuna takes a second to load: only this command pays for it
-    from kubetune.engine import again as engine
-    from kubetune.storage import record_json
 
-    metadata = {"generation": 0, "namespace": "default", **document["metadata"]}
-    record = document["record"]
+    there = [each["phase"] for each in document.get("phases", ())]
+    if phase and phase not in there:
+        listed = f"there are {', '.join(there)}" if there else "nothing came after the search yet"
+        raise explain.Problem(f"there is no {phase} in the record; {listed}")
     try:
-        study = engine.Study(
-            spec.parse({"metadata": metadata, "spec": document["spec"]}),
-            record_json.read_steering(record["steering"]),
-            record_json.read_warm(record["warm"]),
-            [record_json.read_trial(one) for one in document["trials"]],
-        )
-        verdict = engine.replay(study)
+        return _again(document, phase)
     except spec.InvalidSpec as error:
         raise explain.Problem(f"it cannot be decided again here: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise explain.Problem(f"the export cannot be understood: {type(error).__name__}: {error}") from error
-    return list(_verdict(verdict, engine.versions(study))), not verdict.different
+
+
+def _again(document: Mapping[str, Any], phase: str) -> tuple[list[str], bool]:
+    from kubetune.api import spec
+    from kubetune.engine import again as engine
+    from kubetune.storage import record_json
+
+    metadata = {"generation": 0, "namespace": "default", **document["metadata"]}
+    wanted = spec.parse({"metadata": metadata, "spec": document["spec"]})
+
+    def read(of: Mapping[str, Any]) -> engine.Study:
+        steering, warm = of["record"]["steering"], of["record"]["warm"]
+        trials = [record_json.read_trial(one) for one in of["trials"]]
+        return engine.Study(wanted, record_json.read_steering(steering), record_json.read_warm(warm), trials)
+
+    search = read(document)
+    found = [] if phase else [("", engine.replay(search), engine.versions(search))]
+    before: list[engine.Phase] = []
+    models = record_json.read_versions(document["record"].get("versions", ()))
+    for each in document.get("phases", ()):
+        if each["record"]["spec"] is None:
+            continue  # its study was opened, and nothing is decided yet
+        one = engine.Phase(each["phase"], each["record"]["spec"], read(each), _told(each.get("winner")))
+        if phase in ("", one.name):
+            found.append(
+                (f"{one.name}: ", engine.replay_phase(search, before, one, models), engine.versions(one.study))
+            )
+        before.append(one)
+    lines = [f"{name}{line}" for name, verdict, versions in found for line in _verdict(verdict, versions)]
+    return lines, not any(verdict.different for _, verdict, _ in found)
+
+
+def _told(winner: Mapping[str, Any] | None) -> Json | None:
+    """As people were told of the winner, in the words of `engine.again.told`."""
+    if winner is None:
+        return None
+    interval = winner.get("interval") or {"low": None, "high": None}
+    mean = {"mean": winner["mean"]} if "mean" in winner else {}  # an infinite one has no place in a status
+    return {
+        "trial": winner["trial"],
+        "runs": winner["runs"],
+        "runnerUp": winner.get("runnerUp"),
+        "low": interval["low"],
+        "high": interval["high"],
+        **mean,
+    }
 
 
 def _verdict(verdict: Any, versions: Sequence[str]) -> Iterator[str]:
     if not verdict.different:
         asked, stops = text.plural(verdict.asked, "set"), text.plural(verdict.stops, "stop")
-        bounds = f", {text.plural(verdict.bounds, 'regret bound')}" if verdict.bounds else ""
-        yield f"the same: {asked} of parameters, {stops}, {text.plural(verdict.rungs, 'judgement')} to go on{bounds}"
+        same = [f"{asked} of parameters"]
+        if not verdict.plans or verdict.stops or verdict.rungs:  # a phase's own runs are not pruned
+            same += [stops, f"{text.plural(verdict.rungs, 'judgement')} to go on"]
+        same += [text.plural(verdict.bounds, "regret bound")] if verdict.bounds else []
+        same += [f"what followed {text.plural(verdict.legs, 'leg')}"] if verdict.legs else []
+        same += [text.plural(verdict.promotions, "promotion")] if verdict.promotions else []
+        same += [f"{text.plural(verdict.plans, 'decision')} about the phase"] if verdict.plans else []
+        yield f"the same: {', '.join(same)}"
     else:
-        same = verdict.asked + verdict.stops + verdict.rungs + verdict.bounds
-        yield f"{text.plural(verdict.different, 'decision')} of {verdict.different + same} differ; the first:"
+        of = verdict.different + verdict.same
+        yield f"{text.plural(verdict.different, 'decision')} of {of} differ; the first:"
         yield from (f"  {each}" for each in verdict.differences)
     for note in verdict.notes:
         yield f"not decided again: {note}"
     if versions:
         said = "that may be why" if verdict.different else "which makes no difference here"
         yield f"versions differ ({said}): {'; '.join(versions)}"
-
-
-# ---- history
-
-
-Entry = tuple[float, str, str]
-
-
-def entries(history: Mapping[str, Any], trials: Sequence[Mapping[str, Any]], whole: bool) -> list[Entry]:
-    """(time, what, in words) of every decision, in order. ``whole``: each trial's begin and end too."""
-    found = [(history["created"], "Created", f"the study {history['study']} is made")]
-    found += [(each["time"], *_steer(each)) for each in history["steering"]]
-    for one in trials:
-        found += _stops(one)
-        found += _life(one) if whole else ()
-    if history["ended"] is not None:
-        found.append((history["ended"], str(history["endReason"]), str(history["endMessage"])))
-    return sorted(found, key=lambda each: each[0])
-
-
-def _stops(one: Mapping[str, Any]) -> Iterator[Entry]:
-    """What was decided against a trial."""
-    name = f"trial {one['number']}"
-    for _, attempt, kind, _, _, why, time in one["judged"]:
-        if kind == "stop":
-            yield time, "Pruned", f"{name} is to stop {why}"
-        elif kind == "lost":
-            yield time, "AttemptLost", f"{name}: attempt {attempt} is lost, and what it had come to"
-    if one["stopRequested"] is not None and one["stopReason"] != "Pruned":
-        yield one["stopRequested"], "Stopped", f"{name} is to stop: {one['stopReason']}"
-
-
-def _life(one: Mapping[str, Any]) -> Iterator[Entry]:
-    """How a trial came and went."""
-    name = f"trial {one['number']}"
-    given = ", ".join(f"{key} = {text.exact(value)}" for key, value in one["parameters"].items())
-    origin = f" ({one['source']})" if one["source"] else ""
-    yield one["created"], "Asked", f"{name}{origin}: {given}"
-    for _, _, kind, _, rung, _, time in one["judged"]:
-        if kind == "rung":
-            yield time, "GoesOn", f"{name} goes on at {rung}"
-    if one["ended"] is not None:
-        values = "".join(f" {value}" for value in one["values"] or ())
-        yield one["ended"], "Ended", f"{name}: {one['state']}, {one['reason']}{values}"
-
-
-def _steer(form: Mapping[str, Any]) -> tuple[str, str]:
-    from kubetune.engine import steering
-    from kubetune.storage.base import Steer
-
-    return steering.words(Steer(form["kind"], form["subject"], form["detail"]))
-
-
-def told(steering: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, str]]:
-    """(time, what, in words) of what people did, and what began."""
-    return [(_time(each["time"]), *_steer(each)) for each in steering]
-
-
-def lines(found: Sequence[tuple[float, str, str]]) -> list[str]:
-    rows = [[_time(time), what, words] for time, what, words in found]
-    return text.table(["TIME (UTC)", "WHAT", ""], rows)
-
-
-def _time(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")

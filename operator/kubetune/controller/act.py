@@ -314,7 +314,7 @@ class Act:
 
     def _promote(self, promote: Promote) -> list[TrialRow]:
         """Those that get a Job of their own."""
-        rows = self._engine.promote(promote.numbers, promote.offered)
+        rows = self._engine.promote(promote.numbers, promote.offered, promote.known)
         for row in rows:
             logger.info("goes on with leg %d", row.leg, extra={"trial": row.number})
         return [row for row in rows if not row.offered]

@@ -195,7 +195,7 @@ def _starts(
     overtime = seen.overtime if closing and not seen.running else ()
     promoted = tuple(seen.promotable or overtime)[:free]
     if promoted:
-        starts.append(Promote(promoted, Reason.PROMOTED))
+        starts.append(Promote(promoted, Reason.PROMOTED, known=seen.order))
     new = 0 if closing else min(free - len(promoted), seen.left(spec.max_trials))
     if new > 0:
         starts.append(Ask(new, Reason.SLOT_FREE))

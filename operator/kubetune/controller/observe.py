@@ -121,6 +121,7 @@ def observe(spec: ExperimentSpec, engine: Engine, cluster: Cluster, memory: Memo
         promotable=engine.promotable,
         overtime=engine.overtime,
         more_legs=engine.more_legs,
+        order=engine.order,
         apart=apart,
     )
 

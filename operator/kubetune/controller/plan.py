@@ -129,6 +129,7 @@ class Observed:
     promotable: Sequence[int] = ()  # of them, best first: to go on as slots are free; of many, as many as may run
     overtime: Sequence[int] = ()  # of them: to go on before the end, when nothing else does
     more_legs: bool = False  # trials that run may have another leg
+    order: int = 0  # place of what happened last, of what is known here
     apart: Apart | None = None  # ``running`` and ``jobs`` without the steady trials; None: nobody has told them apart
 
     def left(self, max_trials: int) -> int:
@@ -152,11 +153,13 @@ class Ask:
 
 @dataclasses.dataclass(frozen=True)
 class Promote:
-    """Paused trials, best first, go on with their next leg: commit it, create their Jobs. ``offered``: in workers."""
+    """Paused trials, best first, go on with their next leg: commit it, create their Jobs. ``offered``: in workers.
+    ``known``: `Observed.order`, for the record."""
 
     numbers: tuple[int, ...]
     reason: Reason
     offered: bool = False
+    known: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

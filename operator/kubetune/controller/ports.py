@@ -180,8 +180,13 @@ class Engine(Protocol):
     def legs(self, number: int) -> int:
         """How many a trial has at most."""
 
-    def promote(self, numbers: Sequence[int], offered: bool) -> list[TrialRow]:
-        """Paused trials go on, ``offered``: in workers. Returns those that do."""
+    @property
+    def order(self) -> int:
+        """The place, in what happens in the study, of what happened last (`storage.record`)."""
+
+    def promote(self, numbers: Sequence[int], offered: bool, known: int) -> list[TrialRow]:
+        """Paused trials go on, ``offered``: in workers; ``known``: `order` as it was when that was decided. Returns
+        those that do."""
 
     @property
     def counts(self) -> Counts: ...

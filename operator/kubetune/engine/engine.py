@@ -23,6 +23,7 @@ from kubetune.api.trial import (
     Finish,
     JobRecord,
     NextLeg,
+    Placing,
     Reason,
     Report,
     TrialRow,
@@ -53,7 +54,7 @@ from kubetune.engine.sampling.pool import Pool
 from kubetune.engine.tally import Tally
 from kubetune.storage import rules
 from kubetune.storage.base import EndedTrial, EngineStorage, Fenced, Mark, NewTrial, Steer, Stop, ToEnd, raised
-from kubetune.storage.record import LOST, RUNG, STOP, Judged
+from kubetune.storage.record import LOST, PROMOTED, RUNG, STOP, Judged
 from kubetune.storage.series import Take
 
 PAGE = 5000  # ended trials read at once
@@ -228,6 +229,10 @@ class Engine:
         return self._course.overtime(self._tally.complete) if self._paused and not self._live else ()
 
     @property
+    def order(self) -> int:
+        return self._order
+
+    @property
     def more_legs(self) -> bool:
         return not self._course.single
 
@@ -300,13 +305,7 @@ class Engine:
         return [self._best(self._history[number]) for number in self._history.front.numbers]
 
     def top(self, count: int) -> Sequence[Best]:
-        found: dict[str, Best] = {}
-        for number in self._history.best(len(self._history)):
-            each = self._history[number]
-            found.setdefault(repr(sorted(each.params.items())), self._best(each))
-            if len(found) == count:
-                break
-        return list(found.values())
+        return [self._best(self._history[number]) for number in self._history.top(count)]
 
     def _best(self, trial: Past) -> Best:
         runs = tuple(self._course.runs(trial.number))
@@ -585,9 +584,13 @@ class Engine:
             self._history.replace(live.past)
         return made
 
-    def promote(self, numbers: Sequence[int], offered: bool) -> list[TrialRow]:
-        attempts = {number: self._paused[number].row.attempt for number in numbers if number in self._paused}
-        going = self._storage.promote(self._spec.uid, attempts, offered) if attempts else {}
+    def promote(self, numbers: Sequence[int], offered: bool, known: int) -> list[TrialRow]:
+        rows = [self._paused[number].row for number in numbers if number in self._paused]
+        attempts = {row.number: row.attempt for row in rows}
+        judged = [
+            Judged(self._happened(), row.number, row.attempt, PROMOTED, rung=row.leg - 1, known=known) for row in rows
+        ]
+        going = self._storage.promote(self._spec.uid, attempts, offered, judged) if attempts else {}
         for number, row in going.items():
             live = self._paused[number]
             live.row = dataclasses.replace(live.row, paused=False, offered=row.offered)
@@ -653,7 +656,8 @@ class Engine:
         """End trials, or legs of them, each by its outcome and the reports that count. One answer for each: the trial
         as it is then (RUNNING: its leg has ended), or why nothing ended (NotCurrent: the attempt is not its current
         one); that of one says nothing of another."""
-        settling = [self._settling(end) for end in ends]
+        known = self._order  # each is decided about as if it came alone
+        settling = [self._settling(end, known) for end in ends]
         rows = self._storage.finish_trials(self._spec.uid, [ending for ending, _ in settling])
         over: list[Live] = []
         for row, (_, series) in zip(rows, settling, strict=True):
@@ -697,13 +701,15 @@ class Engine:
         """One alone, as `finish_trials`; raises what that answers."""
         return raised(self.finish_trials([AttemptEnd(number, attempt, failure, message, log_tail)])[0])
 
-    def _settling(self, end: AttemptEnd) -> tuple[ToEnd, dict[int, float]]:
-        """How an attempt is settled; and its series, which is whole once it is."""
+    def _settling(self, end: AttemptEnd, known: int) -> tuple[ToEnd, dict[int, float]]:
+        """How an attempt is settled, by what had happened up to ``known``; and its series, which is whole once it
+        is."""
         live = self._find(end.number)
         stop = (live.row.stop_reason, live.row.stop_message) if live else (None, "")
         outcome = value.Outcome(end.failure, end.message, *stop)
         metric = self._spec.objectives[0].metric
         series = live.curve.series() if live else {}
+        order = self._happened()
 
         def settle(reports: Sequence[Report], finish: Finish | None) -> Ending | NextLeg:
             series.clear()
@@ -713,12 +719,15 @@ class Engine:
             if live is None:
                 return value.settle(reports, finish, how, self._spec.objectives, self._spec.constraints)
             settled = self._course.settle(live.row, reports, finish, how)
+            if not self._course.single:
+                last = (max(series), series[max(series)]) if series and self._course.one_series else None
+                settled = dataclasses.replace(settled, placing=Placing(order, known, last))
             if isinstance(settled, Ending) and settled.series is not None:
                 series.clear()
                 series.update(settled.series)
             return settled
 
-        return ToEnd(end.number, end.attempt, settle, end.log_tail, self._happened()), series
+        return ToEnd(end.number, end.attempt, settle, end.log_tail, order), series
 
     def _end(self, row: TrialRow, series: Mapping[int, float]) -> None:
         live = self._find(row.number)

@@ -326,6 +326,15 @@ class History:
         rows = np.array(self._ranking, dtype=np.int64)[places]
         return self._params[rows], self._values[rows], self._penalties(rows)
 
+    def top(self, count: int) -> list[int]:
+        """As `best`, each set of parameters once."""
+        found: dict[str, int] = {}
+        for number in self.best(self._count):
+            found.setdefault(repr(sorted(self[number].params.items())), number)
+            if len(found) == count:
+                break
+        return list(found.values())
+
     def complete(self, most: int) -> tuple[Floats, Floats]:
         """Parameters and values of COMPLETE trials, a row each, in order of number; of more than ``most`` trials so
         many, evenly spread."""

@@ -10,6 +10,21 @@ from kubetune.engine.pruners import Pruner
 from kubetune.storage import rules
 
 
+def taught(row: TrialRow, one_series: bool) -> Past | None:
+    """A RUNNING trial as samplers see it for what its ended legs came to, whatever it has reported since: so that it
+    can be seen so again from the record. None: it has none, or what it came to was not kept."""
+    if not row.legs:
+        return None
+    last, placing = row.legs[-1], row.legs[-1].placing
+    if not one_series:
+        values = tuple(sum(each) / len(row.legs) for each in zip(*(leg.values for leg in row.legs), strict=True))
+        at = len(row.legs) - 1, last.values[0]
+        return Past(row.number, row.state, row.params, values, at, member=row.member)
+    if placing is None:
+        return None
+    return Past(row.number, row.state, row.params, last.values, placing.last, member=row.member)
+
+
 class Live:
     """One trial from its ask, or from loading it, to its end."""
 
@@ -31,12 +46,15 @@ class Live:
     @property
     def past(self) -> Past:
         """The trial as samplers see it."""
-        row, values = self.row, None
-        if row.legs and self._one_series:
-            values = row.legs[-1].values
-        elif row.legs:
-            values = tuple(sum(each) / len(row.legs) for each in zip(*(leg.values for leg in row.legs), strict=True))
-        return Past(row.number, row.state, row.params, values, self.curve.last, member=row.member)
+        row = self.row
+        return taught(row, self._one_series) or Past(
+            row.number,
+            row.state,
+            row.params,
+            row.legs[-1].values if row.legs else None,
+            self.curve.last,
+            member=row.member,
+        )
 
     @property
     def prunable(self) -> bool:

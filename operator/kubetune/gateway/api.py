@@ -149,13 +149,14 @@ class Api:
 
     async def history(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)
-        return web.json_response(record_json.history(await self._found(self._storage.history, namespace, name)))
+        found = await self._found(self._storage.history, namespace, name, wire.read_phase(request.query))
+        return web.json_response(record_json.history(found))
 
     async def record(self, request: web.Request) -> web.Response:
         namespace, name = await self._reader(request)
         _, offset, limit = wire.read_page(request.query)
-        most = min(limit, wire.MOST_RECORDS)
-        found = await self._found(self._storage.record, namespace, name, offset, most)
+        most, phase = min(limit, wire.MOST_RECORDS), wire.read_phase(request.query)
+        found = await self._found(self._storage.record, namespace, name, offset, most, phase)
         return web.json_response({"trials": [record_json.trial(each) for each in found]})
 
     async def models(self, request: web.Request) -> web.Response:

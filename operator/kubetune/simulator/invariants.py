@@ -17,7 +17,7 @@ from kubetune.controller.outcome import START_FAILURES
 from kubetune.engine import phases
 from kubetune.engine.check import check as engine_check
 from kubetune.engine.stages import STAGE
-from kubetune.simulator import legs, segments, trials
+from kubetune.simulator import legs, record, segments, trials
 from kubetune.simulator.api import ApiServer
 from kubetune.simulator.census import is_worker, number_of, trial_of
 from kubetune.simulator.nodes import Cluster
@@ -204,6 +204,9 @@ class Watchdog:
                         what = behave[uid][number]
                         self._trial(uid, spec, row, legs.at_most(spec, what) if spec.fidelity else what)
                         legs.runs(spec, row)
+                if not names.phase_of(uid):
+                    after = [each for name, each in self.database.studies.items() if name.startswith(f"{uid}/")]
+                    record.decides_the_same(spec, study, after)
         self._creates()
 
     def _reports(self, uid: str) -> None:

@@ -128,6 +128,8 @@ class StudyHistory:
     spec: KeptSpec | None  # in force
     steering: Sequence[Steer]  # in order
     warm: Sequence[WarmTrial]
+    phases: Sequence[str] = ()  # what came after it, as they were begun
+    versions: Sequence["Version"] = ()  # models that its refits told of, by number
 
 
 @dataclasses.dataclass(frozen=True)
@@ -345,9 +347,11 @@ class EngineStorage(Protocol):
         """One alone, as `finish_trials`; raises what that answers."""
         return raised(self.finish_trials(uid, [ToEnd(number, attempt, settle, log_tail)])[0])
 
-    def promote(self, uid: str, attempts: Mapping[int, int], offered: bool = False) -> dict[int, TrialRow]:
+    def promote(
+        self, uid: str, attempts: Mapping[int, int], offered: bool = False, judged: Sequence[Judged] = ()
+    ) -> dict[int, TrialRow]:
         """Paused trials (number → attempt) are to go on, ``offered``: in workers. Returns those that are not paused,
-        now or before, with this attempt current."""
+        now or before, with this attempt current. ``judged``: for the record, of those that are promoted by this."""
 
     def ended_legs(self, uid: str) -> list[tuple[int, tuple[Leg, ...]]]:
         """The ended legs of trials that have ended, by number; those without any are left out."""
@@ -605,10 +609,11 @@ class GatewayStorage(Protocol):
         """The newest study of that name and a page of its trials by number: those of the search, or of a
         phase after it. Raises KeyError if there is none."""
 
-    def history(self, namespace: str, name: str) -> StudyHistory:
-        """The newest study of that name: how it is searched, and what people did. Raises KeyError."""
+    def history(self, namespace: str, name: str, phase: str = "") -> StudyHistory:
+        """The newest study of that name, or a phase after it: how it is searched, and what people did. Raises
+        KeyError."""
 
-    def record(self, namespace: str, name: str, offset: int, limit: int) -> list[TrialRecord]:
+    def record(self, namespace: str, name: str, offset: int, limit: int, phase: str = "") -> list[TrialRecord]:
         """A page of its trials by number, with all that was decided about them. Raises KeyError."""
 
     def models(self, namespace: str, name: str | None = None) -> list[Model]:

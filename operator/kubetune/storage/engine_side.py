@@ -17,7 +17,7 @@ from kubetune.storage.series import Piece, Take
 
 REMOVED_AT_ONCE = 10_000  # reports a transaction: a trial may have any number of them
 PURGED_AT_ONCE = 200  # trials a transaction: a new leader never waits long for the old one's
-_PHASES = (  # by the index of names: an experiment's phases have its own
+PHASES = (  # by the index of names: an experiment's phases have its own
     f"SELECT {rows.STUDY_COLUMNS} FROM kubetune.experiments b JOIN kubetune.experiments e"
     " ON e.namespace = b.namespace AND e.name = b.name AND e.phase <> ''"
     " WHERE b.uid = %s AND split_part(e.uid, '/', 1) = %s AND e.deleted IS NULL ORDER BY e.id"
@@ -129,7 +129,7 @@ class EngineSide(base.EngineStorage):
 
     def phases(self, uid: str) -> list[base.StudyRow]:
         with self.pool.transaction() as cursor:
-            cursor.execute(_PHASES, (uid, uid))
+            cursor.execute(PHASES, (uid, uid))
             return [rows.study(row) for row in cursor.fetchall()]
 
     def delete_study(self, uid: str) -> None:
@@ -139,7 +139,7 @@ class EngineSide(base.EngineStorage):
             )
             if cursor.fetchone() is None:
                 return
-            cursor.execute(_PHASES, (uid, uid))
+            cursor.execute(PHASES, (uid, uid))
             for each in (uid, *(rows.study(row).uid for row in cursor.fetchall())):
                 self._delete(cursor, each)
 
@@ -420,7 +420,7 @@ class EngineSide(base.EngineStorage):
             cursor.execute(
                 "UPDATE kubetune.experiment_trials SET attempt = %s, losses = %s, job_uid = NULL, finish_status = NULL,"
                 " finish_message = NULL, finish_time = NULL, last_step = %s, last_metrics = '{}',"
-                " offered = false, stop_requested = %s, stop_reason = %s, stop_message = %s, rung = NULL WHERE id = %s",
+                " offered = false, stop_requested = %s, stop_reason = %s, stop_message = %s, rung = %s WHERE id = %s",
                 (
                     after.attempt,
                     after.losses,
@@ -428,20 +428,26 @@ class EngineSide(base.EngineStorage):
                     after.stop_requested,
                     after.stop_reason and str(after.stop_reason),
                     after.stop_message,
+                    after.rung,
                     trial.id,
                 ),
             )
             return True
 
-    def promote(self, uid: str, attempts: Mapping[int, int], offered: bool = False) -> dict[int, TrialRow]:
+    def promote(
+        self, uid: str, attempts: Mapping[int, int], offered: bool = False, judged: Sequence[Judged] = ()
+    ) -> dict[int, TrialRow]:
         with self._write() as cursor:
             locked = {trial.row.number: trial for trial in trial_ends.lock(cursor, uid, attempts)}
             found = {number: rules.promoted(trial.row, attempts[number], offered) for number, trial in locked.items()}
             going = {number: row for number, row in found.items() if row is not None}
-            new = [locked[number].id for number in going if locked[number].row.paused]
-            cursor.execute(
-                "UPDATE kubetune.experiment_trials SET paused = false, offered = %s WHERE id = ANY(%s)", (offered, new)
+            new = {number: locked[number].id for number in going if locked[number].row.paused}
+            recorded = [each for each in judged if each.number in new]
+            update = cursor.mogrify(
+                "UPDATE kubetune.experiment_trials SET paused = false, offered = %s WHERE id = ANY(%s)",
+                (offered, list(new.values())),
             )
+            pool.together(cursor, update, judgements(cursor, uid, recorded, self.clock()))
             if new and offered:
                 tell.workers(cursor, uid)
         return going

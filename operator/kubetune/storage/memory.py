@@ -233,7 +233,9 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         if study is None:
             return 0
         those = [each.order for each in study.steering] + [each.order for each in study.trials.values()]
-        those += [each.known for each in study.trials.values()]  # of what is not kept (legs) it may have known too
+        those += [each.known for each in study.trials.values()]  # of what is not kept it may have known too
+        legs = (leg for each in study.trials.values() for leg in each.row.legs[-1:])
+        those += [leg.placing.order for leg in legs if leg.placing is not None]
         return max(
             (order for order in [*those, *(each.order for each in study.judged)] if order is not None), default=0
         )
@@ -395,13 +397,16 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return True
 
     @_write
-    def promote(self, uid: str, attempts: Mapping[int, int], offered: bool = False) -> dict[int, TrialRow]:
+    def promote(
+        self, uid: str, attempts: Mapping[int, int], offered: bool = False, judged: Sequence[Judged] = ()
+    ) -> dict[int, TrialRow]:
         trials = {number: trial for number in attempts if (trial := self._trials(uid).get(number)) is not None}
         found = {number: rules.promoted(each.row, attempts[number], offered) for number, each in trials.items()}
         going = {number: row for number, row in found.items() if row is not None}
         new = [number for number in going if trials[number].row.paused]
         for number in new:
             trials[number].row = going[number]
+        self._judge(uid, [each for each in judged if each.number in new])
         self._tell_workers(uid, bool(new) and offered)
         return going
 
@@ -410,11 +415,15 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         self, uid: str, stops: Mapping[int, base.Stop], rungs: Mapping[int, int], judged: Sequence[Judged] = ()
     ) -> None:
         running, now = self._running(uid), self.clock()
-        if judged:
-            self._study(uid).judged += [dataclasses.replace(each, time=now) for each in judged]
+        self._judge(uid, judged)
         for number in (stops.keys() | rungs.keys()) & running.keys():
             trial = running[number]
             trial.row = rules.decided(trial.row, stops.get(number), rungs.get(number), now)
+
+    def _judge(self, uid: str, judged: Sequence[Judged]) -> None:
+        if judged:
+            now = self.clock()
+            self._study(uid).judged += [dataclasses.replace(each, time=now) for each in judged]
 
     @_write
     def finish_trials(self, uid: str, endings: Sequence[base.ToEnd]) -> list[TrialRow | Exception]:
@@ -913,15 +922,19 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         return study.row, rules.counts(rows), wanted[offset : offset + limit]
 
     @_transaction
-    def history(self, namespace: str, name: str) -> base.StudyHistory:
-        study = self._newest(namespace, name)
-        return base.StudyHistory(study.row, study.kept, tuple(study.steering), tuple(study.warm or ()))
+    def history(self, namespace: str, name: str, phase: str = "") -> base.StudyHistory:
+        study = self._newest(namespace, name, phase)
+        after = [] if phase else [names.phase_of(each.row.uid) for each in self._phases(study.row.uid)]
+        versions = [] if phase else self._versions(study.row.uid)
+        return base.StudyHistory(study.row, study.kept, tuple(study.steering), tuple(study.warm or ()), after, versions)
 
     @_transaction
-    def record(self, namespace: str, name: str, offset: int, limit: int) -> list[TrialRecord]:
-        study = self._newest(namespace, name)
+    def record(self, namespace: str, name: str, offset: int, limit: int, phase: str = "") -> list[TrialRecord]:
+        study = self._newest(namespace, name, phase)
         numbers, metric = sorted(study.trials)[offset : offset + limit], study.row.metrics[0]
-        judged = {number: [each for each in study.judged if each.number == number] for number in numbers}
+        judged: dict[int, list[Judged]] = collections.defaultdict(list)
+        for each in study.judged:
+            judged[each.number].append(each)
         return [study.trials[number].record(metric, judged[number]) for number in numbers]
 
     @_transaction

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubetune.api.trial import Reason, TrialRow, TrialState, from_json_metrics, to_json_metrics
-from kubetune.storage.base import Steer, StudyHistory, WarmTrial
+from kubetune.storage import rows
+from kubetune.storage.base import Steer, StudyHistory, Version, WarmTrial
 from kubetune.storage.record import Judged, Point, TrialRecord
 
 Json = dict[str, Any]
@@ -35,6 +36,19 @@ def history(found: StudyHistory) -> Json:
             for each in found.steering
         ],
         "warm": [_warm(each) for each in found.warm],
+        "phases": list(found.phases),
+        "versions": [
+            {
+                "number": each.number,
+                "phase": each.phase,
+                "address": each.address,
+                "digest": each.digest,
+                "image": each.image,
+                "parameters": dict(each.params),
+                "time": each.time,
+            }
+            for each in found.versions
+        ],
     }
 
 
@@ -82,8 +96,10 @@ def trial(record: TrialRecord) -> Json:
         "whole": record.whole,
         "series": [[step, *_numbers([value])] for step, value in record.series.items()],
         "legsEnded": record.legs,
+        "legs": rows.leg_forms(row.legs),
         "judged": [
-            [each.order, each.attempt, each.kind, each.seq, each.rung, each.why, each.time] for each in record.judged
+            [each.order, each.attempt, each.kind, each.seq, each.rung, each.why, each.time, each.known]
+            for each in record.judged
         ],
     }
 
@@ -106,6 +122,21 @@ def read_warm(forms: Sequence[Json]) -> list[WarmTrial]:
             _read_values(each["values"]),
             None if each["last"] is None else (int(each["last"][0]), float(each["last"][1])),
             _read_constraints(each["constraints"]),
+        )
+        for each in forms
+    ]
+
+
+def read_versions(forms: Sequence[Json]) -> list[Version]:
+    return [
+        Version(
+            each["number"],
+            each["phase"],
+            each["address"],
+            each["digest"],
+            each["image"],
+            each["parameters"],
+            each["time"],
         )
         for each in forms
     ]
@@ -135,11 +166,12 @@ def read_trial(form: Json) -> TrialRecord:
         losses=form["losses"],
         constraints=_read_constraints(form["constraints"]),
         source=form["source"],
+        legs=rows.legs(form.get("legs")),
     )
     points = [Point(attempt, seq, step, float(value)) for attempt, seq, step, value in form["points"]]
     judged = [
-        Judged(order, number, attempt, kind, seq, rung, why, time)
-        for order, attempt, kind, seq, rung, why, time in form["judged"]
+        Judged(order, number, attempt, kind, seq, rung, why, time, *known)
+        for order, attempt, kind, seq, rung, why, time, *known in form["judged"]
     ]
     series = {int(step): float(value) for step, value in form["series"]}
     return TrialRecord(

@@ -1,9 +1,10 @@
 """The record of decisions in PostgreSQL: where the order stands, and all of it for who makes them again."""
 
-from kubetune.storage import base, engine_side, pool, read_side, rows, warm_side
+from kubetune.api import names
+from kubetune.storage import base, engine_side, pool, read_side, rows, version_side, warm_side
 from kubetune.storage.record import Judged, Point, TrialRecord
 
-_JUDGED = "place, number, attempt, kind, seq, rung, why, time"
+_JUDGED = "place, number, attempt, kind, seq, rung, why, time, known"
 
 
 class OrderSide(engine_side.EngineSide):
@@ -14,6 +15,8 @@ class OrderSide(engine_side.EngineSide):
             cursor.execute(
                 "SELECT greatest((SELECT greatest(max(end_order), max(known))"
                 " FROM kubetune.experiment_trials WHERE experiment_id = e.id),"
+                " (SELECT max((legs -> -1 -> 'placing' ->> 'order')::bigint)"
+                " FROM kubetune.experiment_trials WHERE experiment_id = e.id AND legs IS NOT NULL),"
                 " (SELECT max(place) FROM kubetune.judgements WHERE experiment_id = e.id),"
                 " (SELECT max(place) FROM kubetune.steering WHERE experiment_id = e.id), 0)"
                 " FROM kubetune.experiments e WHERE e.uid = %s",
@@ -26,9 +29,9 @@ class OrderSide(engine_side.EngineSide):
 class RecordSide(read_side.ReadSide):
     """The part of `base.GatewayStorage` that reads the record."""
 
-    def history(self, namespace: str, name: str) -> base.StudyHistory:
+    def history(self, namespace: str, name: str, phase: str = "") -> base.StudyHistory:
         with self.pool.transaction() as cursor:
-            experiment_id = read_side.newest(cursor, namespace, name)
+            experiment_id = read_side.newest(cursor, namespace, name, phase)
             cursor.execute(
                 f"SELECT {rows.STUDY_COLUMNS}, e.generation, e.spec FROM kubetune.experiments e WHERE e.id = %s",
                 (experiment_id,),
@@ -41,13 +44,14 @@ class RecordSide(read_side.ReadSide):
             )
             steering = [base.Steer(*row) for row in cursor.fetchall()]
             warm = warm_side.read(cursor, experiment_id)
+            after, versions = ([], []) if phase else _after(cursor, experiment_id, study[0])
         kept = None if spec is None else base.KeptSpec(generation, spec)
-        return base.StudyHistory(rows.study(tuple(study)), kept, steering, warm)
+        return base.StudyHistory(rows.study(tuple(study)), kept, steering, warm, after, versions)
 
-    def record(self, namespace: str, name: str, offset: int, limit: int) -> list[TrialRecord]:
+    def record(self, namespace: str, name: str, offset: int, limit: int, phase: str = "") -> list[TrialRecord]:
         with self.pool.transaction() as cursor:
             cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")  # of one moment
-            experiment_id = read_side.newest(cursor, namespace, name)
+            experiment_id = read_side.newest(cursor, namespace, name, phase)
             page = {row.number: row for row in read_side.page(cursor, experiment_id, None, offset, limit)}
             if not page:
                 return []
@@ -71,6 +75,14 @@ class RecordSide(read_side.ReadSide):
                 TrialRecord(row, known, order, came, not removed, judged.get(number, []), series, len(row.legs))
             )
         return found
+
+
+def _after(cursor: pool.Cursor, experiment_id: int, uid: str) -> tuple[list[str], list[base.Version]]:
+    """What came after the search: phases as they were begun, models by number."""
+    cursor.execute(engine_side.PHASES, (uid, uid))
+    after = [names.phase_of(rows.study(row).uid) for row in cursor.fetchall()]
+    cursor.execute(f"{version_side.VERSIONS} WHERE experiment_id = %s ORDER BY number", (experiment_id,))
+    return after, [base.Version(*row) for row in cursor.fetchall()]
 
 
 def _points(cursor: pool.Cursor, chosen: tuple[int, int, int]) -> dict[int, list[Point]]:

@@ -11,6 +11,7 @@ from kubetune.api.trial import (
     Finish,
     Lease,
     Leg,
+    Placing,
     Reason,
     Report,
     TrialRow,
@@ -184,28 +185,54 @@ def trial(row: tuple[Any, ...]) -> TrialRow:
 
 
 def legs(found: Sequence[Mapping[str, Any]] | None) -> tuple[Leg, ...]:
-    """What `legs_json` wrote."""
+    """What `leg_forms` made of them."""
     return tuple(
         Leg(
-            each["attempt"], each["lastStep"], tuple(map(float, each["values"])), each["resumes"], float(each["broken"])
+            each["attempt"],
+            each["lastStep"],
+            tuple(map(float, each["values"])),
+            each["resumes"],
+            float(each["broken"]),
+            _placing(each.get("placing")),
         )
         for each in found or ()
     )
 
 
-def legs_json(ended: Sequence[Leg]) -> str | None:
-    """Ended legs as their column holds them; infinities as text."""
-    forms = [
+def _placing(form: Mapping[str, Any] | None) -> Placing | None:
+    if form is None:
+        return None
+    last = form["last"]
+    return Placing(form["order"], form["known"], None if last is None else (last[0], float(last[1])))
+
+
+def leg_forms(ended: Sequence[Leg]) -> list[dict[str, Any]]:
+    """Ended legs as JSON has them; what is no finite number as text."""
+    return [
         {
             "attempt": leg.attempt,
             "lastStep": leg.last_step,
-            "values": [value if math.isfinite(value) else str(value) for value in leg.values],
+            "values": [_number(value) for value in leg.values],
             "resumes": leg.resumes,
-            "broken": leg.broken if math.isfinite(leg.broken) else str(leg.broken),
+            "broken": _number(leg.broken),
+            **({} if leg.placing is None else {"placing": _placing_form(leg.placing)}),
         }
         for leg in ended
     ]
-    return json.dumps(forms, allow_nan=False) if forms else None
+
+
+def _placing_form(placing: Placing) -> dict[str, Any]:
+    last = None if placing.last is None else [placing.last[0], _number(placing.last[1])]
+    return {"order": placing.order, "known": placing.known, "last": last}
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def legs_json(ended: Sequence[Leg]) -> str | None:
+    """Ended legs as their column holds them."""
+    return json.dumps(leg_forms(ended), allow_nan=False) if ended else None
 
 
 def environment_json(environment: Mapping[str, str]) -> str | None:

@@ -195,7 +195,7 @@ def next_attempt(row: TrialRow, reason: Reason) -> TrialRow:
         stop_requested=row.stop_requested if kept else None,
         stop_reason=row.stop_reason if kept else None,
         stop_message=row.stop_message if kept else "",
-        rung=None,
+        rung=row.rung if row.legs else None,  # legs that ended stay, and what was judged by them
     )
 
 
@@ -206,7 +206,7 @@ def next_leg(row: TrialRow, over: NextLeg) -> TrialRow:
         attempt=row.attempt + 1,
         leg=row.leg + 1,
         paused=over.paused,
-        legs=(*row.legs, Leg(row.attempt, row.last_step, over.values, over.resumes, over.broken)),
+        legs=(*row.legs, Leg(row.attempt, row.last_step, over.values, over.resumes, over.broken, over.placing)),
         environment=dict(over.environment),
         job_uid=None,
         offered=False,
@@ -214,7 +214,6 @@ def next_leg(row: TrialRow, over: NextLeg) -> TrialRow:
         finish=None,
         log_read=False,
         last_step=row.last_step if over.resumes else None,
-        rung=None,
     )
 
 
@@ -308,7 +307,8 @@ def _legs(row: TrialRow, ending: Ending) -> tuple[Leg, ...]:
     """With the last one, if it is one more point of the trial's value."""
     if ending.leg is None:
         return row.legs
-    return (*row.legs, Leg(row.attempt, row.last_step, ending.leg, False, penalty(ending.constraints)))
+    last = Leg(row.attempt, row.last_step, ending.leg, False, penalty(ending.constraints), ending.placing)
+    return (*row.legs, last)
 
 
 def chain(row: TrialRow, reports: Sequence[Report]) -> Sequence[Report]:

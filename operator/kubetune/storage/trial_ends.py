@@ -130,7 +130,7 @@ def write_legs(cursor: pool.Cursor, over: Sequence[tuple[Locked, TrialRow]], now
         cursor,
         "UPDATE kubetune.experiment_trials t SET attempt = v.attempt, leg = v.leg, paused = v.paused, legs = v.legs,"
         " environment = v.environment, last_step = v.last_step, job_uid = NULL, offered = false, finish_status = NULL,"
-        " finish_message = NULL, finish_time = NULL, rung = NULL"
+        " finish_message = NULL, finish_time = NULL"
         " FROM (VALUES %s) AS v (id, attempt, leg, paused, legs, environment, last_step) WHERE t.id = v.id",
         [
             (

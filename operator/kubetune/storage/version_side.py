@@ -2,6 +2,7 @@
 
 from kubetune.storage import base, engine_side, gateway_side, rules
 
+VERSIONS = "SELECT number, phase, address, digest, image, params, time FROM kubetune.versions"
 _LOCK = "FOR NO KEY UPDATE OF t"
 _INSERT = """
     INSERT INTO kubetune.versions
@@ -69,8 +70,8 @@ class VersionSide(engine_side.EngineSide):
     def versions(self, uid: str) -> list[base.Version]:
         with self.pool.transaction() as cursor:
             cursor.execute(
-                "SELECT number, phase, address, digest, image, params, time FROM kubetune.versions"
-                " WHERE experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s) ORDER BY number",
+                f"{VERSIONS} WHERE experiment_id = (SELECT id FROM kubetune.experiments WHERE uid = %s)"
+                " ORDER BY number",
                 (uid,),
             )
             return [base.Version(*row) for row in cursor.fetchall()]

@@ -631,14 +631,26 @@ class _InStore(_Kept):
 
     def _fetch(self, one: dict[str, Any]) -> str:
         """Into a folder of its own, which goes with the pod."""
-        folder = _unpacked(_download(one["url"], one["digest"]))
-        _check(folder, None)
-        return folder
+        with _scratch() as scratch:
+            folder = _unpacked(_download(one["url"], one["digest"], scratch))
+            _check(folder, None)
+            return folder
 
 
-def _download(url: str, digest: str) -> str:
-    """A file, in a folder of its own. Raises _Damaged: it is not there, or not what it was."""
-    packed = os.path.join(tempfile.mkdtemp(prefix="checkpoint-"), "tar")
+@contextlib.contextmanager
+def _scratch() -> Iterator[str]:
+    """A new folder, which stays if all goes well: what is damaged takes no room beside the one that is tried next."""
+    folder = tempfile.mkdtemp(prefix="checkpoint-")
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _download(url: str, digest: str, scratch: str) -> str:
+    """A file, in this folder. Raises _Damaged: it is not there, or not what it was."""
+    packed = os.path.join(scratch, "tar")
     for wait in _tries():
         fault = _transfer(urllib.request.Request(url), lambda response: _receive(response, packed))
         if fault is None:
@@ -742,14 +754,15 @@ def _given() -> Checkpoint | None:
 
 def _given_object(one: dict[str, Any]) -> str:
     """A folder with the files of an object that ends in .tar; any other lies in it under its own name."""
-    packed = _download(one["url"], one["digest"])
     name = one["key"].rpartition("/")[2]
-    if name.endswith(".tar"):
-        return _unpacked(packed)
-    folder = os.path.join(os.path.dirname(packed), "files")
-    os.mkdir(folder)
-    os.rename(packed, os.path.join(folder, name))
-    return folder
+    with _scratch() as scratch:
+        packed = _download(one["url"], one["digest"], scratch)
+        if name.endswith(".tar"):
+            return _unpacked(packed)
+        folder = os.path.join(scratch, "files")
+        os.mkdir(folder)
+        os.rename(packed, os.path.join(folder, name))
+        return folder
 
 
 def _seal(folder: str, step: int) -> tuple[str, int, int]:

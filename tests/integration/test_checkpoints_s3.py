@@ -5,6 +5,7 @@ import hashlib
 import io
 import pathlib
 import tarfile
+import tempfile
 from collections.abc import Iterator
 
 import pytest
@@ -145,10 +146,12 @@ def test_an_address_that_is_not_for_this_is_refused(pods: Pods) -> None:
 
 @pytest.mark.parametrize("how", ["cut", "gone", "other"])
 def test_a_damaged_one_is_said_and_the_one_before_taken(
-    pods: Pods, how: str, capsys: pytest.CaptureFixture[str]
+    pods: Pods, how: str, capsys: pytest.CaptureFixture[str], tmp_path: pathlib.Path
 ) -> None:
     save(1)
     save(2)
+    tmp_path = tmp_path / "scratch"
+    tmp_path.mkdir()
     key = next(key for key in pods.server.objects if "/1-2-" in key)
     if how == "cut":
         pods.server.objects[key] = pods.server.objects[key][:-600]
@@ -156,8 +159,10 @@ def test_a_damaged_one_is_said_and_the_one_before_taken(
         del pods.server.objects[key]
     else:
         pods.server.objects[key] = b"something else"
+    pods.patch.setattr(tempfile, "tempdir", str(tmp_path))
     assert load() == (1, "weights 1")
     assert "is damaged" in capsys.readouterr().err
+    assert len(list(tmp_path.iterdir())) == 1  # what was damaged takes no room
 
 
 def test_what_nobody_needs_is_removed_by_the_operator(pods: Pods) -> None:
@@ -447,3 +452,13 @@ def test_of_two_attempts_at_once_the_current_ones_counts(pods: Pods) -> None:
     save(3)
     assert load() == (3, "weights 3")
     assert pods.keys == ["0/1-1", "0/2-3"]
+
+
+def test_where_the_installations_store_was_taken_away_it_is_said(pods: Pods) -> None:
+    save(1)
+    with pods.world.gateway(pods.experiment.storage, secure=False) as bare:
+        pods.patch.setenv(names.ENV_GATEWAY, bare.url)
+        kt._session._hang_up()
+        with pytest.raises(kt.Refused, match="has no object storage"):
+            load()
+        kt._session._hang_up()

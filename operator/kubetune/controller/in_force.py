@@ -113,9 +113,10 @@ class Judge:
 
 def _placed(spec: ExperimentSpec, engine: Engine) -> ExperimentSpec:
     """With the checkpoint of another experiment that was found when this one began."""
-    if spec.init_checkpoint is None or engine.taken is None:
+    given = spec.init_checkpoint
+    if given is None or not given.source or engine.taken is None:
         return spec
-    return dataclasses.replace(spec, init_checkpoint=checkpoints.placed(spec.init_checkpoint, engine.taken))
+    return dataclasses.replace(spec, init_checkpoint=checkpoints.placed(given, engine.taken))
 
 
 def _parsed(resource: Mapping[str, Json], kept: KeptSpec | None) -> ExperimentSpec | None:

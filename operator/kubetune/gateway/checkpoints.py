@@ -65,8 +65,9 @@ class Checkpoints:
     def _written(self, who: base.Identity, one: Checkpoint) -> wire.Json:
         """With an address to get it at, where it is an object."""
         written = checkpoint_wire.write_checkpoint(one)
-        if one.store == checkpoints.S3 and self._store is not None:
-            written["url"] = self._store.url("GET", self._store.key(who.experiment_uid, one.location))
+        if one.store == checkpoints.S3:
+            store = self._needed()
+            written["url"] = store.url("GET", store.key(who.experiment_uid, one.location))
         return written
 
     async def init(self, request: web.Request) -> web.Response:

@@ -253,3 +253,30 @@ def test_figures_of_many_experiments_are_written_in_turns_and_their_ends_at_once
     figures = [at for at, same in written if same]
     assert figures
     assert max(sum(begin <= at < begin + 1 for at in figures) for begin in figures) <= 5
+
+
+def test_too_little_left_to_gain_ends_it_and_the_status_says_how_much() -> None:
+    pytest.importorskip("sklearn")
+    run = begin(
+        maxTrials=60,
+        maxFailedTrials=60,
+        parallelism={"max": 6},
+        parameters={"x": {"double": [0.0, 1.0]}},
+        stop={"regretBound": {"below": 1e6, "minTrials": 10}},
+    )
+    body = until(run, 3000)
+    assert (body["state"], body["reason"]) == ("Complete", "RegretBound")
+    assert body["counts"]["total"] < 60
+    found = body["regretBound"]
+    assert found["trials"] >= 10
+    assert 0 <= found["bound"] < found["below"] == 1e6
+    assert found["message"] in body["message"]
+    run.watchdog.step()
+
+
+def test_a_bound_by_runs_that_all_came_to_the_same_ends_nothing_and_says_so() -> None:
+    pytest.importorskip("sklearn")
+    run = begin(maxTrials=12, maxFailedTrials=60, validation={"folds": 2}, stop={"regretBound": {"minTrials": 2}})
+    body = until(run, 3000)
+    assert body["reason"] == "MaxTrials"
+    assert "message" in body["regretBound"]

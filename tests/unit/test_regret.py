@@ -150,6 +150,7 @@ def test_where_there_is_no_bound_it_says_why() -> None:
     cases = [
         (of(), drawn(of(), 9), "too few complete trials"),
         (of(), drawn(of(), 15, lambda _: 0.5), "came to the same"),
+        (of(), drawn(of(), 15, lambda params: 1e300 * bowl(params)), "too large"),
         (of(parameters=one), drawn(of(parameters=one), 0), "too few complete trials"),
         (limited, history, "no trial keeps the constraints"),
     ]

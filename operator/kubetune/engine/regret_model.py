@@ -31,6 +31,7 @@ DELTA = 0.1  # how probable it is, at most, that the bounds do not hold
 SCALE = 5  # β is divided by: both papers do
 LEAST = 10  # trials in the model
 FAR = 100  # times the range of the middle half of the losses above it: out of all proportion
+HUGE = 1e100  # losses whose squares may be no numbers
 POINTS = 103  # what is drawn of the seed
 
 
@@ -63,6 +64,8 @@ def bound(spec: ExperimentSpec, params: Floats, values: Floats, penalties: Float
     if not feasible.any():
         return Bound(None, "no trial keeps the constraints")
     losses = _in_proportion(finite(values if spec.objectives[0].direction == "minimize" else -values))
+    if float(np.abs(losses).max()) > HUGE:
+        return Bound(None, "what the trials came to is too large to be calculated with")
     spread = float(losses.std())
     if not unit.width or not spread > 0:
         return Bound(None, f"all {len(values)} complete trials came to the same, and say nothing of any other")

@@ -207,6 +207,13 @@ def test_the_test_set_is_not_beside_what_trials_start_from() -> None:
         api.parse(body)
     body["spec"]["initCheckpoint"]["path"] = "weights"  # only this folder is mounted
     assert api.parse(body).test is not None
+    for path, apart in (("sets/test", True), ("weights-2", True), ("weights", False), ("weights/test/", False)):
+        body["spec"]["test"]["volumeMounts"] = [{"name": "held-out", "mountPath": "/test", "subPath": path}]
+        if apart:
+            assert api.parse(body).test is not None
+            continue
+        with pytest.raises(InvalidSpec, match="every trial of the search could read the test set"):
+            api.parse(body)
 
 
 def test_a_volume_of_its_own_is_the_tests_alone() -> None:

@@ -98,7 +98,7 @@ def _unseen(spec: Mapping[str, Any], form: Mapping[str, Any]) -> None:
     known = {volume.get("name") for volume in pod.get("volumes") or ()}
     seen = [_source(volume) for volume in pod.get("volumes") or ()]
     given = spec.get("initCheckpoint") or {}
-    whole = None if str(given.get("path") or "").rstrip("/") else ("claim", given.get("claim"))
+    folder = str(given.get("path") or "").rstrip("/")
     for place, volume in enumerate(form.get("volumes") or ()):
         if volume.get("name") in known or (_source(volume) and _source(volume) in seen):
             raise InvalidSpec(
@@ -106,12 +106,23 @@ def _unseen(spec: Mapping[str, Any], form: Mapping[str, Any]) -> None:
                 f"{volume.get('name')} is in template too, where every trial of the search could read the test set; "
                 "take it out there, and keep the test set apart",
             )
-        if _source(volume) == whole:
+        if _source(volume) == _given(given) and _within(form, volume.get("name"), folder):
             raise InvalidSpec(
                 f"{TEST}.volumes[{place}]",
                 f"{volume.get('name')} is the claim of initCheckpoint too, where every trial of the search could read "
                 "the test set; name the checkpoint's folder in initCheckpoint.path, and keep the test set apart",
             )
+
+
+def _given(form: Mapping[str, Any]) -> Any:
+    """As `_source`: what initCheckpoint mounts; (): no claim. (Of another experiment it is the checkpoint alone.)"""
+    return ("claim", form["claim"]) if form.get("claim") else ()
+
+
+def _within(form: Mapping[str, Any], volume: Any, folder: str) -> bool:
+    """Whether the test mounts a part of this folder of the volume alone; "": the folder is all of it."""
+    paths = [str(each.get("subPath") or "") for each in form.get("volumeMounts") or () if each.get("name") == volume]
+    return not folder or any(f"{path.strip('/')}/".startswith(f"{folder}/") for path in paths)
 
 
 def _source(volume: Mapping[str, Any]) -> Any:

@@ -9,7 +9,7 @@ import pytest
 from kubetune.api import names
 from kubetune.api.checkpoints import S3, Checkpoint, Start, Taken
 from kubetune.api.trial import Reason
-from kubetune.storage import base
+from kubetune.storage import base, record_json
 from tests.conftest import Storage
 from tests.integration.experiments import Experiment
 
@@ -63,6 +63,10 @@ def test_it_is_recorded_once(source: Experiment) -> None:
     other = dataclasses.replace(one, source="another")
     assert storage.take_checkpoint(mine.uid, other) == one
     assert storage.taken_checkpoint(mine.uid) == one
+    history = storage.history(mine.namespace, mine.name)
+    assert history.taken == one
+    assert record_json.history(history)["initCheckpoint"]["digest"] == DIGEST
+    assert storage.history(source.namespace, source.name).taken is None
     with pytest.raises(KeyError):
         storage.take_checkpoint("nobody", one)
 

@@ -698,6 +698,19 @@ def test_export_is_the_whole_experiment_in_each_form(world: World, tune: Tune) -
     assert "| lr | 90 % | 0.1 → 0.0001: accuracy +0.05 |" in out
 
 
+@pytest.mark.parametrize(
+    ("uid", "whose"), [("u", "trial 3 of old-task"), ("u/refit", "the refit of old-task")], ids=["trial", "refit"]
+)
+def test_the_report_says_what_every_trial_started_from(world: World, tune: Tune, uid: str, whose: str) -> None:
+    _search(world, 3)
+    answered = world.answers[f"GET {PROXY}/history"]
+    assert isinstance(answered, tuple)
+    taken = {"experiment": "old-task", "uid": uid, "trial": 3, "step": 19, "digest": "9f86d0"}
+    world.answers[f"GET {PROXY}/history"] = (200, {**answered[1], "initCheckpoint": taken})
+    _, out, _ = tune("export", "digits", "-o", "md")
+    assert f"- Every trial started from step 19 of {whose}, digest `9f86d0`." in out
+
+
 def test_the_report_has_what_came_after_the_search(world: World, tune: Tune) -> None:
     test = {"name": "test", "value": 0.9611, "time": "2026-11-21T20:00:00Z"}
     world.experiment(ended(model={"version": 1, "address": "s3://models/digits"}, test=test))

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubetune.api import phases
+from kubetune.api.names import phase_of
 from kubetune.cli import history as decided
 from kubetune.cli import model, render, text
 from kubetune.cli.model import Experiment, Trial
@@ -120,6 +121,11 @@ def _method(history: Mapping[str, Any]) -> list[str]:
     if history["warm"]:
         names = sorted({each["source"] for each in history["warm"]})
         lines.append(f"- Began with {len(history['warm'])} trials of {', '.join(names)}.")
+    taken = history.get("initCheckpoint")
+    if taken is not None:
+        phase = phase_of(taken["uid"])
+        whose = f"the {phase} of {taken['experiment']}" if phase else f"trial {taken['trial']} of {taken['experiment']}"
+        lines.append(f"- Every trial started from step {taken['step']} of {whose}, digest `{taken['digest']}`.")
     done = [each for each in history["steering"] if each["kind"] not in ("search", "image", "regret")]
     if done:
         rows = [[when, what, words] for when, what, words in decided.told(done)]

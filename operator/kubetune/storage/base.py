@@ -130,6 +130,7 @@ class StudyHistory:
     warm: Sequence[WarmTrial]
     phases: Sequence[str] = ()  # what came after it, as they were begun
     versions: Sequence["Version"] = ()  # models that its refits told of, by number
+    taken: Taken | None = None  # another experiment's checkpoint that every trial starts from
 
 
 @dataclasses.dataclass(frozen=True)

@@ -926,7 +926,8 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
         study = self._newest(namespace, name, phase)
         after = [] if phase else [names.phase_of(each.row.uid) for each in self._phases(study.row.uid)]
         versions = [] if phase else self._versions(study.row.uid)
-        return base.StudyHistory(study.row, study.kept, tuple(study.steering), tuple(study.warm or ()), after, versions)
+        warm = tuple(study.warm or ())
+        return base.StudyHistory(study.row, study.kept, tuple(study.steering), warm, after, versions, study.taken)
 
     @_transaction
     def record(self, namespace: str, name: str, offset: int, limit: int, phase: str = "") -> list[TrialRecord]:

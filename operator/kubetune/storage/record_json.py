@@ -4,6 +4,7 @@ decide again. Numbers that JSON has not (nan, ±inf) are strings."""
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kubetune.api.checkpoints import Taken
 from kubetune.api.trial import Reason, TrialRow, TrialState, from_json_metrics, to_json_metrics
 from kubetune.storage import rows
 from kubetune.storage.base import Steer, StudyHistory, Version, WarmTrial
@@ -36,6 +37,7 @@ def history(found: StudyHistory) -> Json:
             for each in found.steering
         ],
         "warm": [_warm(each) for each in found.warm],
+        "initCheckpoint": None if found.taken is None else _taken(found.taken),
         "phases": list(found.phases),
         "versions": [
             {
@@ -49,6 +51,22 @@ def history(found: StudyHistory) -> Json:
             }
             for each in found.versions
         ],
+    }
+
+
+def _taken(taken: Taken) -> Json:
+    one = taken.checkpoint
+    return {
+        "experiment": taken.source,
+        "uid": taken.uid,
+        "trial": one.trial,
+        "attempt": one.attempt,
+        "step": one.step,
+        "store": one.store,
+        "claim": taken.claim,
+        "folder": taken.folder,
+        "location": one.location,
+        "digest": one.digest,
     }
 
 

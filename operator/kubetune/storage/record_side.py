@@ -1,7 +1,7 @@
 """The record of decisions in PostgreSQL: where the order stands, and all of it for who makes them again."""
 
 from kubetune.api import names
-from kubetune.storage import base, engine_side, pool, read_side, rows, version_side, warm_side
+from kubetune.storage import base, engine_side, pool, read_side, rows, taken_side, version_side, warm_side
 from kubetune.storage.record import Judged, Point, TrialRecord
 
 _JUDGED = "place, number, attempt, kind, seq, rung, why, time, known"
@@ -44,9 +44,10 @@ class RecordSide(read_side.ReadSide):
             )
             steering = [base.Steer(*row) for row in cursor.fetchall()]
             warm = warm_side.read(cursor, experiment_id)
+            taken = taken_side.read(cursor, study[0])
             after, versions = ([], []) if phase else _after(cursor, experiment_id, study[0])
         kept = None if spec is None else base.KeptSpec(generation, spec)
-        return base.StudyHistory(rows.study(tuple(study)), kept, steering, warm, after, versions)
+        return base.StudyHistory(rows.study(tuple(study)), kept, steering, warm, after, versions, taken)
 
     def record(self, namespace: str, name: str, offset: int, limit: int, phase: str = "") -> list[TrialRecord]:
         with self.pool.transaction() as cursor:

@@ -15,7 +15,7 @@ class TakenSide(engine_side.EngineSide):
 
     def taken_checkpoint(self, uid: str) -> Taken | None:
         with self.pool.transaction() as cursor:
-            return _taken(cursor, uid)
+            return read(cursor, uid)
 
     def latest_checkpoint(self, uid: str, number: int) -> Checkpoint | None:
         with self.pool.transaction() as cursor:
@@ -30,7 +30,7 @@ class TakenSide(engine_side.EngineSide):
     def take_checkpoint(self, uid: str, taken: Taken) -> Taken:
         one = taken.checkpoint
         with self._write() as cursor:
-            known = _taken(cursor, uid)
+            known = read(cursor, uid)
             if known is not None:
                 return known
             cursor.execute("SELECT id FROM kubetune.experiments WHERE uid = %s", (uid,))
@@ -66,7 +66,7 @@ class StartSide(gateway_side.GatewaySide):
         with self.pool.transaction() as cursor:
             self._current(cursor, who)
             uid = names.base_uid(who.experiment_uid)
-            taken = _taken(cursor, uid)
+            taken = read(cursor, uid)
             cursor.execute(
                 "SELECT spec FROM kubetune.experiments WHERE uid = %s AND namespace = %s", (uid, who.namespace)
             )
@@ -74,7 +74,8 @@ class StartSide(gateway_side.GatewaySide):
         return rules.start(taken, spec)
 
 
-def _taken(cursor: pool.Cursor, uid: str) -> Taken | None:
+def read(cursor: pool.Cursor, uid: str) -> Taken | None:
+    """What a study has taken."""
     cursor.execute(
         f"SELECT {_COLUMNS} FROM kubetune.init_checkpoints WHERE experiment_id ="
         " (SELECT id FROM kubetune.experiments WHERE uid = %s)",

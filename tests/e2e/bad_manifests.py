@@ -801,6 +801,11 @@ _WARM = [
         ),
     ),
 ]
+_START = _invalid(
+    "start",
+    ("elsewhere", {"initCheckpoint": {"from": {"experiment": "nobody"}}}, "there is no experiment nobody in this"),
+    ("itself", {"initCheckpoint": {"from": {"experiment": "start-itself"}}}, "start-itself is this experiment itself"),
+)
 _GIVEN = [
     *_admission(
         "given",
@@ -874,6 +879,7 @@ CASES: list[Case] = [
     *_BEYOND,
     *_CONSTRAINTS,
     *_GIVEN,
+    *_START,
     *_STAGES,
     *_FIDELITY,
     *_NARROW,

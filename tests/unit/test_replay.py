@@ -38,12 +38,13 @@ from kubetune.engine.engine import Engine
 from kubetune.engine.samplers import gp
 from kubetune.engine.winner import Winner
 from kubetune.storage import record_json
-from kubetune.storage.base import Incoming, KeptSpec
+from kubetune.storage.base import Incoming, KeptSpec, Steer
 from kubetune.storage.memory import MemoryStorage
 from kubetune.storage.record import PROMOTED
 from tests.unit.engine_objects import LOSS, MIXED, Trials, spec
 
 NUMBERS: dict[str, Parameter] = {"x": Double(0.0, 1.0), "lr": Double(1e-4, 1.0, log=True), "n": Int(1, 9)}
+FORMS: Json = {"x": {"double": [0, 1]}, "lr": {"double": [1e-4, 1], "scale": "log"}, "n": {"int": [1, 9]}}
 SPACES: dict[str, dict[str, Parameter]] = {
     "bruteForce": {"a": Int(0, 5), "b": Int(0, 5)},
     "gradient": {"x": Double(0.0, 1.0), "y": Double(0.0, 1.0)},
@@ -82,8 +83,21 @@ class World:
         self.spec, self.dice, self.at_once = made, random.Random(seed), at_once
         ticks = itertools.count(1000)
         self.storage = MemoryStorage(lambda: float(next(ticks) // 7))  # several things happen at one time
+        if made.warm_start:
+            self._other()
         self.steps: dict[int, int] = {}
         self.begin()
+
+    def _other(self) -> None:
+        """What it begins with: an experiment that has ended."""
+        self.storage.acquire("test")
+        other = dataclasses.replace(self.spec, name="other", uid="uid-of-other", warm_start=())
+        engine, side = Engine(other, self.storage, self.storage.clock), Trials(other, self.storage)
+        self.storage.save_spec(other.uid, KeptSpec(1, {"parameters": FORMS}))
+        for _ in range(6):
+            (row,) = side.start(engine)
+            side.report(row, [loss(row.params)])
+            engine.finish(row.number, row.attempt, None, "")
 
     def begin(self) -> None:
         self.storage.acquire("test")
@@ -206,19 +220,6 @@ def installed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
-def test_the_same_seed_one_trial_at_a_time_gives_the_same_parameters(name: str) -> None:
-    installed(name)
-
-    def once() -> list[dict[str, Any]]:
-        world = World(made(name, max_trials=16), seed=1, at_once=1)
-        while world.engine.counts.finished < 16:
-            world.run(1, restarts=False)
-        return [dict(each.row.params) for each in world.storage.record("team", "digits", 0, 100)]
-
-    assert once() == once()
-
-
-@pytest.mark.parametrize("name", BUILT_IN)
 def test_every_sampler_decides_the_same_again(name: str) -> None:
     installed(name)
     world = World(made(name), seed=2)
@@ -314,6 +315,58 @@ def test_trials_of_several_legs_decide_the_same_again(name: str, seed: int) -> N
     promoted = [each for trial in study.trials for each in trial.judged if each.kind == PROMOTED]
     assert verdict.promotions == len(promoted)
     assert bool(promoted) == ("fidelity" in LEGS[name])
+
+
+STAGES = (
+    Stage("wide", Algorithm("qmc"), 8),
+    Stage("near", Algorithm("tpe", {"nStartupTrials": 3}), 8, Around(2, 0.5)),
+)
+FEATURES: dict[str, dict[str, Any]] = {
+    **{f"sampler {name}": {"name": name} for name in BUILT_IN},
+    **{f"pruner {name}": {"name": "tpe", "pruner": Algorithm(name, each)} for name, each in PRUNERS.items()},
+    **{f"legs, {name}": {"name": "tpe", **each} for name, each in LEGS.items()},
+    "stages": {"name": "qmc", "stages": STAGES},
+    "warm start": {"name": "tpe", "warm_start": ("other",)},
+    "initial": {"name": "tpe", "given": (Given("initial/0", "initial[0]", {"x": 0.5}),)},
+    "narrow": {"name": "tpe", "narrow": {"n": Int(2, 4)}},
+    "constraints": {"name": "nsgaii", "constraints": (Constraint("latency", "max", 0.7),)},
+}
+
+
+@pytest.mark.parametrize("feature", sorted(FEATURES))
+def test_a_rerun_with_the_same_seed_one_trial_at_a_time_has_the_same_trials(feature: str) -> None:
+    """Applied again, an experiment has another UID; parameters, ends of legs and what runs are given are as before."""
+    what = {"max_trials": 16, **FEATURES[feature]}
+    installed(what["name"])
+
+    def once(uid: str) -> list[Any]:
+        world = World(made(**what, uid=uid), seed=1, at_once=1)
+        while not world.over:
+            world.run(1, restarts=False)
+        verdict = again.replay(world.record())
+        assert (verdict.differences, verdict.notes) == ([], [])
+        rows = world.storage.load_trials(uid)
+        return [(row.params, row.values, [leg.values for leg in row.legs], row.environment) for row in rows]
+
+    first = once("uid-1")
+    assert len(first) == 16
+    assert first == once("uid-2")
+
+
+def test_what_brackets_are_drawn_by_stays_as_the_study_began() -> None:
+    """By the seed; by the study's name without one, or where an older kubetune began it."""
+    spec = made("random")
+    assert searching.begun(spec, []).brackets == "11"
+    assert searching.begun(dataclasses.replace(spec, seed=None), []).brackets.startswith("team/digits-")
+    older = [Steer(searching.SEARCH, "random", {"seed": 11})]
+    assert searching.begun(spec, older).brackets == searching.begun(dataclasses.replace(spec, seed=None), []).brackets
+    world = World(made("random", pruner=Algorithm("hyperband", PRUNERS["hyperband"])), seed=1)
+    world.run(3)
+    world.edit(seed=12)
+    world.run(3)
+    world.begin()
+    assert world.engine._spec.brackets == "11"
+    assert [each.detail["brackets"] for each in world.storage.steering("uid-1")] == ["11", "11"]
 
 
 def with_leg(study: again.Study, number: int, place: int, **fields: Any) -> again.Study:

@@ -113,6 +113,7 @@ class ExperimentSpec:
     experiment_deadline: float | None = None
     suspend: bool = False
     seed: int | None = None
+    brackets: str = ""  # what hyperband's are drawn by, as the study began (`engine.searching`); "": its name
     stop_trials: frozenset[int] = frozenset()
     execution: Literal["jobs", "workers", "auto"] = "auto"
     slots_per_worker: int = 1

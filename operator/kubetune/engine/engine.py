@@ -86,11 +86,11 @@ class Engine:
         beside: Beside = at_once,
     ) -> None:
         check.check(spec)
-        self._spec = spec
+        self._steering = storage.steering(spec.uid)  # as recorded
+        self._spec = spec = searching.begun(spec, self._steering)
         self._storage = storage
         self._clock = clock
         self._beside = beside
-        self._steering = storage.steering(spec.uid)  # as recorded
         self._order = storage.last_order(spec.uid)  # of what happened last
         self._judged: list[Judged] = []  # to be recorded
         self._searched: tuple[samplers.Pick, Algorithm] | None = None  # what of it is on record
@@ -346,6 +346,7 @@ class Engine:
         Raises:
             InvalidSpec: the new spec cannot run; the old one stays in force.
         """
+        spec = dataclasses.replace(spec, brackets=self._spec.brackets)
         if spec != self._spec:
             self._take_over(self._spec, spec)
         if len(self._history):

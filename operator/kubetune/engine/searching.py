@@ -4,13 +4,15 @@ which versions there are.
 Recorded before the first trial, and whenever one of them changes: an upgrade, another stage, another pick of `auto`.
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
 
 import kubetune
-from kubetune.api.spec import Algorithm, Json
+from kubetune.api import names
+from kubetune.api.spec import Algorithm, ExperimentSpec, Json
 from kubetune.engine.samplers import Pick
 from kubetune.engine.steering import IMAGE as IMAGE
 from kubetune.engine.steering import SEARCH as SEARCH
@@ -31,6 +33,15 @@ def versions() -> Mapping[str, str]:
     return found
 
 
+def begun(spec: ExperimentSpec, recorded: Sequence[Steer]) -> ExperimentSpec:
+    """The spec with what was settled when its study began, which no edit changes: what hyperband draws brackets by. It
+    is the seed, so that a rerun has the same ones; without one, or by an older kubetune, the study's name."""
+    first = next((each.detail for each in recorded if each.kind == SEARCH), None)
+    name = names.study_name(spec.namespace, spec.name, spec.uid)
+    by = str(spec.seed) if spec.seed is not None else name
+    return dataclasses.replace(spec, brackets=by if first is None else str(first.get("brackets", name)))
+
+
 def changed(recorded: Sequence[Steer], picked: Pick, pruner: Algorithm) -> list[Steer]:
     """What is to be recorded: nothing, if it is as it was."""
     detail: Json = {
@@ -38,6 +49,7 @@ def changed(recorded: Sequence[Steer], picked: Pick, pruner: Algorithm) -> list[
         "reason": picked.reason,
         "pruner": _form(pruner),
         "seed": picked.spec.seed,
+        "brackets": picked.spec.brackets,
         "versions": dict(versions()),
     }
     last = next((each.detail for each in reversed(recorded) if each.kind == SEARCH), None)

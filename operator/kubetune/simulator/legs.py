@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import Reason, TrialRow, TrialState
-from kubetune.engine import courses
+from kubetune.engine import courses, searching
 from kubetune.engine.courses.base import Course
 from kubetune.simulator.trials import ENDS, METRIC, RESOURCE, Behaviour
 from kubetune.simulator.violation import check
@@ -29,7 +29,7 @@ def at_most(spec: ExperimentSpec, what: Behaviour) -> Behaviour:
 
 def trial(spec: ExperimentSpec, study: Study, row: TrialRow, what: Behaviour, flaky: bool) -> None:
     """One trial's legs and its end follow from what it did."""
-    course = courses.build(spec)
+    course = courses.build(searching.begun(spec, study.steering))
     about = f"trial {row.number} ended {row.state} {row.reason} {row.values} {row.message}, legs {row.legs}"
     check(not row.paused and row.leg == len(row.legs) < course.legs(row.number), "I4", about)
     attempts = [leg.attempt for leg in row.legs]

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from kubetune.api.spec import ExperimentSpec
-from kubetune.engine import courses
+from kubetune.engine import courses, searching
 from kubetune.engine.again import regrets
 from kubetune.engine.again.asks import Asks
 from kubetune.engine.again.judgements import Judgements
@@ -16,6 +16,7 @@ from kubetune.storage.base import Steer
 def replay(study: Study) -> Verdict:
     """Raises InvalidSpec: the spec, or a sampler or pruner that was recorded, cannot be run here."""
     verdict = Verdict()
+    study = dataclasses.replace(study, spec=searching.begun(study.spec, study.steering))
     _bounds(study, verdict)
     course = courses.build(study.spec)
     Asks(study, verdict, course.one_series).run()

@@ -124,7 +124,7 @@ def build(spec: ExperimentSpec, fidelity: Fidelity) -> Course:
         return Ladder(
             spec, fidelity, [ladder(fidelity, factor, given["minEarlyStoppingRate"])], lambda number: 0, factor
         )
-    study = names.study_name(spec.namespace, spec.name, spec.uid)
+    study = spec.brackets or names.study_name(spec.namespace, spec.name, spec.uid)
     brackets = Brackets(study, fidelity.min, fidelity.max, factor)
     rungs = [ladder(fidelity, factor, bracket) for bracket in range(len(brackets.shares))]
     return Ladder(spec, fidelity, rungs, brackets.of, factor)

@@ -93,5 +93,5 @@ def build(spec: ExperimentSpec) -> HyperbandPruner:
     least, most, factor = given["minResource"], given["maxResource"], given["reductionFactor"]
     if most < least:
         raise InvalidSpec("pruner.settings.maxResource", f"must not be below minResource, {least}")
-    study = names.study_name(spec.namespace, spec.name, spec.uid)
+    study = spec.brackets or names.study_name(spec.namespace, spec.name, spec.uid)
     return HyperbandPruner(Brackets(study, least, most, factor), least, factor, given["bootstrapCount"])

@@ -72,19 +72,24 @@ def test_it_is_what_scikit_learn_and_a_fine_grid_make_it() -> None:
     made = of()
     history = drawn(made, 20)
     params, values, _ = history.ranked(20)
-    points, losses = Unit(PLANE).encode(params), standard(values[:, 0])
-    hyper = gp_model.fit(points, losses)
-    reference = GaussianProcessRegressor(gp_model.kernel(hyper), alpha=0.0, optimizer=None).fit(points, losses)
-    axis = np.linspace(0, 1, 201)
+    points, axis = Unit(PLANE).encode(params), np.linspace(0, 1, 201)
     grid = np.array(np.meshgrid(axis, axis)).reshape(2, -1).T
-    width = math.sqrt(_get_beta(2, 20))
+    width = math.sqrt(_get_beta(2, 20, delta=0.05))
 
-    def bounds(there: np.ndarray[tuple[int, ...], np.dtype[np.float64]], sign: float) -> float:
-        mean, spread = reference.predict(there, return_std=True)
-        deviation = np.sqrt(np.maximum(spread**2 - hyper.noise, 0.0))  # theirs is with the noise
-        return float((mean + sign * width * deviation).min())
+    def expected_by(losses: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+        hyper = gp_model.fit(points, standard(losses))
+        reference = GaussianProcessRegressor(gp_model.kernel(hyper), alpha=0.0, optimizer=None)
+        reference.fit(points, standard(losses))
 
-    expected = (bounds(points, 1.0) - bounds(np.vstack([grid, points]), -1.0)) * float(values.std())
+        def lowest(there: np.ndarray[tuple[int, ...], np.dtype[np.float64]], sign: float) -> float:
+            mean, spread = reference.predict(there, return_std=True)
+            deviation = np.sqrt(np.maximum(spread**2 - hyper.noise, 0.0))  # theirs is with the noise
+            return float((mean + sign * width * deviation).min())
+
+        return (lowest(points, 1.0) - lowest(np.vstack([grid, points]), -1.0)) * float(losses.std())
+
+    whole = values[:, 0]
+    expected = min(expected_by(whole), expected_by(np.minimum(whole, np.median(whole))))
     bound = found(made, history).value
     assert bound is not None
     assert bound == pytest.approx(expected, rel=1e-3)
@@ -92,8 +97,11 @@ def test_it_is_what_scikit_learn_and_a_fine_grid_make_it() -> None:
 
 
 def test_beta_is_optunas() -> None:
+    """Of each of two models, which together are as probable."""
     cases = [(1, 20), (7, 150), (30, 21)]
-    assert [regret_model.beta(*case) for case in cases] == pytest.approx([_get_beta(*case) for case in cases])
+    assert [regret_model.beta(*case) for case in cases] == pytest.approx(
+        [_get_beta(*case, delta=0.05) for case in cases]
+    )
 
 
 def test_more_trials_leave_less_to_gain_and_the_bound_holds() -> None:
@@ -129,6 +137,15 @@ def test_a_trial_that_diverged_does_not_make_all_others_the_same() -> None:
     assert infinite == pytest.approx(plain)
 
 
+def test_where_bad_is_a_hundred_times_as_bad_what_lies_between_good_ones_is_seen() -> None:
+    def cliff(params: Mapping[str, object]) -> float:
+        return 100.0 if float(str(params["x"])) > 1.8 else 0.01 * bowl(params)
+
+    bound = found(of(), drawn(of(), 60, cliff)).value
+    assert bound is not None
+    assert bound < 0.1
+
+
 def test_only_the_space_that_is_asked_for_counts() -> None:
     made = of()
     whole = found(made, drawn(made, 60)).value
@@ -150,7 +167,6 @@ def test_where_there_is_no_bound_it_says_why() -> None:
     cases = [
         (of(), drawn(of(), 9), "too few complete trials"),
         (of(), drawn(of(), 15, lambda _: 0.5), "came to the same"),
-        (of(), drawn(of(), 15, lambda params: 1e300 * bowl(params)), "too large"),
         (of(parameters=one), drawn(of(parameters=one), 0), "too few complete trials"),
         (limited, history, "no trial keeps the constraints"),
     ]

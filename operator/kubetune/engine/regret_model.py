@@ -4,10 +4,11 @@ for Hyperparameter Optimization" (AutoML 2022), equation 3, by a Gaussian proces
 With high probability a function lies within √β standard deviations of what a Gaussian process expects of it, β as in
 Srinivas et al. (ICML 2010), theorem 1. So the best of the trials comes to no more than the lowest upper bound of one of
 them, the best of the space to no less than the lowest lower bound anywhere, and the search has no more to gain than the
-distance between the two. The model is one of all trials, as in the paper. Optuna's RegretBoundEvaluator takes the
-better half of them; where the bad ones lie is then unknown, and the bound stays many times larger
-(docs/decisions/0112-regret-bound.md). A loss that is out of all proportion is taken for one that is just within: one
-trial that diverged is no reason to hold all others for the same.
+distance between the two.
+
+The bound is the lower of two. The first model is one of all trials as they are, as in the paper. In the second, losses
+above the median are taken for the median: of a function cut off there the best trial is as far from the best, and where
+bad parameters are a hundred times as bad as good ones, only this model sees what lies between good ones.
 
 scikit-learn and scipy are loaded when the first bound is worked out, so by sampler processes only.
 """
@@ -27,11 +28,11 @@ from kubetune.engine.samplers.gp_search import Search
 from kubetune.engine.samplers.narrowed import Narrower
 from kubetune.engine.samplers.unit import Unit
 
-DELTA = 0.1  # how probable it is, at most, that the bounds do not hold
+DELTA = 0.1  # how probable it is, at most, that the bounds do not hold, by both models together
+LEVELS = (1.0, 0.5)  # quantiles of the losses that they are cut off at
 SCALE = 5  # β is divided by: both papers do
 LEAST = 10  # trials in the model
-FAR = 100  # times the range of the middle half of the losses above it: out of all proportion
-HUGE = 1e100  # losses whose squares may be no numbers
+HUGE = 1e100  # a loss is no larger: its square may be no number
 POINTS = 103  # what is drawn of the seed
 
 
@@ -45,7 +46,7 @@ class Bound:
 
 def beta(parameters: int, trials: int) -> float:
     """As Optuna has it: of the dimensions of the space, where the theorem counts its points."""
-    return 2 * math.log(parameters * trials**2 * math.pi**2 / 6 / DELTA) / SCALE
+    return 2 * math.log(parameters * trials**2 * math.pi**2 / 6 * len(LEVELS) / DELTA) / SCALE
 
 
 def bound(spec: ExperimentSpec, params: Floats, values: Floats, penalties: Floats) -> Bound:
@@ -63,27 +64,20 @@ def bound(spec: ExperimentSpec, params: Floats, values: Floats, penalties: Float
         return Bound(None, f"too few complete trials lie in the space that is asked for now: {len(values)}")
     if not feasible.any():
         return Bound(None, "no trial keeps the constraints")
-    losses = _in_proportion(finite(values if spec.objectives[0].direction == "minimize" else -values))
-    if float(np.abs(losses).max()) > HUGE:
-        return Bound(None, "what the trials came to is too large to be calculated with")
-    spread = float(losses.std())
-    if not unit.width or not spread > 0:
+    losses = np.clip(finite(values if spec.objectives[0].direction == "minimize" else -values), -HUGE, HUGE)
+    cuts = [np.minimum(losses, np.quantile(losses, level)) for level in LEVELS]
+    points = unit.encode(params) if unit.width else np.empty((len(losses), 0))
+    bounds = [_of(spec, unit, points, each, feasible) for each in cuts if unit.width and each.std() > 0]
+    if not bounds:
         return Bound(None, f"all {len(values)} complete trials came to the same, and say nothing of any other")
-    return Bound(spread * _standardised(spec, unit, unit.encode(params), standard(losses), feasible))
+    return Bound(min(bounds))
 
 
-def _in_proportion(losses: Floats) -> Floats:
-    low, high = np.quantile(losses, (0.25, 0.75))
-    if low == high:
-        return losses
-    return np.asarray(np.minimum(losses, high + FAR * (high - low)))
-
-
-def _standardised(
-    spec: ExperimentSpec, unit: Unit, points: Floats, losses: Floats, feasible: npt.NDArray[np.bool_]
-) -> float:
+def _of(spec: ExperimentSpec, unit: Unit, points: Floats, losses: Floats, feasible: npt.NDArray[np.bool_]) -> float:
+    """The bound by one model, in the unit of the losses."""
     from kubetune.engine.samplers import gp_model
 
+    spread, losses = float(losses.std()), standard(losses)
     posterior = gp_model.Posterior(gp_model.fit(points, losses), points, losses)
     free = len(unit.continuous) + len(unit.discrete)
     promise = gp_model.Promise(posterior, math.sqrt(beta(free, len(points))))
@@ -92,7 +86,7 @@ def _standardised(
     highest = search.highest(points[np.argsort(losses, kind="stable")[:3]])
     best = max(float(search.heights(highest[None])[0]), float(promise.at(points).max()))
     mean, deviation = posterior.at(points[feasible])
-    return best + float((mean + promise.width * deviation).min())
+    return spread * (best + float((mean + promise.width * deviation).min()))
 
 
 def _possible(spec: ExperimentSpec, unit: Unit, points: Floats) -> npt.NDArray[np.bool_]:

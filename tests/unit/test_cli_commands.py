@@ -811,3 +811,21 @@ def test_models_are_listed_with_their_scores(world: World, tune: Tune) -> None:
     assert tune("models", "-o", "json")[1] == json.dumps([model, second], indent=2) + "\n"
     world.answers[f"GET {MODELS}"] = (200, {"models": []})
     assert "spec.refit makes one" in tune("models")[2]
+
+
+def test_watch_does_not_take_the_end_before_an_edit_for_the_end(world: World, tune: Tune) -> None:
+    """`retry && watch`: the status is that of the spec before for a moment."""
+    stale = ended("Failed", observedGeneration=1)
+    stale["metadata"] |= {"generation": 2, "uid": "u-1", "resourceVersion": "7"}
+    mended = ended("Complete", observedGeneration=2)
+    mended["metadata"] |= {"generation": 2, "uid": "u-1", "resourceVersion": "8"}
+    looks = iter([stale, stale])
+    world.experiment(stale)
+    world.trials()
+    world.answers[f"GET {EXPERIMENTS}/digits"] = lambda query, body, headers: (200, next(looks, mended))
+    assert tune("watch", "digits")[0] == 0
+    refused = {"type": "Invalid", "status": "True", "observedGeneration": 3, "message": "no such field"}
+    last = ended("Failed", observedGeneration=2, conditions=[refused])
+    last["metadata"] |= {"generation": 3, "uid": "u-1"}
+    world.experiment(last)
+    assert tune("watch", "digits")[0] == 1

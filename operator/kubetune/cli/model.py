@@ -97,6 +97,7 @@ class Experiment:
     regret: str = ""  # what is left to gain
     phase: tuple[str, int, int] | None = None  # what comes after the search and runs now: its name, ended runs, all
     failed_phase: str = ""  # or that has failed
+    edited: bool = False  # since the status was written: what it says may be over
 
     @property
     def finished(self) -> int:
@@ -206,8 +207,19 @@ def experiment(resource: Mapping[str, Any]) -> Experiment:
         stage=_stage(status["stage"]) if status.get("stage") else "",
         regret=str((status.get("regretBound") or {}).get("message", "")),
         phase=_phase(status["phase"]) if status.get("phase") and not status["phase"].get("failed") else None,
+        edited=_edited(metadata, status),
         failed_phase=status["phase"]["name"] if (status.get("phase") or {}).get("failed") else "",
     )
+
+
+def _edited(metadata: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """The latest spec is neither in force nor refused yet."""
+    refused = [
+        one.get("observedGeneration")
+        for one in status.get("conditions") or ()
+        if (one["type"], one["status"]) == ("Invalid", "True")
+    ]
+    return metadata.get("generation") not in (None, status.get("observedGeneration"), *refused)
 
 
 def _sampler(spec: Mapping[str, Any]) -> str:

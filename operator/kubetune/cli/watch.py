@@ -104,7 +104,7 @@ def watch(access: Access, name: str, out: TextIO = sys.stdout) -> int:
     while True:
         moment = looker.look()
         drawing.draw(moment)
-        if moment.experiment.ended:
+        if moment.experiment.ended and not moment.experiment.edited:
             print("", *progress.ending(moment), sep="\n", file=out, flush=True)
             return 0 if moment.experiment.state == "Complete" else 1
         time.sleep(INTERVAL if live else PLAIN_INTERVAL)

@@ -174,6 +174,8 @@ class Run:
     def finish(self) -> Result:
         """Raises Violation."""
         last = max([STORM, *(change.time for change in self.scenario.changes)])
+        changes = self.scenario.changes  # what was refused is taken once the spec is mended
+        begins_again = max(each.time for each in changes) if any(each.asks_again for each in changes) else 0.0
         bound, over = BEGIN + last + self.scenario.bound, None
         while over is None or self.world.now < over + AFTERMATH:
             if self.world.now >= bound:
@@ -181,7 +183,7 @@ class Run:
             if not self.world.step():
                 raise Violation("I7", f"nothing will happen any more: {self._left()}")
             self.watchdog.step()
-            if over is None and self._is_over():
+            if over is None and self.world.now >= BEGIN + begins_again and self._is_over():
                 over = self.world.now
                 self.watchdog.final(self._storage, self._behaviours())
         self.watchdog.final(self._storage, self._behaviours())

@@ -23,6 +23,11 @@ class Change:
     uid: str
     spec: Json | None
 
+    @property
+    def asks_again(self) -> bool:
+        """An experiment that has ended may run again for it."""
+        return not {"finalists", "refit", "test"}.isdisjoint(self.spec or {})
+
 
 @dataclasses.dataclass(frozen=True)
 class Scenario:
@@ -140,7 +145,8 @@ def in_populations(seed: int) -> Scenario:
     for each in drawn.experiments:
         spec = {key: value for key, value in each["spec"].items() if key not in ("finalists", "refit", "test")}
         made.append({**each, "spec": {**spec, "sampler": sampler, "maxTrials": 2 * spec["maxTrials"]}})
-    return dataclasses.replace(drawn, experiments=tuple(made), changes=tuple(map(_longer, drawn.changes)))
+    changes = [each for each in drawn.changes if not each.asks_again]
+    return dataclasses.replace(drawn, experiments=tuple(made), changes=tuple(map(_longer, changes)))
 
 
 def _longer(change: Change) -> Change:
@@ -267,7 +273,13 @@ def _changes(seed: int, dice: random.Random, resource: Json) -> list[Change]:
         found.append(Change(dice.uniform(1, 40), uid, {"stopTrials": numbers}))
     if dice.random() < 0.05:
         found.append(Change(dice.uniform(1, 100), uid, None))
-    return found
+    return found + _again(random.Random(f"{seed}/{uid}/again"), uid, spec)
+
+
+def _again(dice: random.Random, uid: str, spec: Json) -> list[Change]:
+    """What comes after the search is asked for by a name, before it has begun or after."""
+    chosen = [which for which in ("finalists", "refit", "test") if which in spec and dice.random() < 0.2]
+    return [Change(dice.uniform(20, 200), uid, {which: {**spec[which], "name": "again"}}) for which in chosen]
 
 
 def _blunder(dice: random.Random, uid: str, spec: Json) -> list[Change]:

@@ -262,6 +262,16 @@ class TestScore:
         scale = score.Scale(made, {"p": 0.0}, BASELINE)
         assert [row.rank for row in score.rows(made, scale)] == [1.5, 1.5, 3.0]
 
+    def test_who_ran_alone_with_further_seeds_has_no_place_there(self) -> None:
+        made = runs(random=[1.0], one=[0.5], other=[0.7, 0.1, 0.1], late=[0.9])
+        scale = score.Scale(made, {"p": 0.0}, BASELINE)
+        assert {row.entrant: (row.rank, row.runs) for row in score.rows(made, scale)} == {
+            "one": (1.0, 1),
+            "other": (2.0, 3),
+            "late": (3.0, 1),
+            "random": (4.0, 1),
+        }
+
     def test_where_the_least_is_unknown_the_best_run_is_nought(self) -> None:
         made = runs(random=[3.0], one=[1.0])
         scale = score.Scale(made, {}, BASELINE)

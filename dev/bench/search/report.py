@@ -62,7 +62,7 @@ def _line(row: Row, budget: int) -> str:
     name = row.entrant if row.entrant in references() else f"**`{row.entrant}`**"
     return (
         f"| {name} | {row.problems} | {row.runs} | {row.regret:.3f} | {_between(row.low, row.high, '.3f')} | "
-        f"{row.rank:.1f} | {row.reached:.0%} | {after} | {_cost(row.cost)} |"
+        f"{'' if math.isnan(row.rank) else f'{row.rank:.1f}'} | {row.reached:.0%} | {after} | {_cost(row.cost)} |"
     )
 
 

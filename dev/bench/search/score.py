@@ -26,7 +26,8 @@ class Row:
     Args:
         regret: the mean normalised regret at the end, over problems and seeds.
         low, high: its 95 % interval; nan: not with one seed.
-        rank: the mean place among all who took part; equal ones share theirs.
+        rank: the mean place among all who took part, where at least half of all did; equal ones share theirs. nan: it
+            took part in no such contest.
         reached: in which part of the runs it came to what random search reaches with the whole budget.
         after: the median of evaluations until then, as a part of the budget; infinite: most never did.
         cost: CPU milliseconds of a suggestion, mean.
@@ -84,15 +85,18 @@ def rows(runs: Sequence[Run], scale: Scale) -> list[Row]:
     for run in runs:
         by_entrant[run.entrant].append(run)
     made = [_row(name, group, scale, places) for name, group in by_entrant.items()]
-    return sorted(made, key=lambda row: row.rank)
+    return sorted(made, key=lambda row: (math.isnan(row.rank), row.rank))
 
 
 def _places(finals: Mapping[tuple[str, str, int], float]) -> dict[tuple[str, str, int], float]:
     contests = collections.defaultdict(list)
     for (problem, entrant, seed), regret in finals.items():
         contests[problem, seed].append((regret, entrant))
+    entrants = {entrant for _, entrant, _ in finals}
     places = {}
     for (problem, seed), contest in contests.items():
+        if 2 * len(contest) < len(entrants):
+            continue  # some alone, with further seeds: their places are among few
         values = sorted(regret for regret, _ in contest)
         for regret, entrant in contest:
             better = sum(value < regret for value in values)
@@ -103,6 +107,7 @@ def _places(finals: Mapping[tuple[str, str, int], float]) -> dict[tuple[str, str
 def _row(name: str, group: Sequence[Run], scale: Scale, places: Mapping[tuple[str, str, int], float]) -> Row:
     regrets = collections.defaultdict(list)
     soon = []
+    ranks = [places[key] for run in group if (key := (run.problem, run.entrant, run.seed)) in places]
     for run in group:
         steps = scale.regrets(run)
         regrets[run.problem].append(steps[-1])
@@ -116,7 +121,7 @@ def _row(name: str, group: Sequence[Run], scale: Scale, places: Mapping[tuple[st
         statistics.fmean(statistics.fmean(each) for each in regrets.values()),
         low,
         high,
-        statistics.fmean(places[run.problem, run.entrant, run.seed] for run in group),
+        statistics.fmean(ranks) if ranks else math.nan,
         sum(map(math.isfinite, soon)) / len(soon),
         statistics.median(soon),
         statistics.fmean(run.cost for run in group),

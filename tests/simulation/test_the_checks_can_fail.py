@@ -8,12 +8,13 @@ import pytest
 
 from kubetune.api.trial import Reason, TrialState
 from kubetune.controller import decide, jobs, outcome, reconcile
-from kubetune.controller.plan import Ask, CreateJob, DeleteJob, End, Finish, NewAttempt, Observed, Plan
+from kubetune.controller.plan import Ask, CreateJob, DeleteJob, End, Finish, NewAttempt, Observed, Plan, Promote
 from kubetune.engine.engine import Engine
 from kubetune.simulator.run import simulate
-from kubetune.simulator.scenario import Scenario, draw, experiment
+from kubetune.simulator.scenario import Scenario, draw, experiment, in_legs
 from kubetune.simulator.violation import Violation
 from kubetune.storage.memory import MemoryStorage
+from tests.simulation.test_legs import calm
 
 RUNS = 60
 
@@ -176,3 +177,27 @@ def test_an_unfenced_predecessor_is_caught(monkeypatch: pytest.MonkeyPatch) -> N
 def test_an_eviction_taken_for_a_failure_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(outcome, "_loss", lambda *args: None)
     assert run_until_caught() in ("I3", "I4", "I7")
+
+
+def promotes_anybody(plan: Plan, seen: Observed) -> Plan:
+    """Rather than ask for a new trial."""
+    worst = Promote(tuple(seen.paused)[-1:], Reason.PROMOTED, known=seen.order)
+    return replaced(plan, Ask, lambda ask: worst if seen.paused else ask)
+
+
+def test_a_promotion_that_does_not_follow_from_the_record_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    change(monkeypatch, promotes_anybody)
+    with pytest.raises(Violation, match="trial 2 goes on after leg 0 in the record, nobody now"):
+        calm()
+
+
+def test_a_record_that_lacks_a_decision_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Promotions are made and not recorded: the next ones do not follow from it."""
+    real = MemoryStorage.promote
+
+    def promote(self: MemoryStorage, uid: str, attempts: Any, offered: bool, judged: Any) -> Any:
+        return real(self, uid, attempts, offered, judged if 0 in attempts else ())
+
+    monkeypatch.setattr(MemoryStorage, "promote", promote)
+    caught = (caught_by(in_legs(seed)) for seed in range(1, RUNS))
+    assert next((invariant for invariant in caught if invariant != "nothing"), "nothing") == "I4"

@@ -146,6 +146,20 @@ def test_where_bad_is_a_hundred_times_as_bad_what_lies_between_good_ones_is_seen
     assert bound < 0.1
 
 
+def test_the_best_trial_is_one_that_keeps_the_constraints() -> None:
+    made = of(constraints=(Constraint("size", "max", 1.0),))
+    history, best, lowest = History(made.objectives, made.parameters, ["size.max"]), math.inf, math.inf
+    for past in drawn(of(), 30):
+        assert past.values is not None
+        broken = past.values[0] < 1.5
+        lowest, best = min(lowest, past.values[0]), best if broken else min(best, past.values[0])
+        limits = {"size.max": 1.0 if broken else -1.0}
+        history.add(Past(past.number, TrialState.COMPLETE, past.params, past.values, constraints=limits))
+    bound = found(made, history).value
+    assert bound is not None
+    assert bound > best - lowest > 1.0  # what breaks them may turn out to be allowed a little further on
+
+
 def test_only_the_space_that_is_asked_for_counts() -> None:
     made = of()
     whole = found(made, drawn(made, 60)).value

@@ -1,5 +1,5 @@
 """How much better than the best trial another could be: the regret bound of Makarova et al., "Automatic Termination
-for Hyperparameter Optimization" (AutoML 2022), equation 3, by a Gaussian process.
+for Hyperparameter Optimization" (AutoML 2022), by Gaussian processes.
 
 With high probability a function lies within √β standard deviations of what a Gaussian process expects of it, β as in
 Srinivas et al. (ICML 2010), theorem 1. So the best of the trials comes to no more than the lowest upper bound of one of
@@ -65,7 +65,8 @@ def bound(spec: ExperimentSpec, params: Floats, values: Floats, penalties: Float
     if not feasible.any():
         return Bound(None, "no trial keeps the constraints")
     losses = np.clip(finite(values if spec.objectives[0].direction == "minimize" else -values), -HUGE, HUGE)
-    cuts = [np.minimum(losses, np.quantile(losses, level)) for level in LEVELS]
+    least = losses[feasible].min()  # of what the best is behind nothing is cut off
+    cuts = [np.minimum(losses, max(least, np.quantile(losses, level))) for level in LEVELS]
     points = unit.encode(params) if unit.width else np.empty((len(losses), 0))
     bounds = [_of(spec, unit, points, each, feasible) for each in cuts if unit.width and each.std() > 0]
     if not bounds:

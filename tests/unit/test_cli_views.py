@@ -184,6 +184,14 @@ def test_what_auto_picked_stands_beside_it_with_its_reason() -> None:
     assert lines[4] == "  picked           cmaes: six numbers, 600 trials"
 
 
+def test_the_page_of_an_experiment_says_what_is_left_to_gain_while_it_runs() -> None:
+    told = "at most 0.0123 is left to gain, by 25 complete trials; less than 0.001 is enough"
+    for made, shown in ((resource(), True), (ended(), False)):
+        made["status"]["regretBound"] = {"bound": 0.0123, "below": 0.001, "trials": 25, "message": told}
+        lines = render.experiment(model.experiment(made), NOW)
+        assert (f"  to gain          {told}" in lines) is shown
+
+
 # trials
 
 

@@ -12,6 +12,7 @@ from optuna.terminator import CrossValidationErrorEvaluator
 from optuna.terminator.improvement.evaluator import _get_beta
 from sklearn.gaussian_process import GaussianProcessRegressor
 
+from kubetune.api import stop
 from kubetune.api.spec import (
     Algorithm,
     Categorical,
@@ -340,3 +341,26 @@ def test_choices_are_looked_through() -> None:
     bound = found(made, drawn(made, 30, lambda params: bowl(params) + (params["kind"] == "b"))).value
     assert bound is not None
     assert bound > 0
+
+
+@pytest.mark.parametrize(
+    ("form", "objectives", "runs", "field"),
+    [
+        ({"below": 0.1}, 2, False, "stop.regretBound"),
+        ({}, 1, False, "stop.regretBound.below"),
+        ({"below": 0}, 1, True, "stop.regretBound.below"),
+        ({"below": math.inf}, 1, False, "stop.regretBound.below"),
+        ({"below": 0.1, "minTrials": 1}, 1, False, "stop.regretBound.minTrials"),
+    ],
+)
+def test_settings_that_make_no_sense(form: Mapping[str, object], objectives: int, runs: bool, field: str) -> None:
+    with pytest.raises(InvalidSpec) as caught:
+        stop.regret_bound({"stop": {"regretBound": form}}, objectives, runs)
+    assert caught.value.field == field
+
+
+def test_settings() -> None:
+    assert stop.regret_bound({}, 1, False) is None
+    assert stop.regret_bound({"stop": {"regretBound": {}}}, 1, True) == RegretBound(None, 20)
+    given = {"stop": {"regretBound": {"below": 0.5, "minTrials": 7}}}
+    assert stop.regret_bound(given, 1, False) == RegretBound(0.5, 7)

@@ -8,6 +8,7 @@ import pytest
 
 from kubetune.api.insight import Advice, AdviceKind, Insight
 from kubetune.api.spec import InvalidSpec, Json, Objective
+from kubetune.api.stop import Regret
 from kubetune.api.trial import Best, Counts, Reason
 from kubetune.controller import status
 from kubetune.controller.plan import Observed, Plan
@@ -198,3 +199,19 @@ def test_the_most_important_parameters_and_advice_that_comes_and_goes() -> None:
     assert later is not None
     assert (later["status"], later["reason"]) == ("False", "NotSeen")
     assert "importances" not in make(o.seen())
+
+
+def test_what_is_left_to_gain_is_told_as_far_as_it_is_known() -> None:
+    facts = dataclasses.replace(STUDY, regret=Regret(0.0123, 0.001, 25))
+    assert make(o.seen(), facts=facts)["regretBound"] == {
+        "bound": 0.0123,
+        "below": 0.001,
+        "trials": 25,
+        "message": "at most 0.0123 is left to gain, by 25 complete trials; less than 0.001 is enough",
+    }
+    facts = dataclasses.replace(STUDY, regret=Regret(trouble="the process ended"))
+    assert make(o.seen(), facts=facts)["regretBound"] == {
+        "trials": 0,
+        "message": "nothing is known yet of what is left to gain: the process ended",
+    }
+    assert "regretBound" not in make(o.seen())

@@ -673,7 +673,7 @@ def _unpacked(packed: str) -> str:
 
 
 def _transfer(request: urllib.request.Request, take: Callable[[Any], object]) -> Exception | None:
-    """One try; what went wrong."""
+    """One try; what went wrong on the way. Raises OSError: there is no room here, which waiting does not mend."""
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
             take(response)
@@ -681,6 +681,8 @@ def _transfer(request: urllib.request.Request, take: Callable[[Any], object]) ->
         fault.close()
         return fault
     except (OSError, http.client.HTTPException) as fault:
+        if getattr(fault, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            raise
         return fault
     return None
 

@@ -1,6 +1,7 @@
 """Trials that keep checkpoints in the object storage: the credential stays with the gateway; else as on a volume."""
 
 import dataclasses
+import errno
 import hashlib
 import io
 import pathlib
@@ -462,3 +463,16 @@ def test_where_the_installations_store_was_taken_away_it_is_said(pods: Pods) -> 
         with pytest.raises(kt.Refused, match="has no object storage"):
             load()
         kt._session._hang_up()
+
+
+def test_where_the_pod_has_no_room_it_is_said_at_once(pods: Pods, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(1)
+
+    def full(response: object, path: str) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(kt, "_write", full)
+        with pytest.raises(OSError, match="No space left"):
+            load()
+    assert load() == (1, "weights 1")  # it is not called damaged for it

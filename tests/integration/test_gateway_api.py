@@ -379,7 +379,12 @@ def test_people_read_the_record_of_decisions(
     status, answer = read(gateway, f"{base_path}/record?offset=0&limit=1", token)
     assert status == 200
     assert [(each["number"], each["points"]) for each in answer["trials"]] == [(0, [[1, 1, 7, "inf"]])]
+    Experiment(experiment.storage, uid=names.phase_uid(experiment.uid, "finalists"), name=experiment.name).create(0)
+    assert read(gateway, f"{base_path}/history", token)[1]["phases"] == ["finalists"]
     for path in ("history", "record"):
+        status, answer = read(gateway, f"{base_path}/{path}?phase=finalists", token)
+        assert (status, answer.get("phases", []), len(answer.get("trials", [0]))) == (200, [], 1)
+        assert read(gateway, f"{base_path}/{path}?phase=test", token)[0] == 404
         assert read(gateway, f"{base_path}/{path}", world.api.lets_read("team-b"))[0] == 403
         assert read(gateway, f"/v1/experiments/team-a/nothing/{path}", token)[0] == 404
 

@@ -79,10 +79,10 @@ def loss(params: Any) -> float:
 class World:
     """An experiment by chance: several trials at once, that report, end, fail, are lost and are restarted over."""
 
-    def __init__(self, made: ExperimentSpec, seed: int, at_once: int = 4) -> None:
+    def __init__(self, made: ExperimentSpec, seed: int, at_once: int = 4, storage: Any = None) -> None:
         self.spec, self.dice, self.at_once = made, random.Random(seed), at_once
         ticks = itertools.count(1000)
-        self.storage = MemoryStorage(lambda: float(next(ticks) // 7))  # several things happen at one time
+        self.storage: Any = storage or MemoryStorage(lambda: float(next(ticks) // 7))  # several things at one time
         if made.warm_start:
             self._other()
         self.steps: dict[int, int] = {}
@@ -173,8 +173,8 @@ class World:
 
     def record(self, phase: str = "") -> again.Study:
         """As it is exported, and read again."""
-        history = record_json.history(self.storage.history("team", "digits", phase))
-        trials = [record_json.trial(each) for each in self.storage.record("team", "digits", 0, 10_000, phase)]
+        history = record_json.history(self.storage.history("team", self.spec.name, phase))
+        trials = [record_json.trial(each) for each in self.storage.record("team", self.spec.name, 0, 10_000, phase)]
         history, trials = json.loads(json.dumps([history, trials], allow_nan=False))
         return again.Study(
             self.spec,
@@ -199,17 +199,17 @@ def after(world: World, name: str, plan: Json) -> Engine:
     return engine
 
 
-def with_phases() -> tuple[World, Winner]:
+def with_phases(storage: Any = None, **changes: Any) -> tuple[World, Winner]:
     """A search, and all that may come after it."""
-    world = World(made("random", finalists=Finalists(2, 3), template=TEMPLATE), seed=4)
+    world = World(made("random", finalists=Finalists(2, 3), template=TEMPLATE, **changes), seed=4, storage=storage)
     while not world.over:
         world.run(1)
     plan = plans.plan_finalists(world.spec, world.engine.top(2))
     after(world, "finalists", plan)
-    winner = plans.judge(world.spec, plan, world.storage.load_trials("uid-1/finalists"))
+    winner = plans.judge(world.spec, plan, world.storage.load_trials(f"{world.spec.uid}/finalists"))
     assert winner is not None
     after(world, "refit", plans.plan_once(world.spec, Once("refit", {}), winner.trial, winner.params, None))
-    (model,) = world.storage.versions("uid-1")
+    (model,) = world.storage.versions(world.spec.uid)
     after(world, "test", plans.plan_once(world.spec, Once("test", {}), winner.trial, winner.params, model))
     return world, winner
 
@@ -294,9 +294,9 @@ LEGS: dict[str, dict[str, Any]] = {
 }
 
 
-def in_legs(name: str, seed: int) -> World:
+def in_legs(name: str, seed: int, storage: Any = None, **changes: Any) -> World:
     """To its end."""
-    world = World(made("tpe", max_trials=40, **LEGS[name]), seed)
+    world = World(made("tpe", **{"max_trials": 40, **LEGS[name], **changes}), seed, storage=storage)
     while not world.over:
         world.run(1)
     world.leave()
@@ -577,7 +577,7 @@ def phases_of(world: World, winner: Winner) -> list[again.Phase]:
     """As they are exported: what people were told of the winner is with the finalists."""
     found = []
     for name in ("finalists", "refit", "test"):
-        plan = world.storage.load_spec(f"uid-1/{name}")
+        plan = world.storage.load_spec(f"{world.spec.uid}/{name}")
         assert plan is not None
         told = again.told(winner) if name == "finalists" else None
         found.append(again.Phase(name, json.loads(json.dumps(plan.spec)), world.record(name), told))

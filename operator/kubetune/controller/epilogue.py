@@ -105,7 +105,9 @@ class Phases:
         spec, winner = search.spec, begun.winner_of(search.spec, found)
         once = {each.phase: each for each in (spec.refit, spec.test) if each is not None}.get(name)
         if phases.kind(name) == phases.FINALISTS:
-            return plans.plan_finalists(spec, search.engine.top(spec.finalists.top if spec.finalists else 0))
+            # Its study was opened, and it may have been given another name, or taken out of the spec, before its plan.
+            asked = dataclasses.replace(spec.finalists or phases.Finalists(3, 5), phase=name)
+            return plans.plan_finalists(dataclasses.replace(spec, finalists=asked), search.engine.top(asked.top))
         best = search.engine.best[0]
         trial, params = (best.number, best.params) if winner is None else (winner.trial, winner.params)
         once = once or phases.Once(name, {})  # its study was opened, and it was taken out of the spec before its plan

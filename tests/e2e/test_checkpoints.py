@@ -24,6 +24,16 @@ for step in range(folder.step + 1 if folder else 0, 40):
         pathlib.Path(folder, "count").write_text(str(count))
     time.sleep(0.2)
 """
+LEARN = """
+import pathlib, kubetune_trial as kt
+folder = kt.load_checkpoint()
+begun = float(pathlib.Path(folder, "value").read_text()) if folder else 0.0
+value = begun + kt.parameters()["x"]
+if not folder:
+    with kt.save_checkpoint(1) as made:
+        pathlib.Path(made, "value").write_text(repr(value))
+kt.report(1, score=value)
+"""
 OF = "kubetune.checkpoints c JOIN kubetune.experiments e ON e.id = c.experiment_id"
 
 
@@ -54,6 +64,23 @@ def test_a_trial_whose_pod_is_deleted_goes_on_where_it_stopped(namespace: str) -
     assert resumed == "2|0|1|t"
     kept = cluster.sql(f"SELECT c.step FROM {OF} WHERE e.uid = '{uid}' AND c.released IS NULL")
     assert kept == ["39"]  # the best trial's last
+
+
+def test_trials_start_from_another_experiments_best(namespace: str) -> None:
+    """The second one is there first, and waits for the one that it names."""
+    cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(CLAIM))
+    of_best = {"from": {"experiment": "first"}}
+    second = cluster.apply(namespace, cluster.manifest("second", LEARN, maxTrials=1, initCheckpoint=of_best))
+    (awaited,) = [each for each in second.wait("Invalid")["conditions"] if each["type"] == "Invalid"]
+    assert "first" in awaited["message"]
+    first = cluster.apply(
+        namespace, cluster.manifest("first", LEARN, maxTrials=3, checkpoints={"claim": "checkpoints"})
+    )
+    first.wait("Complete")
+    second.wait("Complete")
+    best = max(trial["values"][0] for trial in first.trials())
+    (trial,) = second.trials()
+    assert trial["values"] == [best + trial["parameters"]["x"]]
 
 
 @pytest.mark.skipif(not cluster.EVERYTHING, reason="looked after once a minute: make test-all")

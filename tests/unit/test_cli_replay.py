@@ -8,6 +8,7 @@ import pytest
 
 from kubetune.api.spec import Algorithm
 from kubetune.api.trial import Reason
+from kubetune.cli import replay
 from kubetune.controller import epilogue_status
 from kubetune.controller.epilogue import Epilogue
 from kubetune.controller.plan import Plan
@@ -17,7 +18,7 @@ from tests.unit.test_cli_commands import World as Server
 from tests.unit.test_cli_commands import tune as tune
 from tests.unit.test_cli_commands import world as world
 from tests.unit.test_cli_views import ended
-from tests.unit.test_replay import World, made, with_phases
+from tests.unit.test_replay import World, in_legs, made, with_phases
 
 SPACE = {"x": {"double": [0, 1]}, "lr": {"double": [1e-4, 1], "scale": "log"}, "n": {"int": [1, 9]}}
 
@@ -196,3 +197,75 @@ def test_the_history_goes_on_after_the_search(whole: World, tune: Tune) -> None:
     entries = json.loads(tune("history", "digits", "--phase", "finalists", "-o", "json")[1])
     assert [each["what"] for each in entries].count("Ended") == 6
     assert all(each["message"].startswith("finalists: ") for each in entries)
+
+
+def test_a_phase_in_which_nothing_was_decided_is_said_so(whole: World, tune: Tune, tmp_path: pathlib.Path) -> None:
+    document = json.loads(tune("export", "digits")[1])
+    document["phases"][2] = {"phase": "test", "record": {**document["phases"][2]["record"], "spec": None}, "trials": []}
+    file = tmp_path / "digits.json"
+    file.write_text(json.dumps(document))
+    code, _, err = tune("replay", str(file), "--phase", "test")
+    assert (code, "nothing was decided in test yet" in err) == (1, True)
+    assert len(tune("replay", str(file))[1].splitlines()) == 3
+
+
+def test_the_history_of_a_phase_that_is_not_there_is_no_empty_table(whole: World, tune: Tune) -> None:
+    code, out, err = tune("history", "digits", "--phase", "test.second")
+    assert (code, out) == (1, "")
+    assert "there is no test.second in the record" in err
+
+
+def test_where_nothing_can_be_decided_again_nothing_is_called_the_same(
+    record: World, tune: Tune, tmp_path: pathlib.Path
+) -> None:
+    document = json.loads(tune("export", "digits")[1])
+    for each in document["trials"]:
+        each.update(known=None, judged=[])
+    file = tmp_path / "digits.json"
+    file.write_text(json.dumps(document))
+    code, out, _ = tune("replay", str(file))
+    assert (code, "the same" in out) == (0, False)
+    assert out.splitlines()[0] == "nothing is there that could be decided again"
+    assert "36 trials were asked before kubetune kept what their sampler knew" in out
+
+
+def test_an_edit_that_was_refused_decides_nothing() -> None:
+    """The experiment went on with the spec before: in legs by another factor others would have been promoted."""
+    world = in_legs("asha", 1)
+    search = record_json.history(world.storage.history("team", "digits"))
+    trials = [record_json.trial(each) for each in world.storage.record("team", "digits", 0, 1000)]
+
+    def spec(factor: int) -> dict[str, Any]:
+        return {
+            "objective": {"metric": "loss", "direction": "minimize"},
+            "parameters": SPACE,
+            "sampler": {"name": "tpe", "settings": {"nStartupTrials": 5}},
+            "pruner": {"name": "asha", "settings": {"type": "promotion", "reductionFactor": factor}},
+            "fidelity": {"name": "epochs", "min": 1, "max": 8},
+            "seed": 11,
+            "maxTrials": 40,
+            "template": {"spec": {"containers": [{"name": "t", "image": "digits:1"}]}},
+        }
+
+    def decided(written: int, in_force: int) -> tuple[list[str], bool]:
+        record = json.loads(json.dumps({**search, "spec": spec(in_force)}))
+        metadata = {"name": "digits", "namespace": "team", "uid": "uid-1"}
+        document = {"metadata": metadata, "spec": spec(written), "record": record, "trials": trials}
+        return replay.again({**document, "status": {"state": "Complete"}})
+
+    said, same = decided(3, in_force=2)
+    assert (said[0].startswith("the same: 40 sets of parameters, "), same) == (True, True)
+    assert not decided(2, in_force=3)[1]
+
+
+@pytest.mark.parametrize("state", ["Running", "Complete"])
+def test_a_difference_in_what_went_on_meanwhile_says_what_may_be_behind_it(
+    record: World, tune: Tune, tmp_path: pathlib.Path, state: str
+) -> None:
+    document = json.loads(tune("export", "digits")[1])
+    document["trials"][9]["parameters"]["x"] = 0.125
+    document["status"]["state"] = state
+    file = tmp_path / "digits.json"
+    file.write_text(json.dumps(document))
+    code, out, _ = tune("replay", str(file))
+    assert (code, "may have gone on while its record was read" in out) == (1, state == "Running")

@@ -233,6 +233,7 @@ def _history(options: argparse.Namespace, access: Access, credentials: Credentia
     document = _exported(options.name, access.experiment(options.name), access)
     if "record" not in document:
         raise explain.Problem("nothing was decided yet")
+    replay.there_is(document, options.phase)
     found = history.entries(document, options.all, options.phase)
     if options.output == "json":
         print(text.as_json([{"time": time, "what": what, "message": said} for time, what, said in found]))

@@ -6,10 +6,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from kubetune.cli import explain, text
+from kubetune.cli import explain, model, text
 from kubetune.kube.client import Json
 
 EXPORTED = "{name} is no export of an experiment: write one by kubectl tune export NAME > {name}"
+RUNNING = (
+    "it had not ended, and may have gone on while its record was read page by page, which then looks like a "
+    "difference: compare again once it has ended or is suspended"
+)
 
 
 def is_file(name: str) -> bool:
@@ -38,16 +42,26 @@ def again(document: Mapping[str, Any], phase: str = "") -> tuple[list[str], bool
     same. Raises Problem."""
     from kubetune.api import spec  # Optuna takes a second to load: only this command pays for it
 
-    there = [each["phase"] for each in document.get("phases", ())]
-    if phase and phase not in there:
-        listed = f"there are {', '.join(there)}" if there else "nothing came after the search yet"
-        raise explain.Problem(f"there is no {phase} in the record; {listed}")
+    there_is(document, phase)
     try:
-        return _again(document, phase)
+        said, same = _again(document, phase)
     except spec.InvalidSpec as error:
         raise explain.Problem(f"it cannot be decided again here: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise explain.Problem(f"the export cannot be understood: {type(error).__name__}: {error}") from error
+    if not same and (document.get("status") or {}).get("state") not in model.ENDED:
+        said.append(RUNNING)
+    return said, same
+
+
+def there_is(document: Mapping[str, Any], phase: str) -> None:
+    """Raises Problem: the record has no such phase, or nothing was decided in it. Empty: no phase is asked for."""
+    there = {each["phase"]: each["record"]["spec"] for each in document.get("phases", ())}
+    if phase and phase not in there:
+        listed = f"there are {', '.join(there)}" if there else "nothing came after the search yet"
+        raise explain.Problem(f"there is no {phase} in the record; {listed}")
+    if phase and there[phase] is None:
+        raise explain.Problem(f"nothing was decided in {phase} yet")
 
 
 def _again(document: Mapping[str, Any], phase: str) -> tuple[list[str], bool]:
@@ -56,7 +70,8 @@ def _again(document: Mapping[str, Any], phase: str) -> tuple[list[str], bool]:
     from kubetune.storage import record_json
 
     metadata = {"generation": 0, "namespace": "default", **document["metadata"]}
-    wanted = spec.parse({"metadata": metadata, "spec": document["spec"]})
+    in_force = document["record"].get("spec") or document["spec"]  # an edit may have been refused
+    wanted = spec.parse({"metadata": metadata, "spec": in_force})
 
     def read(of: Mapping[str, Any]) -> engine.Study:
         steering, warm = of["record"]["steering"], of["record"]["warm"]
@@ -97,7 +112,9 @@ def _told(winner: Mapping[str, Any] | None) -> Json | None:
 
 
 def _verdict(verdict: Any, versions: Sequence[str]) -> Iterator[str]:
-    if not verdict.different:
+    if not verdict.different and not verdict.same:
+        yield "nothing is there that could be decided again"
+    elif not verdict.different:
         asked, stops = text.plural(verdict.asked, "set"), text.plural(verdict.stops, "stop")
         same = [f"{asked} of parameters"]
         if not verdict.plans or verdict.stops or verdict.rungs:  # a phase's own runs are not pruned

@@ -5,6 +5,7 @@ decision stands: what ends together is decided about as if each came alone, and 
 promotions.
 """
 
+import bisect
 import collections
 import dataclasses
 from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ class Legs:
         self._complete = 0
         self._pauses: dict[int, bool] = {}  # whether trials wait after their last leg, by number
         self._promoted: collections.Counter[int] = collections.Counter()  # by the place up to which was known
+        self._ends = sorted((each.order or 0, each.row.number) for each in ended(study))
 
     def run(self) -> None:
         vague = sum(not each.placed for each in self._study.trials)
@@ -110,8 +112,9 @@ class Legs:
         on; those that ended before they could be are left out."""
         known = promotion.known or 0
         before, self._promoted[known] = self._promoted[known], self._promoted[known] + 1
-        gone = {each.row.number for each in ended(self._study) if known < (each.order or 0) < promotion.order}
-        wanted = [number for number in self._wanted() if number not in gone]
+        first, last = (bisect.bisect_left(self._ends, (place,)) for place in (known + 1, promotion.order))
+        gone = {number for _, number in self._ends[first:last]}
+        wanted = [number for number in self._wanted(before + 1 + len(gone)) if number not in gone]
         now = wanted[before] if before < len(wanted) else None
         if now == trial.row.number:
             self._verdict.promotions += 1
@@ -121,14 +124,14 @@ class Legs:
                 f"trial {trial.row.number} goes on after leg {promotion.rung} in the record, {told} now"
             )
 
-    def _wanted(self) -> Sequence[int]:
-        """Who is to go on, best first."""
-        return self._course.promotable(len(self._study.trials)) or self._course.overtime(self._complete)
+    def _wanted(self, count: int) -> Sequence[int]:
+        """Who is to go on, best first, at most ``count``."""
+        return self._course.promotable(count) or self._course.overtime(self._complete)
 
     def _staying(self, trial: TrialRecord) -> None:
         """Nobody who could go on was left when the trial was given up."""
         number = trial.row.number
-        now = "it goes on" if number in self._wanted() else "it stays"
+        now = "it goes on" if number in self._wanted(len(self._study.trials)) else "it stays"
         self._compare(f"trial {number} after leg {len(trial.row.legs) - 1}", "it stays", now)
 
     # ---- by the record

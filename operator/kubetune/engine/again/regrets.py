@@ -1,5 +1,6 @@
 """The regret bounds of a study's record worked out again, each from the trials that it was made of. Pure."""
 
+import collections
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -7,9 +8,9 @@ from collections.abc import Callable, Sequence
 from kubetune.api.spec import ExperimentSpec
 from kubetune.api.trial import TrialState
 from kubetune.engine import regret, regret_model
+from kubetune.engine.again.study import past
 from kubetune.engine.history import History, Past
 from kubetune.engine.samplers import gp
-from kubetune.storage import rules
 from kubetune.storage.base import Steer
 from kubetune.storage.record import TrialRecord
 
@@ -38,11 +39,11 @@ def again(
     if looks and not gp.installed():
         found.notes.append(f"{len(looks)} regret bounds: scikit-learn is not installed here")
         return found
-    past = _Known(spec, trials)
+    history = _Known(spec, trials)
     for look in looks:
         detail, known = look.detail, look.detail["known"]
         then = in_force([each for each in steering if (each.order or 0) <= known], detail["trials"])
-        params, values, penalties = past.at(detail["trials"], known).ranked(regret.MOST)
+        params, values, penalties = history.at(detail["trials"], known).ranked(regret.MOST)
         bound = regret_model.bound(then or spec, params, values[:, 0], penalties).value
         recorded = detail["bound"]
         if bound == recorded or (bound and recorded and math.isclose(bound, recorded, rel_tol=CLOSE)):
@@ -60,16 +61,12 @@ class _Known:
         self._history = History(spec.objectives, spec.parameters, [each.name for each in spec.constraints])
         self._trials = sorted(trials, key=lambda each: each.row.number)
         ended = [each for each in trials if each.row.state is not TrialState.RUNNING]
-        self._ends = sorted(ended, key=lambda each: (each.order or 0, each.row.number))
+        self._ends = collections.deque(sorted(ended, key=lambda each: (each.order or 0, each.row.number)))
 
     def at(self, trials: int, known: int) -> History:
         """With so many trials, of which those had ended whose place in the order is at most ``known``."""
         for each in self._trials[len(self._history) : trials]:
             self._history.add(Past(each.row.number, TrialState.RUNNING, each.row.params, member=each.row.member))
         while self._ends and (self._ends[0].order or 0) <= known and self._ends[0].row.number < trials:
-            row = self._ends[0].row
-            past = rules.summary(row, self._ends.pop(0).series)
-            self._history.replace(
-                Past(row.number, row.state, row.params, row.values, past.last, past.ended, past.constraints)
-            )
+            self._history.replace(past(self._ends.popleft()))
         return self._history

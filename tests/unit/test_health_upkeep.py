@@ -1,6 +1,7 @@
 """The chores: when they are done, what a failing one costs, and that lists conclude nothing from half an answer."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from tests.unit import kube_objects as k
 from tests.unit.test_registry import experiment, study
 
 Json = dict[str, Any]
+WAIT = 30.0  # seconds that a thread may take
 
 
 class Server:
@@ -45,6 +47,7 @@ class Database:
         self.old_reports = 0  # transactions that it takes to remove them
         self.fault: Exception | None = None
         self.superseded = False
+        self.asked = threading.Event()
 
     def studies(self) -> list[StudyRow]:
         if not self.up:
@@ -52,6 +55,7 @@ class Database:
         return self.rows
 
     def healthy(self) -> bool:
+        self.asked.set()
         return self.up
 
     def confirm(self) -> None:
@@ -85,6 +89,7 @@ class Bench:
         self, namespaces: tuple[str, ...] = (), nodes: bool = True, reports_retention: float = 30 * 86400
     ) -> None:
         self.now, self.leads = 1000.0, True
+        self.clear: Callable[[], None] = lambda: None
         clock = lambda: self.now  # noqa: E731
         self.server, self.database, self.metrics = Server(), Database(), Metrics()
         self.queue = Queue(monotonic=clock, chance=lambda: 1.0)
@@ -109,11 +114,13 @@ class Bench:
             reports_retention,
             clock,
             lambda: self.leads,
+            clear=lambda: self.clear(),
         )
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         self.upkeep.turn()
+        self.upkeep.long_turn()
 
     def keys(self) -> set[str]:
         found = set()
@@ -135,6 +142,26 @@ def test_the_heartbeat_goes_through_the_queue(bench: Bench) -> None:
     assert bench.keys() == set()
     bench.pass_time(1)
     assert bench.keys() == {HEARTBEAT}
+
+
+def test_the_heart_beats_on_while_a_chore_hangs(bench: Bench) -> None:
+    """An object storage that does not answer is not mended by a restart of ours."""
+    hangs, let_go = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        hangs.set()
+        let_go.wait()
+
+    bench.clear = hang
+    bench.upkeep.start()
+    try:
+        assert hangs.wait(WAIT)
+        bench.database.asked.clear()
+        bench.now += HEARTBEAT_EVERY
+        assert bench.database.asked.wait(WAIT)
+    finally:
+        let_go.set()
+        bench.upkeep.stop()
 
 
 def test_when_the_database_is_back_nobody_waits_out_a_backoff(bench: Bench) -> None:

@@ -8,7 +8,7 @@ import datetime
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from kubetune import tls
 from kubetune.api import names
@@ -26,6 +26,7 @@ from kubetune.storage.base import EngineStorage, Fenced, StorageUnavailable
 MINUTE, HOUR = 60.0, 3600.0
 FRESH = 5.0  # seconds that a list is good enough to begin leading with
 REMOVALS = 20  # transactions a minute: other chores wait for them
+STOPPING = 5.0  # seconds that a chore may take to its end
 
 logger = logging.getLogger(__name__)
 
@@ -97,9 +98,10 @@ class _Chore:
 
 
 class Upkeep:
-    """Runs the chores in a thread of its own, one after the other; one that fails is done again at its next turn,
-    at the latest after a minute. ``leads``: whether this operator does; ``clear``: checkpoints that nobody needs;
-    ``sweep``: objects that nobody knows."""
+    """Runs the chores, one after the other, in two threads: what may take minutes, above all where an object storage
+    does not answer, holds up neither the heartbeat nor the lists. One that fails is done again at its next turn, at the
+    latest after a minute. ``leads``: whether this operator does; ``clear``: checkpoints that nobody needs; ``sweep``:
+    objects that nobody knows."""
 
     def __init__(
         self,
@@ -140,27 +142,43 @@ class Upkeep:
             _Chore("heartbeat", HEARTBEAT_EVERY, self.beat),
             self._list,
             _Chore("certificate", HOUR, self.certify, due=now + HOUR, writes=True),
+        ]
+        self._long = [
             _Chore("purge", HOUR, self.purge, writes=True),
             _Chore("checkpoints", MINUTE, clear, writes=True),
             _Chore("stray objects", MINUTE, sweep, writes=True),
             _Chore("old reports", MINUTE, self.remove_reports, writes=True),
         ]
-        self._thread = threading.Thread(target=self._run, name="upkeep", daemon=True)
+        self._threads = [
+            threading.Thread(target=self._run, args=(self.turn,), name="upkeep", daemon=True),
+            threading.Thread(target=self._run, args=(self.long_turn,), name="long chores", daemon=True),
+        ]
 
     def start(self) -> None:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
 
     def stop(self) -> None:
+        """What is in the middle of something is waited for, but not for long."""
         self._stop.set()
-        self._thread.join(5)
+        until = time.monotonic() + STOPPING
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
-    def _run(self) -> None:
+    def _run(self, turn: Callable[[], None]) -> None:
         while not self._stop.wait(0.5):
-            self.turn()
+            turn()
 
     def turn(self) -> None:
-        """Do what is due."""
-        for chore in self._chores:
+        """Do what is due of what is soon done."""
+        self._do(self._chores)
+
+    def long_turn(self) -> None:
+        """Do what is due of what may take long."""
+        self._do(self._long)
+
+    def _do(self, chores: Sequence[_Chore]) -> None:
+        for chore in chores:
             now = self._monotonic()
             if now < chore.due or self._stop.is_set() or (chore.writes and not self._leads()):
                 continue

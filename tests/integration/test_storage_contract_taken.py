@@ -98,6 +98,7 @@ def test_what_is_taken_stays_until_the_taker_is_deleted(source: Experiment) -> N
     assert left(source) == ("0/1-4",)
     assert storage.taken_checkpoint(mine.uid) == one
     storage.delete_study(mine.uid)
+    storage.purge(-1e6)  # of the taker alone: what it held is to be removed first
     assert left(source) == ()
     storage.purge(-1e6)
     assert left(source) is None
@@ -116,6 +117,7 @@ def test_one_of_a_refit_holds_the_experiment(source: Experiment) -> None:
     assert (left(source), left(refit)) == ((), None)
     storage.purge(-1e6)
     storage.delete_study(mine.uid)
+    storage.purge(-1e6)
     assert left(refit) == ()
 
 
@@ -154,6 +156,22 @@ def test_a_trial_is_told_of_its_object(source: Experiment) -> None:
     refit = dataclasses.replace(mine, uid=names.phase_uid(mine.uid, "refit"))
     refit.create(0)
     assert storage.start(refit.who(0)) == Start(source.uid, "1/1-6", DIGEST)
+
+
+def test_what_the_kept_spec_asks_for_is_told_whatever_was_recorded_before_it(source: Experiment) -> None:
+    """An edit before the first trial may have taken an object in the place of another experiment's."""
+    storage, mine = source.storage, Experiment(source.storage)
+    mine.create(0)
+    commit(source, 1, 6, S3)
+    source.finish(1)
+    found = latest(source, 1)
+    assert found is not None
+    storage.take_checkpoint(mine.uid, Taken(source.name, source.uid, "", "", found))
+    form = {"key": "resnet.tar", "sha256": DIGEST}
+    storage.save_spec(mine.uid, base.KeptSpec(1, {"initCheckpoint": {"s3": form}}))
+    assert storage.start(mine.who(0)) == Start("", "resnet.tar", DIGEST)
+    storage.save_spec(mine.uid, base.KeptSpec(2, {}))
+    assert storage.start(mine.who(0)) is None
 
 
 def test_one_on_a_claim_is_mounted_and_not_told(source: Experiment) -> None:

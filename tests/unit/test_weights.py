@@ -177,6 +177,30 @@ def test_it_is_settled_when_the_experiment_begins(storage: MemoryStorage) -> Non
     assert opened(storage, made).taken == first
 
 
+@pytest.mark.parametrize("changed", [InitCheckpoint(source="another"), InitCheckpoint(source="other", trial=1)])
+def test_what_it_began_with_is_not_changed_by_an_edit_before_its_first_trial(
+    storage: MemoryStorage, changed: InitCheckpoint
+) -> None:
+    """Else its trials would start from what the spec does not say."""
+    for name in ("other", "another"):
+        source = Experiment(storage, namespace="team", name=name)
+        storage.save_spec(source.uid, KeptSpec(1, KEPT))
+        ended(source, [0.5, 0.75])
+    made, edited = spec(init_checkpoint=WANTED), spec(init_checkpoint=changed)
+    engine = opened(storage, made)
+    for give in (lambda: engine.update(edited), lambda: opened(storage, edited)):
+        with pytest.raises(InvalidSpec, match="has begun with the checkpoint of trial 0 of other; create a new"):
+            give()
+    assert engine.taken == opened(storage, made).taken
+
+
+def test_another_experiments_cannot_be_given_to_one_that_has_begun(storage: MemoryStorage) -> None:
+    ended(other(storage), [0.5])
+    engine = opened(storage, spec())
+    with pytest.raises(InvalidSpec, match=r"initCheckpoint\.from: it cannot be given once started"):
+        engine.update(spec(init_checkpoint=WANTED))
+
+
 def test_removed_between_being_found_and_being_recorded_it_is_found_again(
     storage: MemoryStorage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -107,6 +107,7 @@ class Engine:
         given = weights.wanted(spec)
         if given is not None:
             self._taken = storage.taken_checkpoint(spec.uid) or weights.find(spec, given, storage)
+            weights.same(spec, self._taken)
         self._study = storage.open_study(
             spec.uid,
             spec.namespace,
@@ -356,6 +357,7 @@ class Engine:
     def _take_over(self, old: ExperimentSpec, spec: ExperimentSpec) -> None:
         check.check(spec)
         _same_experiment(old, spec)
+        weights.same(spec, self._taken)
         self._search(spec)
         if spec.pruner != old.pruner:
             self._pruner = self._loaded_pruner(spec)

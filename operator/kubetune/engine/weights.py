@@ -64,6 +64,20 @@ def find(spec: ExperimentSpec, given: InitCheckpoint, storage: EngineStorage) ->
     return Taken(source.name, uid, place.claim, place.folder(uid) if place.claim else "", found)
 
 
+def same(spec: ExperimentSpec, taken: Taken | None) -> None:
+    """Raises InvalidSpec: what was recorded when the experiment began (None: nothing was) is not what is asked for."""
+    given = spec.init_checkpoint
+    if given is None or not given.source:
+        return
+    if taken is None:
+        raise InvalidSpec(FIELD, "it cannot be given once started; create a new experiment")
+    phase = names.phase_of(taken.uid)
+    if given.source != taken.source or given.trial not in (None, None if phase else taken.checkpoint.trial):
+        which = phase or f"trial {taken.checkpoint.trial}"
+        message = f"this experiment has begun with the checkpoint of {which} of {taken.source}"
+        raise InvalidSpec(FIELD, f"{message}; create a new experiment to start from another one")
+
+
 def take(spec: ExperimentSpec, found: Taken, storage: EngineStorage) -> Taken:
     """Record it; what is recorded stays. Raises InvalidSpec: it was removed meanwhile."""
     try:

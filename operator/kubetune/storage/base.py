@@ -439,7 +439,8 @@ class EngineStorage(Protocol):
 
     def purge(self, retention: float) -> int:
         """Remove studies marked deleted more than ``retention`` seconds ago, but for those of which another experiment
-        has taken a checkpoint, and those whose objects are to be looked through (`SWEEP_PATIENCE`); how many."""
+        has taken a checkpoint that is not purged itself, and those whose objects are to be looked through
+        (`SWEEP_PATIENCE`); how many."""
 
     def healthy(self) -> bool:
         """Whether the database answers."""

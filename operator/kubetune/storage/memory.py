@@ -659,7 +659,7 @@ class MemoryStorage(base.EngineStorage, base.GatewayStorage):
     def purge(self, retention: float) -> int:
         before = self.clock() - retention
         studies = self.database.studies
-        held = {names.base_uid(uid) for uid in studies if self._held(uid)}
+        held = {names.base_uid(each.taken.uid) for each in studies.values() if each.taken is not None}
         over = {
             uid
             for uid, study in studies.items()

@@ -25,11 +25,17 @@ from kubetune.storage import base, rules
 STUDY_COLUMNS = (
     "e.uid, e.namespace, e.name, e.study_name, e.created, e.ended, e.end_reason, e.end_message, e.metrics, e.directions"
 )
-_HOLDERS = "kubetune.init_checkpoints i JOIN kubetune.experiments h ON h.id = i.experiment_id WHERE h.deleted IS NULL"
 # Some experiment that is there has taken the checkpoint `c` of the study `e`;
-HELD = f"EXISTS (SELECT FROM {_HOLDERS} AND i.source_uid = e.uid AND i.location = c.location)"
-# one of the study `e`, or of another study of the same experiment.
-HELD_ANY = f"EXISTS (SELECT FROM {_HOLDERS} AND split_part(i.source_uid, '/', 1) = split_part(e.uid, '/', 1))"
+HELD = (
+    "EXISTS (SELECT FROM kubetune.init_checkpoints i JOIN kubetune.experiments h ON h.id = i.experiment_id"
+    " WHERE h.deleted IS NULL AND i.source_uid = e.uid AND i.location = c.location)"
+)
+# one that is not purged, of the study `e` or of another study of the same experiment: once the one that has taken it is
+# deleted, it is still to be removed.
+HELD_ANY = (
+    "EXISTS (SELECT FROM kubetune.init_checkpoints i"
+    " WHERE split_part(i.source_uid, '/', 1) = split_part(e.uid, '/', 1))"
+)
 BARE_COLUMNS = (
     "t.number, t.state, t.params, t.attempt, t.created, t.job_uid, t.started, t.ended, t.objective_values, t.reason,"
     " t.message, t.last_seq, t.stop_requested, t.stop_reason, t.finish_status, t.finish_message, t.finish_time,"

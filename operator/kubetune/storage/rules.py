@@ -102,14 +102,14 @@ def resumes_from(row: TrialRow) -> list[int]:
 
 
 def start(taken: Taken | None, spec: Mapping[str, Any] | None) -> Start | None:
-    """By what is recorded, or by the spec as it is kept (None: there is none that this pod may speak for)."""
-    if spec is None:
+    """By what the spec as it is kept asks for (None: there is none that this pod may speak for), and what is
+    recorded."""
+    form = (spec or {}).get("initCheckpoint") or {}
+    if form.get("s3"):
+        return Start("", str(form["s3"]["key"]), str(form["s3"]["sha256"]))
+    if taken is None or not form.get("from") or taken.checkpoint.store != S3:
         return None
-    if taken is not None:
-        one = taken.checkpoint
-        return Start(taken.uid, one.location, one.digest) if one.store == S3 else None
-    form = (spec.get("initCheckpoint") or {}).get("s3")
-    return Start("", str(form["key"]), str(form["sha256"])) if form else None
+    return Start(taken.uid, taken.checkpoint.location, taken.checkpoint.digest)
 
 
 def anew(row: TrialRow) -> int:

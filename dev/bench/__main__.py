@@ -31,12 +31,12 @@ class Budget:
 
 
 MODULES = {
-    "start": Budget(70, 20),
+    "start": Budget(110, 25),
     "flood200": Budget(600, 95),
     "flood1000": Budget(740, 100),
     "many600": Budget(240, 55),
     "many3600": Budget(480, 55),
-    "ask": Budget(400, 50),
+    "ask": Budget(360, 45),
     "quality": Budget(720, 45),
     "reports": Budget(150, 60),
     "restart": Budget(280, 45),

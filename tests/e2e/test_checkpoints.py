@@ -80,7 +80,7 @@ def test_trials_start_from_another_experiments_best(namespace: str) -> None:
     second.wait("Complete")
     best = max(trial["values"][0] for trial in first.trials())
     (trial,) = second.trials()
-    assert trial["values"] == [best + trial["parameters"]["x"]]
+    assert trial["values"] == [best + trial["params"]["x"]]
 
 
 @pytest.mark.skipif(not cluster.EVERYTHING, reason="looked after once a minute: make test-all")

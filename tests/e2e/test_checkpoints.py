@@ -71,8 +71,8 @@ def test_trials_start_from_another_experiments_best(namespace: str) -> None:
     cluster.kubectl("apply", "-n", namespace, "-f", "-", stdin=json.dumps(CLAIM))
     of_best = {"from": {"experiment": "first"}}
     second = cluster.apply(namespace, cluster.manifest("second", LEARN, maxTrials=1, initCheckpoint=of_best))
-    (awaited,) = [each for each in second.wait("Invalid")["conditions"] if each["type"] == "Invalid"]
-    assert "first" in awaited["message"]
+    cluster.wait_for("the second to wait", lambda: second.status().get("reason") == "Awaiting")
+    assert "there is no experiment first" in second.status()["message"]
     first = cluster.apply(
         namespace, cluster.manifest("first", LEARN, maxTrials=3, checkpoints={"claim": "checkpoints"})
     )

@@ -89,11 +89,13 @@ def checkpointed(run: Run, name: str) -> None:
 def test_what_the_best_of_another_left_is_what_every_trial_starts_from() -> None:
     first = experiment("first", maxTrials=4, checkpoints={"claim": "shared", "path": "runs"})
     given = {"initCheckpoint": {"from": {"experiment": "first"}}}
-    run = Run(Scenario(3, (first, experiment("small", maxTrials=2, **given))))
+    run = Run(Scenario(3, (experiment("small", maxTrials=2, **given), first)))
     checkpointed(run, "first")
-    assert status(run)["state"] == "Invalid"
-    assert "first is still running" in status(run)["message"]
-    until(run, run.world.now - BEGIN + 60)
+    awaiting = status(run)
+    assert (awaiting["state"], awaiting["reason"]) == ("Pending", "Awaiting")
+    assert "first is still running" in awaiting["message"]
+    assert [each["status"] for each in awaiting["conditions"]] == ["False"]  # Running; and none is Invalid
+    until(run, run.world.now - BEGIN + 10)
     source = run.server.get("experiments", "team-a", "first")
     assert source is not None
     best = source["status"]["best"]["trial"]

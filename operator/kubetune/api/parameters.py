@@ -22,6 +22,10 @@ class InvalidSpec(ValueError):  # noqa: N818
         self.message = message
 
 
+class NotYet(InvalidSpec):
+    """The spec cannot be run for want of something that may come by itself, and is no fault: looked for again."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Prior:
     """A normal distribution on the parameter's scale (of its logarithm, if that is log), cut to its range."""

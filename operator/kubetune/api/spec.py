@@ -18,6 +18,7 @@ from kubetune.api.parameters import Categorical as Categorical
 from kubetune.api.parameters import Double as Double
 from kubetune.api.parameters import Int as Int
 from kubetune.api.parameters import InvalidSpec as InvalidSpec
+from kubetune.api.parameters import NotYet as NotYet
 from kubetune.api.parameters import Parameter as Parameter
 from kubetune.api.parameters import Params as Params
 from kubetune.api.parameters import ParamValue as ParamValue

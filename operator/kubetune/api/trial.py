@@ -69,6 +69,7 @@ class Reason(enum.StrEnum):
     START_FAILURES = "StartFailures"  # the same start failure three times in a row
     EXPERIMENT_DEADLINE = "ExperimentDeadline"
     INVALID_SPEC = "InvalidSpec"
+    AWAITING = "Awaiting"  # another experiment, which spec.initCheckpoint names
     PHASE_FAILED = "PhaseFailed"  # what comes after the search did not come to its end
 
 

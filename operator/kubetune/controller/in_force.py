@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from kubetune.api import checkpoints
 from kubetune.api import spec as api
-from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json, NotYet
 from kubetune.controller import execution, rehearsal
 from kubetune.controller.act import Tools
 from kubetune.controller.observe import Memory, RefusedSpec
@@ -42,6 +42,7 @@ class Judge:
         """The spec in force, and the experiment's engine with it.
 
         Raises:
+            NotYet: nothing is in force, and what it awaits may come.
             InvalidSpec: nothing is in force: the spec cannot be run, nor could an earlier one.
             ClusterUnavailable: the API server could not be asked.
             StorageUnavailable, Fenced: as the engine does.
@@ -55,6 +56,8 @@ class Judge:
             try:
                 found = self._take(resource, offered, memory)
             except InvalidSpec as error:
+                if isinstance(error, NotYet) and memory.kept is None:
+                    raise
                 refused = RefusedSpec(offered.generation, error, self._tools.clock() + self._patience)
             else:
                 memory.refused = None

@@ -6,10 +6,10 @@ two writes leaves something that the next look, by whichever operator, finds and
 
 import dataclasses
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from kubetune.api import names
-from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json, NotYet
 from kubetune.api.trial import Reason
 from kubetune.controller import crew, epilogue_status, execution, observe, see_workers, status
 from kubetune.controller.act import Act, Tools
@@ -26,6 +26,7 @@ from kubetune.engine import steering
 from kubetune.settings import Settings
 from kubetune.storage.base import Fenced, StorageUnavailable
 
+AWAIT = 5.0  # seconds between two looks for what an experiment awaits
 PASSES = 8  # looks in a row, each after trials that ended in the one before
 RELEASE_INTERVAL = 10.0  # seconds between two looks at which checkpoints of ended trials may go
 STATUS_INTERVAL = 1.0  # seconds between two writes of a status in which only figures changed
@@ -99,8 +100,11 @@ class Reconciler:
             return None
         try:
             return self._reconcile(self._judge.find(resource, memory), memory)
+        except NotYet as error:
+            self._without(resource, memory, error, status.awaiting)
+            return min(AWAIT, self._resync)
         except InvalidSpec as error:
-            self._invalid(resource, memory, error)
+            self._without(resource, memory, error, status.invalid)
             return self._resync
         except ClusterUnavailable:
             raise
@@ -199,18 +203,19 @@ class Reconciler:
 
     # ---- what is told
 
-    def _invalid(self, resource: Json, memory: Memory, error: InvalidSpec) -> None:
-        """Say so; nothing is created."""
-        metadata = resource["metadata"]
+    def _without(self, resource: Json, memory: Memory, error: InvalidSpec, words: Callable[..., Json]) -> None:
+        """No spec is in force: say so; nothing is created. ``words``: the status, of `status`."""
+        metadata, faulty = resource["metadata"], words is status.invalid
         generation = metadata.get("generation", 0)
-        body = status.invalid(error, generation, memory.status, self._tools.clock())
+        body = words(error, generation, memory.status, self._tools.clock())
         if body == memory.status:
             return
-        logger.warning("the spec cannot be run: %s", error)
+        logger.log(logging.WARNING if faulty else logging.INFO, "the spec cannot be run: %s", error)
         self._tools.confirm()
         self._tools.cluster.write_status(metadata["namespace"], metadata["name"], metadata["uid"], body)
         memory.status, memory.written = body, self._tools.clock()
-        self._tools.cluster.event(_stub(metadata), "Warning", str(body["reason"]), str(error))
+        kind = "Warning" if faulty else "Normal"
+        self._tools.cluster.event(_stub(metadata), kind, str(body["reason"]), str(error))
 
     def _status(
         self, found: InForce, memory: Memory, seen: Observed, plan: Plan, after: Epilogue | None

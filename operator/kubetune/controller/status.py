@@ -15,7 +15,7 @@ from typing import Any
 from kubetune.api import names, narrow
 from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import AdviceKind, Insight
-from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json, NotYet
 from kubetune.api.stages import Current
 from kubetune.api.stop import Regret
 from kubetune.api.trial import Best, Reason
@@ -162,16 +162,25 @@ def _important(name: str, share: float, effect: str | None) -> Json:
 
 def invalid(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
     """The status where no spec can be run, nor an earlier one: what was known stays, and what to do is said."""
-    kept = {key: value for key, value in (previous or {}).items() if key != "completionTime"}
     told = Told(str(Reason.INVALID_SPEC), str(error), generation)
+    return _without("Invalid", told, {"Invalid": told}, previous or {}, now)
+
+
+def awaiting(error: NotYet, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
+    """The same where what the spec names may come by itself."""
+    return _without("Pending", Told(str(Reason.AWAITING), error.message, generation), {}, previous or {}, now)
+
+
+def _without(state: str, told: Told, true: Mapping[str, Told], previous: Mapping[str, Any], now: float) -> Json:
+    kept = {key: value for key, value in previous.items() if key != "completionTime"}
     return _bounded(
         {
             **kept,
-            "state": "Invalid",
+            "state": state,
             "reason": told.reason,
             "message": told.message[:TEXT],
-            "observedGeneration": generation,
-            "conditions": _conditions({"Invalid": told}, told, previous or {}, now),
+            "observedGeneration": told.generation,
+            "conditions": _conditions(true, told, previous, now),
         }
     )
 

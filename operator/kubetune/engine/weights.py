@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from kubetune.api import checkpoints, names, phases
 from kubetune.api.checkpoints import CLAIM, Checkpoint, InitCheckpoint, Taken
-from kubetune.api.spec import ExperimentSpec, InvalidSpec
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, NotYet
 from kubetune.api.trial import TrialState, penalty
 from kubetune.engine.front import Front
 from kubetune.storage.base import EngineStorage, NotCurrent, StudyRow
@@ -39,14 +39,15 @@ def find(spec: ExperimentSpec, given: InitCheckpoint, storage: EngineStorage) ->
     """What there is to start from now.
 
     Raises:
-        InvalidSpec: the other experiment is not there, is not over yet, or has kept no checkpoint.
+        NotYet: the other experiment is not there, or not over.
+        InvalidSpec: it has kept no checkpoint, or several trials are the best.
         StorageUnavailable: as the storage does.
     """
     there = [each for each in storage.studies() if (each.namespace, each.name) == (spec.namespace, given.source)]
     searches = [each for each in there if not names.phase_of(each.uid)]
     if not searches:
-        message = f"there is no experiment {given.source} in this namespace that has run; check the name"
-        raise InvalidSpec(f"{FIELD}.experiment", message)
+        message = f"there is no experiment {given.source} in this namespace; this one begins when it has come and ended"
+        raise NotYet(f"{FIELD}.experiment", f"{message} (is the name right?)")
     source = searches[-1]  # the newest
     kept = storage.load_spec(source.uid)
     form: Mapping[str, object] = kept.spec if kept else {}
@@ -79,11 +80,11 @@ def same(spec: ExperimentSpec, taken: Taken | None) -> None:
 
 
 def take(spec: ExperimentSpec, found: Taken, storage: EngineStorage) -> Taken:
-    """Record it; what is recorded stays. Raises InvalidSpec: it was removed meanwhile."""
+    """Record it; what is recorded stays. Raises NotYet: it was removed meanwhile."""
     try:
         return storage.take_checkpoint(spec.uid, found)
     except NotCurrent as error:
-        raise InvalidSpec(FIELD, f"{error}; the next look finds what there is then") from error
+        raise NotYet(FIELD, f"{error}; the next look finds what there is then") from error
 
 
 def _is_refit(study: StudyRow) -> bool:
@@ -96,10 +97,10 @@ def _best(
     """Of the experiment as a whole."""
     if source.ended is None:
         message = f"{source.name} is still running; this experiment begins once that one has ended"
-        raise InvalidSpec(f"{FIELD}.experiment", f"{message}, or name a trial that has (from.trial)")
+        raise NotYet(f"{FIELD}.experiment", f"{message}, or name a trial that has (from.trial)")
     if any(each.ended is None for each in refits) or (refitted and not refits):
         message = f"the refit of {source.name} is not done; this experiment begins once it is"
-        raise InvalidSpec(f"{FIELD}.experiment", f"{message}, or name a trial to take (from.trial)")
+        raise NotYet(f"{FIELD}.experiment", f"{message}, or name a trial to take (from.trial)")
     best = _front(source, storage)
     if len(best) > 1:
         several = ", ".join(map(str, best[:NAMED]))
@@ -119,7 +120,7 @@ def _of(source: StudyRow, number: int, storage: EngineStorage) -> Checkpoint:
     """Of one trial that is named."""
     if any(row.number == number for row in storage.load_running(source.uid)[0]):
         message = f"trial {number} of {source.name} is still running; this experiment begins once it has ended"
-        raise InvalidSpec(f"{FIELD}.trial", message)
+        raise NotYet(f"{FIELD}.trial", message)
     return _kept(source, number, storage)
 
 

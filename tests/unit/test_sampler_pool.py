@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from kubetune.api.searcher import SamplerFailed
@@ -170,6 +171,23 @@ def test_slow_samplers_wait_for_each_other_and_others_do_not_wait_for_them(make:
     for ticket in expected:
         assert answered(ticket)
     assert len(pool.pids) <= 2
+
+
+def test_what_a_trial_waits_for_comes_before_a_regret_bound(make: Make, tmp_path: pathlib.Path) -> None:
+    pool, now = make(slow=PATIENCE), tmp_path / "now"
+    answers: list[str] = []
+    first = pool.submit(request(odd("one", until=str(now))), lambda: answers.append("first"))
+    none = np.empty((0, len(SPACE)))
+    bound = pool.submit(wire.Doubt(spec(), none, none[:, 0], none[:, 0]), lambda: answers.append("bound"))
+    asked = pool.submit(request(odd("two")), lambda: answers.append("asked"))
+    now.touch()
+    assert answered(first)
+    assert answered(asked)
+    found = bound.answer(PATIENCE)
+    assert found is not None
+    assert found.bound is not None
+    assert found.bound.why.startswith("too few complete trials")
+    assert answers[:2] == ["first", "asked"]
 
 
 def noted(notes: pathlib.Path) -> list[tuple[int, int]]:

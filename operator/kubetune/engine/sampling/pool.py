@@ -176,8 +176,9 @@ class Pool:
                 self._changed.notify_all()  # who left a request to this thread looks again
 
     def _next(self, me: int) -> "_Turn | None":
-        """First what this thread's process answered last; of the rest what no other idle thread's did."""
-        for ticket in sorted(self._waiting, key=lambda ticket: self._homes.get(ticket.key) != me):
+        """First what this thread's process answered last; of the rest what no other idle thread's did. What nobody
+        waits for comes last."""
+        for ticket in sorted(self._waiting, key=lambda each: (each.request.patient, self._homes.get(each.key) != me)):
             slow, home = ticket.key in self._slow, self._homes.get(ticket.key)
             if (slow and len(self._held) >= self._size) or (home != me and home in self._idle):
                 continue

@@ -39,6 +39,11 @@ class Request:
     def past(self) -> Ended | None:
         return self.view.past
 
+    @property
+    def patient(self) -> bool:
+        """Nobody waits for the answer: it comes after what others wait for."""
+        return False
+
     def but(self, known: int) -> "Request":
         """Without the first ``known`` of the past."""
         past = self.view.past
@@ -64,6 +69,10 @@ class Doubt:
     @property
     def past(self) -> Ended | None:
         return None
+
+    @property
+    def patient(self) -> bool:
+        return True
 
     def but(self, known: int) -> "Doubt":
         return self

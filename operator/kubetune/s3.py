@@ -110,6 +110,10 @@ class Unavailable(Exception):  # noqa: N818
     """The store does not do it now."""
 
 
+class NoAnswer(Unavailable):
+    """It was tried for a minute or so."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """An object. ``modified``: seconds since the epoch by the store's clock; infinite: it does not say."""
@@ -176,7 +180,7 @@ class Objects:
         try:
             response = self._pool.request(method, self.store.url(method, key, query), redirect=False)
         except urllib3.exceptions.HTTPError as error:
-            raise Unavailable(f"the object store does not answer: {error}") from error
+            raise NoAnswer(f"the object store does not answer: {error}") from error
         if response.status not in good:
             raise Unavailable(f"{method} {key}: {response.status} {response.data[:200].decode('utf-8', 'replace')}")
         return response.data

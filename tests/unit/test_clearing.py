@@ -1,13 +1,15 @@
 """What is left of an experiment that is over: the Job that removes it, when it is made, and what it removes."""
 
 import pathlib
+from collections.abc import Collection
 from typing import Any
 
 import pytest
 
 import kubetune_clear
+from kubetune import s3
 from kubetune.api import names
-from kubetune.api.checkpoints import Checkpoint, Leftover, Place
+from kubetune.api.checkpoints import S3, Checkpoint, Leftover, Place
 from kubetune.api.trial import Reason
 from kubetune.controller import clearing
 from kubetune.kube import errors, resources
@@ -185,6 +187,43 @@ def test_deleted_meanwhile_the_best_goes_too(server: Server, chore: clearing.Cle
     server.end("Complete")
     chore.turn()
     assert experiment.storage.leftovers() == []
+
+
+class Away:
+    """An object storage that fails so."""
+
+    def __init__(self, fault: s3.Unavailable) -> None:
+        self.fault = fault
+        self.asked: list[str] = []
+
+    def remove_but(self, uid: str, keep: Collection[str]) -> None:
+        self.asked.append(uid)
+        raise self.fault
+
+    def remove(self, uid: str, location: str) -> None:
+        self.remove_but(uid, ())
+
+
+@pytest.mark.parametrize(("fault", "times"), [(s3.NoAnswer("timeout"), 1), (s3.Unavailable("one is locked: 403"), 4)])
+def test_a_store_that_does_not_answer_is_asked_once_in_a_turn(
+    server: Server, experiment: Experiment, fault: s3.Unavailable, times: int
+) -> None:
+    """Each asking waits for a minute, while others of the chores wait too; one that answers is asked for all."""
+    storage, store = experiment.storage, Away(fault)
+    for _ in range(3):
+        made = Experiment(storage)
+        made.create(0)
+        storage.save_spec(made.uid, base.KeptSpec(1, {**SPEC, "checkpoints": {"s3": {}}}))
+        storage.commit_checkpoint(made.who(0), Checkpoint(0, 1, 1, "0/1-1", "0" * 64, 1, 1, S3))
+        made.finish(0)
+        storage.release_checkpoints(made.uid, [])
+        end(made)
+    chore = clearing.Clearing(server, storage, lambda: "image", store)  # type: ignore[arg-type]
+    chore.turn()
+    assert len(store.asked) == times
+    chore.turn()
+    assert len(store.asked) == 2 * times
+    assert len(storage.leftovers()) == 3
 
 
 def test_with_the_namespace_goes_the_claim(server: Server, chore: clearing.Clearing, experiment: Experiment) -> None:

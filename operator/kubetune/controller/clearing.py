@@ -90,19 +90,20 @@ class Clearing:
     ) -> None:
         self._client = client
         self._made = 0  # Jobs, in this turn
+        self._away = False  # the object storage, in this turn
         self._objects = objects
         self._storage = storage
         self._image = image
 
     def turn(self) -> None:
         """Look after each leftover once. Raises StorageUnavailable, Fenced, and the errors of `kube.errors`."""
-        self._made = 0
+        self._made, self._away = 0, False
         for left in self._storage.leftovers():
             try:
                 self._look(left)
             except (errors.Forbidden, errors.Invalid) as error:  # a quota, a policy: told, and tried again
                 logger.warning("%s/%s: checkpoints cannot be cleared: %s", left.namespace, left.name, error)
-        if self._objects is not None:
+        if self._objects is not None and not self._away:
             self._collect(self._objects)
 
     def _collect(self, objects: s3.Objects) -> None:
@@ -143,11 +144,12 @@ class Clearing:
             logger.warning("%s/%s: job %s failed; see its log", left.namespace, left.name, name)
 
     def _clear_objects(self, left: Leftover) -> None:
-        if self._objects is None:
+        if self._objects is None or self._away:
             return
         try:
             self._objects.remove_but(left.uid, left.keep)
         except s3.Unavailable as error:
+            self._away = isinstance(error, s3.NoAnswer)  # others, and other chores, do not wait as long each
             logger.warning("%s/%s: checkpoints cannot be cleared now: %s", left.namespace, left.name, error)
             return
         self._storage.cleared(left)

@@ -204,7 +204,7 @@ class Away:
         self.remove_but(uid, ())
 
 
-@pytest.mark.parametrize(("fault", "times"), [(s3.NoAnswer("timeout"), 1), (s3.Unavailable("one is locked: 403"), 4)])
+@pytest.mark.parametrize(("fault", "times"), [(s3.NoAnswer("timeout"), 1), (s3.Unavailable("one is locked: 403"), 6)])
 def test_a_store_that_does_not_answer_is_asked_once_in_a_turn(
     server: Server, experiment: Experiment, fault: s3.Unavailable, times: int
 ) -> None:
@@ -224,6 +224,35 @@ def test_a_store_that_does_not_answer_is_asked_once_in_a_turn(
     chore.turn()
     assert len(store.asked) == 2 * times
     assert len(storage.leftovers()) == 3
+
+
+class Locked:
+    """An object storage that keeps one object, and removes all others."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self.removed: list[str] = []
+
+    def remove(self, uid: str, location: str) -> None:
+        if location == self.location:
+            raise s3.Unavailable("it is locked: 403")
+        self.removed.append(location)
+
+
+def test_an_object_that_is_locked_keeps_no_other_one(server: Server, experiment: Experiment) -> None:
+    storage, store = experiment.storage, Locked("0/1-1")
+    made = Experiment(storage)
+    storage.save_spec(made.uid, base.KeptSpec(1, {**SPEC, "checkpoints": {"s3": {}}}))
+    made.create(0)
+    for step in (1, 2, 3):
+        one = Checkpoint(0, 1, step, f"0/1-{step}", "0" * 64, 1, 1, S3)
+        storage.commit_checkpoint(made.who(0), one)
+    made.finish(0)
+    storage.release_checkpoints(made.uid, [])
+    chore = clearing.Clearing(server, storage, lambda: "image", store)  # type: ignore[arg-type]
+    chore.turn()
+    assert sorted(store.removed) == ["0/1-2", "0/1-3"]
+    assert storage.released_objects(9) == [(made.uid, "0/1-1")]
 
 
 def test_with_the_namespace_goes_the_claim(server: Server, chore: clearing.Clearing, experiment: Experiment) -> None:

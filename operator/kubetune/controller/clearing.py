@@ -107,14 +107,18 @@ class Clearing:
             self._collect(self._objects)
 
     def _collect(self, objects: s3.Objects) -> None:
-        """Remove what running experiments released."""
+        """Remove what running experiments released. One that the store refuses (locked, say) keeps no other one."""
         gone: list[tuple[str, str]] = []
-        try:
-            for uid, location in self._storage.released_objects(OBJECTS_AT_ONCE):
+        for uid, location in self._storage.released_objects(OBJECTS_AT_ONCE):
+            try:
                 objects.remove(uid, location)
+            except s3.NoAnswer as error:
+                logger.warning("checkpoints cannot be removed now: %s", error)
+                break
+            except s3.Unavailable as error:
+                logger.warning("checkpoint %s of %s cannot be removed now: %s", location, uid, error)
+            else:
                 gone.append((uid, location))
-        except s3.Unavailable as error:
-            logger.warning("checkpoints cannot be removed now: %s", error)
         if gone:
             self._storage.removed_objects(gone)
 

@@ -119,6 +119,13 @@ def test_gp_is_refused_without_its_image_and_runs_with_it(namespace: str, releas
     refused.delete()
     release("image.extras=gp")
     _check(GP, apply(namespace, GP))
+    bowl = "import kubetune_trial as kt; x = kt.parameters()['x']; kt.report(0, score=-(x - 0.3) ** 2)"
+    stop = {"regretBound": {"below": 0.1, "minTrials": 10}}  # of the best, 0: the whole range is 0.49
+    manifest = cluster.manifest("bound", bowl, maxTrials=200, stop=stop, execution="workers")
+    status = cluster.apply(namespace, manifest).wait("Complete")
+    assert status["reason"] == "RegretBound"
+    assert status["regretBound"]["bound"] < 0.1
+    assert 10 <= status["counts"]["complete"] < 200
 
 
 def test_a_resumed_one_starts_from_the_trials_of_the_first(namespace: str) -> None:

@@ -80,7 +80,7 @@ def test_a_narrower_space_holds_for_what_is_asked_next(namespace: str) -> None:
     assert experiment.trials()[1]["params"] == {"x": 0.5, "k": 2}
     told = (
         "SELECT s.kind, s.subject FROM kubetune.steering s JOIN kubetune.experiments e ON e.id = s.experiment_id"
-        f" WHERE e.uid = '{experiment.uid()}' AND s.kind <> 'search' ORDER BY s.id"
+        f" WHERE e.uid = '{experiment.uid()}' AND s.kind NOT IN ('search', 'image') ORDER BY s.id"
     )
     assert cluster.sql(told) == ["stop|0", "narrow|"]
 

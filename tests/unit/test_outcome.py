@@ -109,6 +109,14 @@ def test_the_exit_code_and_the_last_words_are_in_the_message() -> None:
     assert outcome.judge(o.failed(), NOW).message == "exited with code 1: no such file"
 
 
+def test_a_kill_that_nobody_explained_points_to_memory() -> None:
+    """A busy container runtime may miss the kernel's word that memory ran out."""
+    said = outcome.judge(failed(terminated_message="half done"), NOW)
+    assert said.reason is Reason.EXIT_CODE
+    assert said.message.startswith("exited with code 137 (killed by SIGKILL; for memory, often")
+    assert said.message.endswith("see resources.limits.memory): half done")
+
+
 def test_the_image_is_named_by_the_kubelets_words() -> None:
     job = o.pending(pod=o.pod(waiting="InvalidImageName", waiting_message='couldn\'t parse "Not A Name"'))
     assert "Not A Name" in outcome.judge(job, NOW).message

@@ -60,6 +60,7 @@ CONFIG_TROUBLE = frozenset(
         "PostStartHookError",
     }
 )
+KILLED = 137  # the exit code after SIGKILL
 GOING = (JobPhase.PENDING, JobPhase.RUNNING)
 JUST_BOUND = 30.0  # seconds in which the scheduler's word that a node is there is newer than our cache's of its loss
 NO_POD = 30.0  # seconds in which the pod of a Job that is being deleted may yet be seen
@@ -232,6 +233,11 @@ def _failed(job: JobView, now: float, patience: float) -> Outcome:
 
 
 def _exit(job: JobView, pod: PodView) -> str:
+    if pod.exit_code == KILLED:
+        words = (
+            "killed by SIGKILL; for memory, often, which a busy node does not always tell: see resources.limits.memory"
+        )
+        return _with(f"exited with code {pod.exit_code} ({words})", pod.terminated_message)
     if pod.exit_code:
         return _with(f"exited with code {pod.exit_code}", pod.terminated_message)
     return _with("another container of the pod failed", pod.terminated_message or job.failure_message)

@@ -6,7 +6,7 @@ two writes leaves something that the next look, by whichever operator, finds and
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from kubetune.api import names
 from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json, NotYet
@@ -100,12 +100,9 @@ class Reconciler:
             return None
         try:
             return self._reconcile(self._judge.find(resource, memory), memory)
-        except NotYet as error:
-            self._without(resource, memory, error, status.awaiting)
-            return min(AWAIT, self._resync)
         except InvalidSpec as error:
-            self._without(resource, memory, error, status.invalid)
-            return self._resync
+            self._without(resource, memory, error)
+            return min(AWAIT, self._resync) if isinstance(error, NotYet) else self._resync
         except ClusterUnavailable:
             raise
         except (StorageUnavailable, Fenced):
@@ -203,11 +200,11 @@ class Reconciler:
 
     # ---- what is told
 
-    def _without(self, resource: Json, memory: Memory, error: InvalidSpec, words: Callable[..., Json]) -> None:
-        """No spec is in force: say so; nothing is created. ``words``: the status, of `status`."""
-        metadata, faulty = resource["metadata"], words is status.invalid
-        generation = metadata.get("generation", 0)
-        body = words(error, generation, memory.status, self._tools.clock())
+    def _without(self, resource: Json, memory: Memory, error: InvalidSpec) -> None:
+        """No spec is in force: say so; nothing is created."""
+        metadata, faulty = resource["metadata"], not isinstance(error, NotYet)
+        say = status.invalid if faulty else status.awaiting
+        body = say(error, metadata.get("generation", 0), memory.status, self._tools.clock())
         if body == memory.status:
             return
         logger.log(logging.WARNING if faulty else logging.INFO, "the spec cannot be run: %s", error)

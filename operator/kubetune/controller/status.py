@@ -15,7 +15,7 @@ from typing import Any
 from kubetune.api import names, narrow
 from kubetune.api.checkpoints import Taken
 from kubetune.api.insight import AdviceKind, Insight
-from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json, NotYet
+from kubetune.api.spec import ExperimentSpec, InvalidSpec, Json
 from kubetune.api.stages import Current
 from kubetune.api.stop import Regret
 from kubetune.api.trial import Best, Reason
@@ -166,7 +166,7 @@ def invalid(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | N
     return _without("Invalid", told, {"Invalid": told}, previous or {}, now)
 
 
-def awaiting(error: NotYet, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
+def awaiting(error: InvalidSpec, generation: int, previous: Mapping[str, Any] | None, now: float) -> Json:
     """The same where what the spec names may come by itself."""
     return _without("Pending", Told(str(Reason.AWAITING), error.message, generation), {}, previous or {}, now)
 
